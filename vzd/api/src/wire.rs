@@ -1,0 +1,371 @@
+//! What goes over the wire, and only that: the engine has types of its own.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use utoipa::ToSchema;
+use vz_types::ExitCode;
+
+/// Every answer that is not a success.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct ApiError {
+    /// What `vzctl` exits with (its documented exit codes).
+    #[schema(value_type = u8)]
+    pub code: ExitCode,
+    /// What failed, on what, and why: one line.
+    pub message: String,
+    /// What to do next, if there is something.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+/// A change was made, or there was nothing to change.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Done {
+    /// The container, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ctid: Option<u32>,
+    /// Sentences for the operator, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub messages: Vec<String>,
+    /// Sentences about what was not enforced or not saved.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+    /// Steps with their time in microseconds, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<StepTime>,
+}
+
+/// How long one step took.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct StepTime {
+    /// Its name.
+    pub name: String,
+    /// Microseconds.
+    pub us: u64,
+}
+
+/// Answer of `/v1/version`.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Version {
+    /// Of vzd.
+    pub version: String,
+    /// Process id of vzd.
+    pub pid: u32,
+    /// The manager's root.
+    pub root: String,
+}
+
+/// Make a container.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct CreateRequest {
+    /// 101..2147483644.
+    pub ctid: u32,
+    /// OS template.
+    pub ostemplate: Option<String>,
+    /// `overlay`.
+    pub layout: Option<String>,
+    /// What `set` would set, saved into the new configuration.
+    pub settings: Settings,
+}
+
+/// Everything `vzctl set` can change in this version. Absent: unchanged. Texts as on the command line; vzd parses them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// Start at host boot.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub onboot: Option<bool>,
+    /// Higher first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bootorder: Option<u32>,
+    /// New name; empty removes it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// New description; empty removes it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// Refuse to start.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disabled: Option<bool>,
+    /// Host name inside.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hostname: Option<String>,
+    /// Name servers (replace all); `inherit`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nameserver: Option<Vec<String>>,
+    /// Search domains (replace all).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub searchdomain: Option<Vec<String>>,
+    /// Addresses to add.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ipadd: Vec<String>,
+    /// Addresses to remove, or `all`. Removal comes before addition.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ipdel: Vec<String>,
+    /// `user:password`, changed inside at once and never saved.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub userpasswd: Vec<UserPasswd>,
+    /// Keys for a user's authorized_keys, added inside at once.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub sshkeys: Vec<SshKey>,
+    /// Space of the writable layer (`10G`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub diskspace: Option<String>,
+    /// Inodes of the writable layer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub diskinodes: Option<u64>,
+    /// Features: name to on/off.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub features: BTreeMap<String, bool>,
+}
+
+/// One `--userpasswd`.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UserPasswd {
+    /// The user.
+    pub user: String,
+    /// The password; hashed by vzd, never stored or logged.
+    pub password: String,
+}
+
+impl std::fmt::Debug for UserPasswd {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "UserPasswd {{ user: {:?}, password: *** }}", self.user)
+    }
+}
+
+/// One `--sshkey`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SshKey {
+    /// The user.
+    pub user: String,
+    /// `type base64 comment`.
+    pub key: String,
+}
+
+/// Change a container.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct SetRequest {
+    /// What to change.
+    pub settings: Settings,
+    /// Write it to the configuration too.
+    pub save: bool,
+    /// For what a running container cannot change live: `restart` it, or `ignore` the running one.
+    pub setmode: Option<String>,
+}
+
+/// Start a container.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct StartRequest {
+    /// Even if disabled.
+    pub force: bool,
+    /// Answer when the default runlevel is reached, not when init runs.
+    pub wait: bool,
+}
+
+/// Stop a container.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct StopRequest {
+    /// Kill at once.
+    pub fast: bool,
+    /// Seconds before the kill, 1..3600.
+    pub timeout: Option<u32>,
+}
+
+/// Stop, then start.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RestartRequest {
+    /// Kill at once instead of stopping gracefully.
+    pub fast: bool,
+    /// Even if disabled.
+    pub force: bool,
+    /// As in [`StartRequest::wait`].
+    pub wait: bool,
+}
+
+/// All about one container.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct CtInfo {
+    /// Its number.
+    pub ctid: u32,
+    /// running, stopped, mounted or suspended, as vzlist shows it.
+    pub status: String,
+    /// The state proper, in-flight ones included.
+    #[schema(value_type = String)]
+    pub state: vz_types::CtState,
+    /// The one line of `vzctl status`.
+    pub status_line: String,
+    /// Why its configuration could not be read; then the fields from it are absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config_error: Option<String>,
+    /// The operator's name.
+    pub name: Option<String>,
+    /// Free text.
+    pub description: Option<String>,
+    /// Host name.
+    pub hostname: Option<String>,
+    /// Addresses: the live ones while running, else the configured ones.
+    pub ip: Vec<String>,
+    /// Configured name servers.
+    pub nameserver: Vec<String>,
+    /// Configured search domains.
+    pub searchdomain: Vec<String>,
+    /// OS template.
+    pub ostemplate: Option<String>,
+    /// Storage layout.
+    pub layout: Option<String>,
+    /// Start at boot; null: never said.
+    pub onboot: Option<bool>,
+    /// Boot order.
+    pub bootorder: Option<u32>,
+    /// Refuses to start.
+    pub disabled: bool,
+    /// Opened kernel surfaces.
+    pub features: Vec<String>,
+    /// Private area on the host.
+    pub private: String,
+    /// Mount point on the host.
+    pub root: String,
+    /// First host uid of its range.
+    pub uid_base: Option<u32>,
+    /// Stable id.
+    pub uuid: Option<String>,
+    /// Processes and threads inside, while running.
+    pub numproc: Option<u64>,
+    /// Seconds since init was executed.
+    pub uptime: Option<u64>,
+    /// Boots since start.
+    pub boots: Option<u32>,
+    /// init's pid on the host.
+    pub pid: Option<i32>,
+    /// Its monitor's pid.
+    pub monitor_pid: Option<i32>,
+    /// Our cgroup level.
+    pub cgroup: Option<String>,
+    /// Host-side link.
+    pub link: Option<String>,
+    /// Load averages of 1, 5 and 15 minutes, where the kernel gives them per container.
+    pub laverage: Option<[f64; 3]>,
+    /// Disk space: bytes.
+    pub diskspace: Option<DiskFigure>,
+    /// Disk inodes.
+    pub diskinodes: Option<DiskFigure>,
+    /// How the last run ended.
+    pub last_exit: Option<String>,
+    /// What failed last: operation, step and cause.
+    pub last_failure: Option<String>,
+}
+
+/// A disk quota with its use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DiskFigure {
+    /// Used; null when it cannot be known without mounting.
+    pub usage: Option<u64>,
+    /// The quota.
+    pub softlimit: u64,
+    /// The same: there is no grace period.
+    pub hardlimit: u64,
+}
+
+/// An OS template.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct TemplateInfo {
+    /// Its name.
+    pub name: String,
+    /// `ready`, or `recipe` (can be built), or `broken` with [`TemplateInfo::problem`].
+    pub status: String,
+    /// Distribution id and release, from its os-release.
+    pub distribution: Option<String>,
+    /// Its init: systemd, sysvinit, openrc, runit, busybox.
+    pub init: Option<String>,
+    /// Architecture.
+    pub arch: Option<String>,
+    /// sha256 of the manifest of its files.
+    pub digest: Option<String>,
+    /// Bytes of its files.
+    pub size: Option<u64>,
+    /// Number of its files.
+    pub files: Option<u64>,
+    /// Seconds since the epoch.
+    pub built_at: Option<u64>,
+    /// What the recipe says about itself.
+    pub description: Option<String>,
+    /// Containers made from it.
+    pub used_by: Vec<u32>,
+    /// Packages with versions, in `show` only.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub packages: Vec<String>,
+    /// Why it cannot be used.
+    pub problem: Option<String>,
+}
+
+/// Build an OS template from its recipe.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct BuildRequest {
+    /// Build even if one exists; containers keep the files they were made from.
+    pub rebuild: bool,
+}
+
+/// One line of a template build's answer.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum BuildEvent {
+    /// A stage began.
+    Stage {
+        /// Its name.
+        stage: String,
+        /// 0..=100 of the whole, as far as known.
+        percent: u8,
+    },
+    /// A line of the build's log.
+    Log {
+        /// It.
+        line: String,
+    },
+    /// It is built and registered.
+    Done {
+        /// The template.
+        template: Box<TemplateInfo>,
+    },
+    /// It failed; nothing was registered.
+    Failed {
+        /// Why, with the log's last lines.
+        error: ApiError,
+    },
+}
+
+/// What this host can and cannot do.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct CheckReport {
+    /// Whether containers can run at all.
+    pub ok: bool,
+    /// One row each.
+    pub items: Vec<CheckItem>,
+}
+
+/// One row of the host check.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct CheckItem {
+    /// `kernel`, `cgroup`, `quota`, `network`, `program`.
+    pub group: String,
+    /// What was looked at.
+    pub name: String,
+    /// `ok`, `missing` (something will not work) or `fatal` (containers cannot run).
+    pub status: String,
+    /// What was found: a version, a path, a reason.
+    pub found: String,
+    /// What is lost without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss: Option<String>,
+    /// What to do about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remedy: Option<String>,
+}

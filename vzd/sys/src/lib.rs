@@ -1,0 +1,5 @@
+//! Every system call wrapper of vz that no safe crate offers, and the only crate with `unsafe`.
+//! Each block proves its invariants beside it. Knows nothing of containers as such: it takes paths,
+//! descriptors and numbers. Imports vz-types for the policy tables alone.
+#![allow(unsafe_code)]
+#![deny(unsafe_op_in_unsafe_fn)]

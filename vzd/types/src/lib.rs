@@ -1,0 +1,25 @@
+//! Plain types of vz, shared by every crate. No I/O lives here: parsing, formatting, pure rules and
+//! tables only, so that everything in this crate can be tested without a machine.
+//!
+//! May be imported by everybody; imports nothing of ours.
+
+pub mod addr;
+pub mod config;
+pub mod ctid;
+pub mod exit;
+pub mod manager;
+pub mod names;
+pub mod plan;
+pub mod policy;
+pub mod run;
+pub mod size;
+pub mod state;
+
+pub use addr::CtAddr;
+pub use config::CtConfig;
+pub use ctid::Ctid;
+pub use exit::ExitCode;
+pub use manager::{ManagerConfig, Paths};
+pub use names::{CtName, Hostname, TemplateName, UserName};
+pub use size::{Bytes, Limit, UidBase};
+pub use state::CtState;

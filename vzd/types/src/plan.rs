@@ -1,0 +1,255 @@
+//! What vzd and vzctl tell vzmon, and what vzmon answers: one JSON message per seqpacket.
+//!
+//! ```text
+//! run:     vzd -> LaunchPlan            vzmon -> Step*, NetReady (+ netns fd)
+//!          vzd -> Go (link is there)    vzmon -> Step*, Running | Failed
+//! control: client -> ControlRequest     vzmon -> ControlReply (console: then framed bytes)
+//! edit:    vzd -> EditPlan              vzmon -> TaskReply   (`vzmon edit`)
+//! mount:   vzd -> StoragePlan           vzmon -> TaskReply   (`vzmon mount`)
+//! attach:  vzctl -> AttachPlan, on a descriptor; the exit status is the answer
+//! ```
+
+use crate::{
+    CtAddr, Ctid, Hostname, UidBase, UserName,
+    addr::Nameserver,
+    config::Feature,
+    names::SearchDomain,
+    run::{ExitReason, ProcessId},
+};
+use serde::{Deserialize, Serialize};
+use std::{net::IpAddr, path::PathBuf};
+
+/// Everything vzmon must know to run one container until it ends, reboots included.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LaunchPlan {
+    /// The container.
+    pub ctid: Ctid,
+    /// `container_uuid=`: stable for the container's life, 32 hex digits with dashes.
+    pub uuid: String,
+    /// Host name to set, if the operator gave one.
+    pub hostname: Option<Hostname>,
+    /// Its files. Mounted on the host by vzmon when they are not yet.
+    pub storage: StoragePlan,
+    /// Our cgroup level, absolute and already made, with its limits, `ns/` and `exec/` below it. The
+    /// owner of `ns/` and of the delegated files in it is already [`StoragePlan::uid_base`].
+    pub cgroup: PathBuf,
+    /// `/run/vz/ct/<CTID>`, already made, mode 0700.
+    pub run_dir: PathBuf,
+    /// Seconds a graceful stop may take before the kill.
+    pub stop_timeout: u32,
+    /// Opened kernel surfaces.
+    pub features: Vec<Feature>,
+    /// Bytes of console output kept in `console.log`.
+    pub console_log: u64,
+    /// Host-side link name, for the record; `None`: no venet, loopback only.
+    pub link: Option<String>,
+    /// Name of the link inside (`venet0`).
+    pub inside_link: String,
+    /// Addresses to put on it at each boot.
+    pub addresses: Vec<CtAddr>,
+    /// Edits applied as CT root before each boot's init.
+    pub edits: Vec<FileEdit>,
+    /// Die by SIGKILL on reaching the step of this name (crash tests).
+    pub fault: Option<String>,
+}
+
+/// Where a container's files are and where they are to be seen on the host: all that is needed to mount them.
+/// Mounting is vzmon's work because an idmapped mount needs a user namespace, and vzd never makes one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoragePlan {
+    /// How they are stored.
+    pub layout: crate::config::Layout,
+    /// Private area `/var/lib/vz/private/<CTID>`: `disk.img` (the writable layer's ext4 image) and its mount
+    /// point `rw/` (with `rw/upper` and `rw/work` once mounted), or just `rw/` under project quota.
+    pub private: PathBuf,
+    /// Files of the OS template, 0-based ids.
+    pub template_root: PathBuf,
+    /// Where the whole is mounted: `/var/lib/vz/root/<CTID>`, idmapped, nosuid and nodev on the host.
+    pub root: PathBuf,
+    /// First host id of the container's range.
+    pub uid_base: UidBase,
+}
+
+/// vzd to vzmon after [`MonitorEvent::NetReady`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LaunchAnswer {
+    /// The link is there, filters are in place: boot.
+    Go,
+    /// Give up and unwind.
+    Abort,
+}
+
+/// vzmon to vzd while launching.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MonitorEvent {
+    /// A step is done.
+    Step {
+        /// Its name, as in [`LAUNCH_STEPS`].
+        name: String,
+        /// Microseconds since the plan arrived.
+        at_us: u64,
+    },
+    /// The network namespace exists; its descriptor comes with this message. Answer with [`LaunchAnswer`].
+    NetReady,
+    /// init was executed.
+    Running {
+        /// It.
+        init: ProcessId,
+    },
+    /// The launch failed; everything vzmon made is gone again.
+    Failed {
+        /// The step, as in [`LAUNCH_STEPS`].
+        step: String,
+        /// What failed, on what, with the errno's text.
+        cause: String,
+    },
+}
+
+/// The launch steps of vzmon, in order. Each is a fault point named `vzmon.<step>`.
+pub const LAUNCH_STEPS: &[&str] = &["plan", "console", "namespaces", "storage", "network", "record", "go", "init"];
+
+/// A request on `/run/vz/ct/<CTID>/control.sock` (seqpacket, root only).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ControlRequest {
+    /// Join the console. After [`ControlReply::Done`] every packet is one frame: first byte 0 = bytes,
+    /// 1 = JSON `{"rows":N,"cols":N}` (client to vzmon only).
+    Console {
+        /// Send what the console log holds first.
+        replay: bool,
+    },
+    /// End the container. The reply comes when init is gone and the exit record is on disk.
+    Stop {
+        /// Kill at once.
+        fast: bool,
+        /// Seconds for the graceful part; `None`: the plan's.
+        timeout: Option<u32>,
+    },
+    /// Make venet0 carry exactly these addresses, now and after reboots.
+    SetAddresses {
+        /// The whole list.
+        addresses: Vec<CtAddr>,
+    },
+    /// Replace what is applied before each boot's init.
+    SetBoot {
+        /// Host name for the next boots; also set in the running UTS namespace when given.
+        hostname: Option<Hostname>,
+        /// The edits.
+        edits: Vec<FileEdit>,
+    },
+    /// Carry out edits now, as CT root in the running container.
+    Edit {
+        /// The edits, in order; the first failure ends it.
+        edits: Vec<FileEdit>,
+    },
+}
+
+/// The answer to a [`ControlRequest`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ControlReply {
+    /// It is done.
+    Done,
+    /// The container ended (answer to stop).
+    Ended {
+        /// Why.
+        reason: ExitReason,
+    },
+    /// It was not done, or not wholly.
+    Failed {
+        /// What failed, on what.
+        cause: String,
+    },
+}
+
+/// One change to a container's own files, made as CT root from inside.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FileEdit {
+    /// `/etc/hostname`, and the `127.0.1.1` line of `/etc/hosts`.
+    Hostname {
+        /// The new name.
+        hostname: Hostname,
+    },
+    /// `/etc/resolv.conf`.
+    Resolver {
+        /// Servers, with [`Nameserver::Inherit`] already replaced by vzd.
+        nameservers: Vec<IpAddr>,
+        /// Search domains.
+        search: Vec<SearchDomain>,
+    },
+    /// The user's line in `/etc/shadow`; a missing user is made when it is not root.
+    Password {
+        /// The user.
+        user: UserName,
+        /// crypt(5) hash. Never the password itself.
+        hash: String,
+    },
+    /// Lines added to the user's `.ssh/authorized_keys`.
+    SshKeys {
+        /// The user.
+        user: UserName,
+        /// `type base64 comment` lines, checked by vzd.
+        keys: Vec<String>,
+    },
+}
+
+/// `vzmon edit`: edits in a stopped container whose root vzd has mounted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EditPlan {
+    /// The container, for messages.
+    pub ctid: Ctid,
+    /// The mounted root on the host and whose it is.
+    pub storage: StoragePlan,
+    /// The edits, in order.
+    pub edits: Vec<FileEdit>,
+}
+
+/// The answer of `vzmon edit` and `vzmon mount`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TaskReply {
+    /// All of it is done (edits: and synced).
+    Done,
+    /// What failed first; what came before it is done (edits) or undone (mount).
+    Failed {
+        /// What failed, on what.
+        cause: String,
+    },
+}
+
+/// `vzmon attach PLAN-FD`: run a program in a running container. Executed from a sealed memfd.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttachPlan {
+    /// `/run/vz/ct/<CTID>`.
+    pub run_dir: PathBuf,
+    /// Program and arguments. The program is looked up in [`AttachPlan::env`]'s PATH, inside. With an empty
+    /// list: root's login shell from the container's `/etc/passwd`.
+    pub argv: Vec<String>,
+    /// The whole environment, `NAME=value`.
+    pub env: Vec<String>,
+    /// Give the program a terminal of its own and relay ours to it.
+    pub tty: bool,
+    /// Content to expose inside as `/dev/fd/3` (runscript), from this inherited descriptor.
+    pub script_fd: Option<i32>,
+}
+
+/// The name servers a container gets: `inherit` replaced by the host's non-loopback ones, in order,
+/// without repeats, at most 3 (`resolv.conf(5)`: MAXNS).
+pub fn resolve_nameservers(wanted: &[Nameserver], host: &[IpAddr]) -> Vec<IpAddr> {
+    let mut out: Vec<IpAddr> = Vec::new();
+    for n in wanted {
+        let these: Vec<IpAddr> = match n {
+            Nameserver::At(ip) => vec![*ip],
+            Nameserver::Inherit => host.iter().copied().filter(|ip| !ip.is_loopback()).collect(),
+        };
+        for ip in these {
+            if !out.contains(&ip) && out.len() < 3 {
+                out.push(ip);
+            }
+        }
+    }
+    out
+}
