@@ -3,3 +3,10 @@
 //! descriptors and numbers. Imports vz-types for the policy tables alone.
 #![allow(unsafe_code)]
 #![deny(unsafe_op_in_unsafe_fn)]
+
+pub mod caps;
+pub mod device_bpf;
+pub mod process;
+pub mod pty;
+pub mod seccomp;
+pub mod seqpacket;

@@ -140,6 +140,8 @@ pub enum Feature {
     Bpf,
     /// NETLINK_XFRM sockets (IPsec).
     Xfrm,
+    /// The i386 socket multiplexer, for 32-bit programs built for old kernels; what it does escapes the filter.
+    Socketcall,
 }
 
 impl Feature {
@@ -150,6 +152,7 @@ impl Feature {
         (Feature::IoUring, "io_uring"),
         (Feature::Bpf, "bpf"),
         (Feature::Xfrm, "xfrm"),
+        (Feature::Socketcall, "socketcall"),
     ];
 }
 

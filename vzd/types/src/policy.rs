@@ -57,24 +57,28 @@ impl Errno {
     }
 }
 
-/// A condition on one argument of a call.
+/// A condition on the arguments of a call, by position from 0; only their low 32 bits count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum When {
     /// Always.
     Always,
-    /// The low 32 bits of argument `.0` equal `.1`.
-    Equal(u8, u32),
-    /// Any bit of `.1` is set in the low 32 bits of argument `.0`.
+    /// Argument `.0` is none of `.1`.
+    NotOneOf(u8, &'static [u32]),
+    /// Any bit of `.1` is set in argument `.0`.
     AnyBit(u8, u32),
-    /// Argument `.0` equals `.1` and argument `.2` equals `.3` (low 32 bits).
+    /// Argument `.0` equals `.1` and argument `.2` equals `.3`.
     BothEqual(u8, u32, u8, u32),
 }
 
-/// One row of the seccomp table.
+/// One row of the seccomp table. What no row denies is allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Denial {
     /// Name of the call.
     pub call: &'static str,
+    /// Its number on x86_64, which x32 shares with [`X32_BIT`] set. `None`: that ABI has no such call.
+    pub x86_64: Option<u32>,
+    /// Its number on i386.
+    pub i386: Option<u32>,
     /// Under which condition.
     pub when: When,
     /// What it answers.
@@ -82,3 +86,88 @@ pub struct Denial {
     /// The feature that lifts the row.
     pub unless: Option<Feature>,
 }
+
+/// Set in the call number by x32 programs (`__X32_SYSCALL_BIT`, asm/unistd.h).
+pub const X32_BIT: u32 = 0x4000_0000;
+
+/// Namespaces that nesting would open: NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID (linux/sched.h). Mount and
+/// network namespaces stay available: systemd's hardening directives need them and CRIU copes with them.
+pub const NESTING_FLAGS: u32 = 0x0200_0000 | 0x0400_0000 | 0x0800_0000 | 0x1000_0000 | 0x2000_0000;
+/// NEWTIME; in clone's flags the bit belongs to the exit signal, so only unshare is checked for it.
+pub const NEWTIME: u32 = 0x80;
+
+/// Socket families a container can use: AF_UNIX, AF_INET, AF_INET6, AF_NETLINK, AF_PACKET.
+pub const SOCKET_FAMILIES: &[u32] = &[1, 2, 10, 16, 17];
+
+const fn both(call: &'static str, x86_64: u32, i386: u32, when: When, errno: Errno, unless: Option<Feature>) -> Denial {
+    Denial { call, x86_64: Some(x86_64), i386: Some(i386), when, errno, unless }
+}
+const fn only32(call: &'static str, i386: u32, errno: Errno, unless: Option<Feature>) -> Denial {
+    Denial { call, x86_64: None, i386: Some(i386), when: When::Always, errno, unless }
+}
+const fn only64(call: &'static str, x86_64: u32, errno: Errno, unless: Option<Feature>) -> Denial {
+    Denial { call, x86_64: Some(x86_64), i386: None, when: When::Always, errno, unless }
+}
+
+/// The seccomp table, for x86_64, x32 and i386. Numbers: asm/unistd_64.h, unistd_x32.h and unistd_32.h.
+///
+/// Not here because the kernel itself asks the *host's* capability for it: adjtimex (reading the clock's state with
+/// it must work), mount of block filesystems, iopl, mknod of devices.
+pub const DENIALS: &[Denial] = {
+    use Errno::*;
+    use When::*;
+    &[
+        only64("kexec_load", 246, NoSys, None),
+        // x32 has a number of its own for it.
+        only64("kexec_load (x32)", 528, NoSys, None),
+        only32("kexec_load", 283, NoSys, None),
+        only64("kexec_file_load", 320, NoSys, None),
+        both("create_module", 174, 127, Always, NoSys, None),
+        both("init_module", 175, 128, Always, NoSys, None),
+        both("delete_module", 176, 129, Always, NoSys, None),
+        both("finit_module", 313, 350, Always, NoSys, None),
+        both("get_kernel_syms", 177, 130, Always, NoSys, None),
+        both("query_module", 178, 167, Always, NoSys, None),
+        both("swapon", 167, 87, Always, NoSys, None),
+        both("swapoff", 168, 115, Always, NoSys, None),
+        both("acct", 163, 51, Always, NoSys, None),
+        both("open_by_handle_at", 304, 342, Always, NoSys, None),
+        both("fanotify_init", 300, 338, Always, NoSys, None),
+        both("quotactl", 179, 131, Always, NoSys, None),
+        both("quotactl_fd", 443, 443, Always, NoSys, None),
+        both("add_key", 248, 286, Always, NoSys, Some(Feature::Keyctl)),
+        both("request_key", 249, 287, Always, NoSys, Some(Feature::Keyctl)),
+        both("keyctl", 250, 288, Always, NoSys, Some(Feature::Keyctl)),
+        both("io_uring_setup", 425, 425, Always, NoSys, Some(Feature::IoUring)),
+        both("io_uring_enter", 426, 426, Always, NoSys, Some(Feature::IoUring)),
+        both("io_uring_register", 427, 427, Always, NoSys, Some(Feature::IoUring)),
+        both("userfaultfd", 323, 374, Always, NoSys, None),
+        both("perf_event_open", 298, 336, Always, NoSys, None),
+        both("bpf", 321, 357, Always, NoSys, Some(Feature::Bpf)),
+        both("lookup_dcookie", 212, 253, Always, NoSys, None),
+        both("nfsservctl", 180, 169, Always, NoSys, None),
+        both("uselib", 134, 86, Always, NoSys, None),
+        both("settimeofday", 164, 79, Always, Perm, None),
+        both("clock_settime", 227, 264, Always, Perm, None),
+        only32("clock_settime64", 404, Perm, None),
+        only32("stime", 25, Perm, None),
+        both("syslog", 103, 103, Always, Perm, None),
+        // MNT_FORCE aborts requests of a network filesystem for everybody.
+        both("umount2", 166, 52, AnyBit(1, 1), Perm, None),
+        both("socket", 41, 359, NotOneOf(0, SOCKET_FAMILIES), AfNoSupport, None),
+        both("socket", 41, 359, BothEqual(0, 16, 2, 9), AfNoSupport, None),
+        both("socket", 41, 359, BothEqual(0, 16, 2, 6), AfNoSupport, Some(Feature::Xfrm)),
+        // i386's multiplexer hides its arguments from seccomp, so its rows cannot be checked: programs built for
+        // kernels before 4.3 need the feature.
+        only32("socketcall", 102, NoSys, Some(Feature::Socketcall)),
+        // SOL_PACKET ring buffers: up to 256 MiB of kernel memory charged to nobody.
+        both("setsockopt", 54, 366, BothEqual(1, 263, 2, 5), NoProtoOpt, None),
+        both("setsockopt", 54, 366, BothEqual(1, 263, 2, 13), NoProtoOpt, None),
+        Denial { call: "setsockopt (x32)", x86_64: Some(541), i386: None, when: BothEqual(1, 263, 2, 5), errno: NoProtoOpt, unless: None },
+        Denial { call: "setsockopt (x32)", x86_64: Some(541), i386: None, when: BothEqual(1, 263, 2, 13), errno: NoProtoOpt, unless: None },
+        both("unshare", 272, 310, AnyBit(0, NESTING_FLAGS | NEWTIME), Perm, Some(Feature::Nesting)),
+        both("clone", 56, 120, AnyBit(0, NESTING_FLAGS), Perm, Some(Feature::Nesting)),
+        // Its flags are in memory, out of seccomp's sight; libc falls back to clone.
+        both("clone3", 435, 435, Always, NoSys, Some(Feature::Nesting)),
+    ]
+};
