@@ -21,4 +21,5 @@
 //!
 //! `{ct}` is a CTID or a name. Every refusal is a 4xx with a [`wire::ApiError`]; a failure of ours is a 5xx with one.
 
+pub mod client;
 pub mod wire;

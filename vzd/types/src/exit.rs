@@ -3,15 +3,20 @@
 use serde::{Deserialize, Serialize};
 
 macro_rules! exit_codes {
-    ($($(#[$doc:meta])* $name:ident = $n:literal),+ $(,)?) => {
+    ($(#[doc = $doc:literal] $name:ident = $n:literal),+ $(,)?) => {
         /// Exit codes of `vzctl`, with the numbers of vzctl 4.11.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
         #[serde(try_from = "u8", into = "u8")]
-        pub enum ExitCode { $($(#[$doc])* $name = $n),+ }
+        pub enum ExitCode { $(#[doc = $doc] $name = $n),+ }
 
         impl ExitCode {
             /// Every code, in numeric order, with its name and meaning.
             pub const ALL: &'static [(ExitCode, &'static str)] = &[$((ExitCode::$name, stringify!($name))),+];
+
+            /// The meaning: one sentence with a full stop.
+            pub fn meaning(self) -> &'static str {
+                match self { $(ExitCode::$name => $doc.trim_ascii()),+ }
+            }
         }
     };
 }

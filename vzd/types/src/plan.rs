@@ -234,6 +234,16 @@ pub struct AttachPlan {
     pub tty: bool,
     /// Content to expose inside as `/dev/fd/3` (runscript), from this inherited descriptor.
     pub script_fd: Option<i32>,
+    /// Run these instead where the program of [`AttachPlan::argv`] is not found inside (`exec` without bash).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub argv_fallback: Vec<String>,
+    /// Exit with this instead of any status other than 0, be it the program's or our own (`exec`: 8). Absent: the
+    /// program's own status, 128 + signal where it died of one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fail_as: Option<u8>,
+    /// A line to print on standard output when the program has ended (`exited from CT 101`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub farewell: Option<String>,
 }
 
 /// The name servers a container gets: `inherit` replaced by the host's non-loopback ones, in order,

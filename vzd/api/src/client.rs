@@ -1,0 +1,447 @@
+//! A small blocking client of vzd's API over its Unix socket: one connection per request, because each
+//! `vzctl` makes one and ends. hyper speaks HTTP inside a current-thread runtime made for the request.
+//!
+//! Reading has a deadline of 15 seconds. Changes have none: a stop may rightly take its timeout, a
+//! template build many minutes, and a vzd that dies closes the socket, which ends the wait at once.
+
+use crate::wire::{
+    ApiError, BuildEvent, BuildRequest, CheckReport, CreateRequest, CtInfo, Done, RestartRequest, SetRequest,
+    StartRequest, StopRequest, TemplateInfo, Version,
+};
+use http_body_util::{BodyExt, Full};
+use hyper::{Method, Request, body::Bytes, body::Incoming};
+use serde::{Serialize, de::DeserializeOwned};
+use std::{
+    io,
+    os::{fd::AsRawFd, unix::net::UnixStream},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+use vz_types::{ExitCode, Paths};
+
+/// How long an answer that only reads may take.
+const READ_DEADLINE: Duration = Duration::from_secs(15);
+/// The largest answer that is kept in memory; a list of 10000 containers has about 10 MiB.
+const MAX_ANSWER: usize = 256 << 20;
+/// `sun_path` of unix(7), with its final NUL.
+const SUN_PATH: usize = 108;
+
+/// Why there is no answer, or what the answer refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Nobody listens on the socket.
+    #[error("vzd is not running (nobody answers on {})", socket.display())]
+    NotRunning {
+        /// The socket.
+        socket: PathBuf,
+        /// What connect(2) said.
+        source: io::Error,
+    },
+    /// The socket may not be used by this user.
+    #[error("not allowed to talk to vzd on {}", socket.display())]
+    Denied {
+        /// The socket.
+        socket: PathBuf,
+        /// What connect(2) said.
+        source: io::Error,
+    },
+    /// The connection could not be made or ended early.
+    #[error("{what} {}", socket.display())]
+    Broken {
+        /// What could not be done, ending in a preposition.
+        what: &'static str,
+        /// The socket.
+        socket: PathBuf,
+        /// What the socket or HTTP said.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// There was an answer that is none of the API's.
+    #[error("vzd answered {status} with something that is not an answer to {method} {path}: {excerpt}")]
+    Nonsense {
+        /// HTTP status.
+        status: u16,
+        /// Of the request.
+        method: Method,
+        /// Of the request.
+        path: String,
+        /// The parser's words and the answer's beginning.
+        excerpt: String,
+    },
+    /// A reading request took longer than 15 seconds.
+    #[error("vzd did not answer {method} {path} within {} seconds", READ_DEADLINE.as_secs())]
+    Timeout {
+        /// Of the request.
+        method: Method,
+        /// Of the request.
+        path: String,
+    },
+    /// vzd refused or failed, and says why.
+    #[error("{}", .0.message)]
+    Api(Box<ApiError>),
+}
+
+impl ClientError {
+    /// What `vzctl` exits with.
+    pub fn code(&self) -> ExitCode {
+        match self {
+            Self::Api(e) => e.code,
+            _ => ExitCode::System,
+        }
+    }
+
+    /// What to do next, if there is something.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::NotRunning { socket, .. } if socket.as_path() == Path::new("/run/vz/vzd.sock") => {
+                Some("start it with `systemctl start vzd`; for a manager with another root, set VZ_ROOT or --root".into())
+            }
+            Self::NotRunning { .. } => {
+                Some("start this root's own `vzd --root DIR`, or correct VZ_ROOT or --root".into())
+            }
+            Self::Denied { .. } => Some("run as root, or join the group `vz`".into()),
+            Self::Broken { .. } | Self::Timeout { .. } => {
+                Some("look at `systemctl status vzd` and its log; the operation may have been carried out".into())
+            }
+            Self::Nonsense { .. } => Some("vzctl and vzd may be of different versions: `vzctl version` shows both".into()),
+            Self::Api(e) => e.hint.clone(),
+        }
+    }
+
+    /// The same as it would have come over the wire.
+    pub fn to_api(&self) -> ApiError {
+        ApiError { code: self.code(), message: self.to_string(), hint: self.hint() }
+    }
+}
+
+/// A client of one manager.
+#[derive(Clone, Debug)]
+pub struct Client {
+    socket: PathBuf,
+}
+
+impl Client {
+    /// For the vzd of the manager at `paths`. Connects at each request, not here.
+    pub fn new(paths: &Paths) -> Self {
+        Self { socket: paths.socket() }
+    }
+
+    /// Versions of the daemon.
+    pub fn version(&self) -> Result<Version, ClientError> {
+        self.get("/v1/version")
+    }
+    /// What this host can and cannot do.
+    pub fn check(&self) -> Result<CheckReport, ClientError> {
+        self.get("/v1/check")
+    }
+    /// Every container, in CTID order.
+    pub fn list(&self) -> Result<Vec<CtInfo>, ClientError> {
+        self.get("/v1/cts")
+    }
+    /// One container, by CTID or name.
+    pub fn info(&self, ct: &str) -> Result<CtInfo, ClientError> {
+        self.get(&format!("/v1/cts/{}", segment(ct)))
+    }
+    /// Makes a container.
+    pub fn create(&self, request: &CreateRequest) -> Result<Done, ClientError> {
+        self.change(Method::POST, "/v1/cts", request)
+    }
+    /// Changes one.
+    pub fn set(&self, ct: &str, request: &SetRequest) -> Result<Done, ClientError> {
+        self.change(Method::PATCH, &format!("/v1/cts/{}", segment(ct)), request)
+    }
+    /// Removes one.
+    pub fn destroy(&self, ct: &str) -> Result<Done, ClientError> {
+        self.change(Method::DELETE, &format!("/v1/cts/{}", segment(ct)), &())
+    }
+    /// Starts one.
+    pub fn start(&self, ct: &str, request: &StartRequest) -> Result<Done, ClientError> {
+        self.change(Method::POST, &format!("/v1/cts/{}/start", segment(ct)), request)
+    }
+    /// Stops one.
+    pub fn stop(&self, ct: &str, request: &StopRequest) -> Result<Done, ClientError> {
+        self.change(Method::POST, &format!("/v1/cts/{}/stop", segment(ct)), request)
+    }
+    /// Stops and starts one.
+    pub fn restart(&self, ct: &str, request: &RestartRequest) -> Result<Done, ClientError> {
+        self.change(Method::POST, &format!("/v1/cts/{}/restart", segment(ct)), request)
+    }
+    /// Shows a stopped one's files on the host.
+    pub fn mount(&self, ct: &str) -> Result<Done, ClientError> {
+        self.change(Method::POST, &format!("/v1/cts/{}/mount", segment(ct)), &())
+    }
+    /// Hides them again.
+    pub fn umount(&self, ct: &str) -> Result<Done, ClientError> {
+        self.change(Method::POST, &format!("/v1/cts/{}/umount", segment(ct)), &())
+    }
+    /// Every template, built or buildable.
+    pub fn templates(&self) -> Result<Vec<TemplateInfo>, ClientError> {
+        self.get("/v1/templates")
+    }
+    /// One template with its packages.
+    pub fn template(&self, name: &str) -> Result<TemplateInfo, ClientError> {
+        self.get(&format!("/v1/templates/{}", segment(name)))
+    }
+    /// Removes a built template.
+    pub fn remove_template(&self, name: &str) -> Result<Done, ClientError> {
+        self.change(Method::DELETE, &format!("/v1/templates/{}", segment(name)), &())
+    }
+
+    /// Builds a template; `each` sees every event as it comes. Answers what was built.
+    pub fn build(
+        &self,
+        name: &str,
+        request: &BuildRequest,
+        mut each: impl FnMut(&BuildEvent),
+    ) -> Result<TemplateInfo, ClientError> {
+        let path = format!("/v1/templates/{}/build", segment(name));
+        let mut outcome: Option<Result<TemplateInfo, ClientError>> = None;
+        self.run(Method::POST, &path, encode(request)?, None, |status, line| {
+            let event: BuildEvent = decode(status, &Method::POST, &path, line)?;
+            each(&event);
+            match event {
+                BuildEvent::Done { template } => outcome = Some(Ok(*template)),
+                BuildEvent::Failed { error } => outcome = Some(Err(ClientError::Api(Box::new(error)))),
+                BuildEvent::Stage { .. } | BuildEvent::Log { .. } => {}
+            }
+            Ok(())
+        })?;
+        outcome.unwrap_or_else(|| {
+            Err(self.broken("the build's answer ended without saying how it went, on", "connection closed"))
+        })
+    }
+
+    fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        self.whole(Method::GET, path, Vec::new(), Some(READ_DEADLINE))
+    }
+
+    fn change<B: Serialize>(&self, method: Method, path: &str, body: &B) -> Result<Done, ClientError> {
+        self.whole(method, path, encode(body)?, None)
+    }
+
+    fn whole<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Vec<u8>,
+        deadline: Option<Duration>,
+    ) -> Result<T, ClientError> {
+        let mut answer = Vec::new();
+        let mut code = 0;
+        self.run(method.clone(), path, body, deadline, |status, line| {
+            code = status;
+            answer.extend_from_slice(line);
+            Ok(())
+        })?;
+        decode(code, &method, path, &answer)
+    }
+
+    /// One request; `line` sees the status and each line of a successful answer.
+    fn run(
+        &self,
+        method: Method,
+        path: &str,
+        body: Vec<u8>,
+        deadline: Option<Duration>,
+        line: impl FnMut(u16, &[u8]) -> Result<(), ClientError>,
+    ) -> Result<(), ClientError> {
+        let stream = self.connect()?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|e| self.broken("no event loop to talk on", e))?;
+        runtime.block_on(async {
+            let exchange = self.exchange(stream, &method, path, body, line);
+            match deadline {
+                None => exchange.await,
+                Some(d) => match tokio::time::timeout(d, exchange).await {
+                    Ok(done) => done,
+                    Err(_) => Err(ClientError::Timeout { method: method.clone(), path: path.to_owned() }),
+                },
+            }
+        })
+    }
+
+    async fn exchange(
+        &self,
+        stream: UnixStream,
+        method: &Method,
+        path: &str,
+        body: Vec<u8>,
+        mut line: impl FnMut(u16, &[u8]) -> Result<(), ClientError>,
+    ) -> Result<(), ClientError> {
+        let lost = |e: hyper::Error| self.broken("the connection to vzd was lost on", e);
+        let stream = tokio::net::UnixStream::from_std(stream).map_err(|e| self.broken("cannot use", e))?;
+        let io = hyper_util::rt::TokioIo::new(stream);
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await.map_err(lost)?;
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", "vzd")
+            .header("content-type", "application/json")
+            .body(Full::new(Bytes::from(body)))
+            .map_err(|e| self.broken("cannot put a request to", e))?;
+        let connection = std::pin::pin!(connection);
+        let answer = std::pin::pin!(async {
+            let response = sender.send_request(request).await.map_err(lost)?;
+            let status = response.status();
+            let mut lines = Lines { body: response.into_body(), pending: Vec::new(), ended: false };
+            if !status.is_success() {
+                let mut all = Vec::new();
+                while let Some(l) = lines.next().await.map_err(lost)? {
+                    all.extend_from_slice(&l);
+                }
+                let error: ApiError = decode(status.as_u16(), method, path, &all)?;
+                return Err(ClientError::Api(Box::new(error)));
+            }
+            while let Some(l) = lines.next().await.map_err(lost)? {
+                line(status.as_u16(), &l)?;
+            }
+            Ok(())
+        });
+        drive(connection, answer).await
+    }
+
+    fn connect(&self) -> Result<UnixStream, ClientError> {
+        let connected = connect_path(&self.socket);
+        let stream = connected.map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+                ClientError::NotRunning { socket: self.socket.clone(), source }
+            }
+            io::ErrorKind::PermissionDenied => ClientError::Denied { socket: self.socket.clone(), source },
+            _ => self.broken("cannot connect to", source),
+        })?;
+        stream.set_nonblocking(true).map_err(|e| self.broken("cannot use", e))?;
+        Ok(stream)
+    }
+
+    fn broken(
+        &self,
+        what: &'static str,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> ClientError {
+        ClientError::Broken { what, socket: self.socket.clone(), source: source.into() }
+    }
+}
+
+/// Lets the connection work until the answer is complete, in one task: nothing needs spawning.
+async fn drive<C, A, T>(mut connection: std::pin::Pin<&mut C>, mut answer: std::pin::Pin<&mut A>) -> T
+where
+    C: Future,
+    A: Future<Output = T>,
+{
+    let mut open = true;
+    std::future::poll_fn(move |cx| {
+        // The connection's own failure also fails the answer, with the better words.
+        if open && connection.as_mut().poll(cx).is_ready() {
+            open = false;
+        }
+        match answer.as_mut().poll(cx) {
+            // Writing the request may only have been possible just now.
+            std::task::Poll::Pending if open => {
+                if connection.as_mut().poll(cx).is_ready() {
+                    open = false;
+                    cx.waker().wake_by_ref();
+                }
+                std::task::Poll::Pending
+            }
+            other => other,
+        }
+    })
+    .await
+}
+
+/// The lines of a body, each without its newline; one line is the whole of a JSON answer.
+struct Lines {
+    body: Incoming,
+    pending: Vec<u8>,
+    ended: bool,
+}
+
+impl Lines {
+    async fn next(&mut self) -> Result<Option<Vec<u8>>, hyper::Error> {
+        loop {
+            if let Some(end) = self.pending.iter().position(|b| *b == b'\n') {
+                let mut l: Vec<u8> = self.pending.drain(..=end).collect();
+                l.pop();
+                if !l.is_empty() {
+                    return Ok(Some(l));
+                }
+                continue;
+            }
+            if self.ended || self.pending.len() > MAX_ANSWER {
+                return Ok(Some(std::mem::take(&mut self.pending)).filter(|l| !l.is_empty()));
+            }
+            match self.body.frame().await {
+                None => self.ended = true,
+                Some(frame) => {
+                    if let Some(data) = frame?.data_ref() {
+                        self.pending.extend_from_slice(data);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Connects to `path`, also where it is longer than an address may be (deep roots in tests).
+fn connect_path(path: &Path) -> io::Result<UnixStream> {
+    if path.as_os_str().len() < SUN_PATH {
+        return UnixStream::connect(path);
+    }
+    let (dir, name) = match (path.parent(), path.file_name()) {
+        (Some(dir), Some(name)) => (dir, name),
+        _ => return Err(io::ErrorKind::InvalidInput.into()),
+    };
+    let dir = std::fs::File::open(dir)?;
+    UnixStream::connect(Path::new(&format!("/proc/self/fd/{}", dir.as_raw_fd())).join(name))
+}
+
+fn encode<B: Serialize>(body: &B) -> Result<Vec<u8>, ClientError> {
+    serde_json::to_vec(body).map_err(|e| {
+        ClientError::Api(Box::new(ApiError {
+            code: ExitCode::System,
+            message: format!("the request cannot be written as JSON: {e}"),
+            hint: None,
+        }))
+    })
+}
+
+fn decode<T: DeserializeOwned>(status: u16, method: &Method, path: &str, text: &[u8]) -> Result<T, ClientError> {
+    serde_json::from_slice(text).map_err(|e| {
+        let start: String = String::from_utf8_lossy(text).chars().filter(|c| !c.is_control()).take(160).collect();
+        ClientError::Nonsense { status, method: method.clone(), path: path.to_owned(), excerpt: format!("{e}: `{start}`") }
+    })
+}
+
+/// One path segment, with everything but letters, digits and `-_.` percent-encoded.
+fn segment(text: &str) -> String {
+    text.bytes().fold(String::with_capacity(text.len()), |mut out, b| {
+        if b.is_ascii_alphanumeric() || b"-_.".contains(&b) {
+            out.push(b as char);
+        } else {
+            out.push_str(&format!("%{b:02X}"));
+        }
+        out
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_segment_can_never_become_a_path() {
+        assert_eq!(segment("101"), "101");
+        assert_eq!(segment("web-1.a_b"), "web-1.a_b");
+        assert_eq!(segment("../x?y"), "..%2Fx%3Fy");
+    }
+
+    #[test]
+    fn a_missing_socket_is_told_as_a_missing_daemon() {
+        let dir = std::env::temp_dir().join(format!("vz-api-client-{}", std::process::id()));
+        let e = Client::new(&Paths::new(&dir)).version().unwrap_err();
+        assert!(matches!(e, ClientError::NotRunning { .. }), "{e:?}");
+        assert_eq!(e.code(), ExitCode::System);
+        assert!(e.hint().unwrap().contains("VZ_ROOT"));
+    }
+}
