@@ -1,1 +1,30 @@
-//! Placeholder.
+//! The harness of the black-box tests: a [`Rig`] is one private manager on a *test host*, which is a network
+//! namespace of its own, so that nothing a test does is seen by the machine's network, and many rigs run side
+//! by side. Everything is driven through the programs an operator would use, found by path.
+//!
+//! Imports vz-types (and, in the suites, vz-api) alone; the developer tool `xtask` builds on this crate.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`command`] | run a program with a deadline, keep all it said |
+//! | [`wait`] | wait for an event with a deadline: files, descriptors, processes |
+//! | [`netns`] | network namespaces, and work done inside them |
+//! | [`census`] | what a manager holds of the machine's resources, to compare before and after |
+//! | [`rig`] | the manager under test |
+//! | [`template`] | OS templates for tests: cached Debian ones, a tiny busybox one |
+//! | [`ssh`] | logging in |
+//! | [`proxy`], [`dns`] | what the outside world is played by |
+
+pub mod census;
+pub mod command;
+pub mod dns;
+pub mod netns;
+pub mod proxy;
+pub mod rig;
+pub mod ssh;
+pub mod template;
+pub mod wait;
+
+pub use command::Output;
+pub use netns::NetNs;
+pub use rig::Rig;

@@ -1,2 +1,65 @@
-//! Placeholder.
-fn main() {}
+//! `cargo xtask`: the one developer entry point. Everything that must pass is behind `cargo xtask test`, everything
+//! worth seeing behind `cargo xtask demo`.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`deps`] | system packages, installed by name |
+//! | [`programs`] | building vzctl, vzd and vzmon |
+//! | [`suite`] | everything that must pass |
+//! | [`demo`] | the whole path, shown step by step, and its removal |
+//! | [`bench`] | figures against peers |
+//! | [`generate`] | files made from the source they document |
+//! | [`show`] | steps with their times on a terminal |
+
+mod bench;
+mod demo;
+mod deps;
+mod generate;
+mod programs;
+mod show;
+mod suite;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Developer commands of vz.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Install missing system packages by name (Debian), starting none of their services
+    Deps,
+    /// Build vzctl, vzd and vzmon for release
+    Build,
+    /// From nothing to a CT one can ssh into, showing each step with its time
+    Demo(demo::Options),
+    /// Everything that must pass
+    Test(suite::Options),
+    /// Figures of vz and its peers, measured alternately in one run
+    Bench(bench::Options),
+    /// Regenerate the files that are made from the source: OpenAPI, man pages, completion, reference
+    Gen,
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Task::Deps => deps::install(deps::ALL),
+        Task::Build => programs::build().map(|_| ()),
+        Task::Demo(options) => demo::run(&options),
+        Task::Test(options) => suite::run(&options),
+        Task::Bench(options) => bench::run(&options),
+        Task::Gen => generate::run(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("\nerror: {e:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
