@@ -1,1 +1,3 @@
-//! Placeholder.
+//! The vz daemon and engine.
+
+pub mod template;
