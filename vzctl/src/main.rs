@@ -1,2 +1,125 @@
-//! Placeholder.
-fn main() {}
+//! `vzctl`, and `vzlist` where it is called so: parse, ask vzd or go straight to the container, print, exit with the
+//! documented code. One place ([`main`]) turns an outcome into output and exit status.
+
+mod args;
+mod attach;
+mod console;
+mod failure;
+mod generate;
+mod list;
+mod settings;
+mod status;
+mod tables;
+mod target;
+mod ui;
+mod verbs;
+
+use args::{Cli, ListArgs, TemplateVerb, Verb};
+use clap::{
+    Parser,
+    error::{ContextKind, ContextValue, ErrorKind},
+};
+use failure::{Failure, Outcome};
+use std::{ffi::OsString, path::Path, process};
+use ui::Ui;
+use vz_api::client::Client;
+use vz_types::{ExitCode, Paths};
+
+fn main() -> process::ExitCode {
+    let argv: Vec<OsString> = std::env::args_os().collect();
+    let name = argv.first().map(Path::new).and_then(Path::file_name);
+    // Only for the form of an error: the parser may not get as far as this option.
+    let json = argv.iter().any(|a| a == "--json");
+    let outcome = if name.is_some_and(|n| n == "vzlist") { vzlist(argv) } else { vzctl(argv) };
+    process::ExitCode::from(outcome.unwrap_or_else(|f| report(&f, json)))
+}
+
+/// Tells a failure, once.
+fn report(f: &Failure, json: bool) -> u8 {
+    ui::print_error(&f.message);
+    if let Some(hint) = &f.hint {
+        ui::print_error(&format!("Hint: {hint}"));
+    }
+    if json {
+        if let Ok(text) = serde_json::to_string_pretty(&f.to_api()) {
+            ui::print_line(&text);
+        }
+    }
+    f.code.code()
+}
+
+fn vzlist(argv: Vec<OsString>) -> Outcome {
+    match ListArgs::try_parse_from(argv) {
+        Ok(mut args) => {
+            args.root = absolute(&args.root)?;
+            list::run(&args)
+        }
+        Err(e) => usage(&e),
+    }
+}
+
+fn vzctl(argv: Vec<OsString>) -> Outcome {
+    let Cli { global, verb } = match Cli::try_parse_from(argv) {
+        Ok(cli) => cli,
+        Err(e) => return usage(&e),
+    };
+    let paths = Paths::new(absolute(&global.root)?);
+    let session = verbs::Session { client: Client::new(&paths), ui: Ui::new(&global), paths };
+    let (s, paths) = (&session, &session.paths);
+    match verb {
+        Verb::Template(TemplateVerb::Build { name, rebuild }) => tables::template_build(s, &name, rebuild),
+        Verb::Template(TemplateVerb::List) => tables::template_list(s),
+        Verb::Template(TemplateVerb::Show { name }) => tables::template_show(s, &name),
+        Verb::Template(TemplateVerb::Remove { name }) => tables::template_remove(s, &name),
+        Verb::Create(args) => s.create(&args),
+        Verb::Start { target, wait, force } => s.start(&target.ct, wait, force),
+        Verb::Stop { target, fast, timeout } => s.stop(&target.ct, fast, timeout.as_deref()),
+        Verb::Restart { target, wait, force, fast } => s.restart(&target.ct, wait, force, fast),
+        Verb::Destroy(target) => s.destroy(&target.ct),
+        Verb::Status(target) => status::status(s, &target.ct),
+        Verb::Exec(args) => attach::exec(paths, &args.target.ct.parse()?, &args.command, true),
+        Verb::Exec2(args) => attach::exec(paths, &args.target.ct.parse()?, &args.command, false),
+        Verb::Enter { target, exec } => attach::enter(paths, &target.ct.parse()?, exec.as_deref(), s.ui.quiet),
+        Verb::Console(target) => console::console(paths, &target.ct.parse()?, s.ui.quiet),
+        Verb::Runscript { target, script } => attach::runscript(paths, &target.ct.parse()?, &script),
+        Verb::Mount(target) => s.mount(&target.ct),
+        Verb::Umount(target) => s.umount(&target.ct),
+        Verb::Set(args) => s.set(&args),
+        Verb::List { args } => {
+            let json = s.ui.json.then(|| "--json".to_owned());
+            let root = OsString::from(format!("--root={}", paths.base.display()));
+            let rest = json.into_iter().chain(args).map(OsString::from);
+            vzlist([OsString::from("vzlist"), root].into_iter().chain(rest).collect())
+        }
+        Verb::Check => tables::check(s),
+        Verb::Version => s.version(),
+        Verb::Completion { shell, vzlist } => generate::completion(shell, vzlist),
+        Verb::Man { dir } => generate::write_all(&dir),
+    }
+}
+
+fn absolute(root: &Path) -> Result<std::path::PathBuf, Failure> {
+    std::path::absolute(root).map_err(|e| Failure::system(format_args!("root {}", root.display()), e))
+}
+
+/// What clap could not parse: help and version exit 0, everything else 20. What a later version will have is told as
+/// such, by its name.
+fn usage(e: &clap::Error) -> Outcome {
+    if matches!(e.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        ui::print_line(e.render().to_string().trim_end());
+        return Ok(0);
+    }
+    let said = [ContextKind::InvalidArg, ContextKind::InvalidSubcommand].into_iter().find_map(|k| match e.get(k) {
+        Some(ContextValue::String(s)) => Some(s.split('=').next().unwrap_or(s).to_owned()),
+        _ => None,
+    });
+    if let Some(said) = said.filter(|_| matches!(e.kind(), ErrorKind::UnknownArgument | ErrorKind::InvalidSubcommand)) {
+        if let Some((what, _)) = args::LATER.iter().find(|(_, words)| words.contains(&said.as_str())) {
+            return Err(Failure::new(ExitCode::BadSyntax, format!("{said} is not in this version of vz: {what} will come later"))
+                .hint("leave it out; nothing was changed"));
+        }
+    }
+    let text = e.render().to_string();
+    let text = text.trim().trim_start_matches("error: ");
+    Err(Failure::new(ExitCode::BadSyntax, text))
+}

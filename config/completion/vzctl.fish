@@ -1,0 +1,285 @@
+# Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
+function __fish_vzctl_global_optspecs
+    string join \n quiet verbose skiplock root= json h/help V/version
+end
+
+function __fish_vzctl_needs_command
+    # Figure out if the current invocation already has a command.
+    set -l cmd (commandline -opc)
+    set -e cmd[1]
+    argparse -s (__fish_vzctl_global_optspecs) -- $cmd 2>/dev/null
+    or return
+    if set -q argv[1]
+        # Also print the command, so this can be used to figure out what it is.
+        echo $argv[1]
+        return 1
+    end
+    return 0
+end
+
+function __fish_vzctl_using_subcommand
+    set -l cmd (__fish_vzctl_needs_command)
+    test -z "$cmd"
+    and return 1
+    contains -- $cmd[1] $argv
+end
+
+complete -c vzctl -n "__fish_vzctl_needs_command" -l root -d 'Root of the manager to talk to' -r -F
+complete -c vzctl -n "__fish_vzctl_needs_command" -l quiet -d 'Print errors and asked-for data only'
+complete -c vzctl -n "__fish_vzctl_needs_command" -l verbose -d 'Print each step with its time'
+complete -c vzctl -n "__fish_vzctl_needs_command" -l skiplock -d 'Accepted for scripts; operations on one CT are ordered by vzd and its lock cannot be skipped'
+complete -c vzctl -n "__fish_vzctl_needs_command" -l json -d 'Answer in JSON on standard output; errors too, beside their message on standard error'
+complete -c vzctl -n "__fish_vzctl_needs_command" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c vzctl -n "__fish_vzctl_needs_command" -s V -l version -d 'Print version'
+complete -c vzctl -n "__fish_vzctl_needs_command" -f -a "template" -d 'Build, list, show and remove OS templates'
+complete -c vzctl -n "__fish_vzctl_needs_command" -f -a "create" -d 'Make a CT from an OS template'
+complete -c vzctl -n "__fish_vzctl_needs_command" -f -a "start" -d 'Boot a CT'
+complete -c vzctl -n "__fish_vzctl_needs_command" -f -a "stop" -d 'Shut a CT down, and kill what is left at the timeout'
+complete -c vzctl -n "__fish_vzctl_needs_command" -f -a "restart" -d 'Stop a CT if it runs, then start it'
+complete -c vzctl -n "__fish_vzctl_needs_command" -f -a "destroy" -d 'Remove a CT and its files; its configuration stays as CTID.toml.destroyed'
+complete -c vzctl -n "__fish_vzctl_needs_command" -f -a "delete" -d 'Remove a CT and its files; its configuration stays as CTID.toml.destroyed'
+complete -c vzctl -n "__fish_vzctl_needs_command" -f -a "status" -d 'Say in one line whether a CT exists, is mounted and runs'
+complete -c vzctl -n "__fish_vzctl_needs_command" -f -a "exec" -d 'Run a shell command in a CT; any failure exits 8'
+complete -c vzctl -n "__fish_vzctl_needs_command" -f -a "exec2" -d 'Run a shell command in a CT and exit with its own status'
+complete -c vzctl -n "__fish_vzctl_needs_command" -f -a "enter" -d 'Open a root shell in a CT'
+complete -c vzctl -n "__fish_vzctl_needs_command" -f -a "console" -d 'Join a CT\'s console; `Esc .` leaves it'
+complete -c vzctl -n "__fish_vzctl_needs_command" -f -a "runscript" -d 'Run a script of the host in a CT'
+complete -c vzctl -n "__fish_vzctl_needs_command" -f -a "mount" -d 'Show a stopped CT\'s files on the host'
+complete -c vzctl -n "__fish_vzctl_needs_command" -f -a "umount" -d 'Hide them again'
+complete -c vzctl -n "__fish_vzctl_needs_command" -f -a "set" -d 'Change a CT, running or not'
+complete -c vzctl -n "__fish_vzctl_needs_command" -f -a "list" -d 'List CTs (the same as vzlist)'
+complete -c vzctl -n "__fish_vzctl_needs_command" -f -a "check" -d 'Say what this host can and cannot do, with the remedy for each gap'
+complete -c vzctl -n "__fish_vzctl_needs_command" -f -a "version" -d 'Print the versions of vzctl and of the running vzd'
+complete -c vzctl -n "__fish_vzctl_needs_command" -f -a "completion" -d 'Print the completion script of a shell'
+complete -c vzctl -n "__fish_vzctl_needs_command" -f -a "man" -d 'Write the man pages, completions and cli.md below DIR'
+complete -c vzctl -n "__fish_vzctl_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c vzctl -n "__fish_vzctl_using_subcommand template; and not __fish_seen_subcommand_from build list show remove help" -l root -d 'Root of the manager to talk to' -r -F
+complete -c vzctl -n "__fish_vzctl_using_subcommand template; and not __fish_seen_subcommand_from build list show remove help" -l quiet -d 'Print errors and asked-for data only'
+complete -c vzctl -n "__fish_vzctl_using_subcommand template; and not __fish_seen_subcommand_from build list show remove help" -l verbose -d 'Print each step with its time'
+complete -c vzctl -n "__fish_vzctl_using_subcommand template; and not __fish_seen_subcommand_from build list show remove help" -l skiplock -d 'Accepted for scripts; operations on one CT are ordered by vzd and its lock cannot be skipped'
+complete -c vzctl -n "__fish_vzctl_using_subcommand template; and not __fish_seen_subcommand_from build list show remove help" -l json -d 'Answer in JSON on standard output; errors too, beside their message on standard error'
+complete -c vzctl -n "__fish_vzctl_using_subcommand template; and not __fish_seen_subcommand_from build list show remove help" -s h -l help -d 'Print help'
+complete -c vzctl -n "__fish_vzctl_using_subcommand template; and not __fish_seen_subcommand_from build list show remove help" -f -a "build" -d 'Build an OS template from its recipe'
+complete -c vzctl -n "__fish_vzctl_using_subcommand template; and not __fish_seen_subcommand_from build list show remove help" -f -a "list" -d 'List the OS templates, built or buildable'
+complete -c vzctl -n "__fish_vzctl_using_subcommand template; and not __fish_seen_subcommand_from build list show remove help" -f -a "show" -d 'Show one OS template with its packages'
+complete -c vzctl -n "__fish_vzctl_using_subcommand template; and not __fish_seen_subcommand_from build list show remove help" -f -a "remove" -d 'Remove a built OS template no CT was made from'
+complete -c vzctl -n "__fish_vzctl_using_subcommand template; and not __fish_seen_subcommand_from build list show remove help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c vzctl -n "__fish_vzctl_using_subcommand template; and __fish_seen_subcommand_from build" -l root -d 'Root of the manager to talk to' -r -F
+complete -c vzctl -n "__fish_vzctl_using_subcommand template; and __fish_seen_subcommand_from build" -l rebuild -d 'Build it again although it exists; CTs keep the files they were made from'
+complete -c vzctl -n "__fish_vzctl_using_subcommand template; and __fish_seen_subcommand_from build" -l quiet -d 'Print errors and asked-for data only'
+complete -c vzctl -n "__fish_vzctl_using_subcommand template; and __fish_seen_subcommand_from build" -l verbose -d 'Print each step with its time'
+complete -c vzctl -n "__fish_vzctl_using_subcommand template; and __fish_seen_subcommand_from build" -l skiplock -d 'Accepted for scripts; operations on one CT are ordered by vzd and its lock cannot be skipped'
+complete -c vzctl -n "__fish_vzctl_using_subcommand template; and __fish_seen_subcommand_from build" -l json -d 'Answer in JSON on standard output; errors too, beside their message on standard error'
+complete -c vzctl -n "__fish_vzctl_using_subcommand template; and __fish_seen_subcommand_from build" -s h -l help -d 'Print help'
+complete -c vzctl -n "__fish_vzctl_using_subcommand template; and __fish_seen_subcommand_from list" -l root -d 'Root of the manager to talk to' -r -F
+complete -c vzctl -n "__fish_vzctl_using_subcommand template; and __fish_seen_subcommand_from list" -l quiet -d 'Print errors and asked-for data only'
+complete -c vzctl -n "__fish_vzctl_using_subcommand template; and __fish_seen_subcommand_from list" -l verbose -d 'Print each step with its time'
+complete -c vzctl -n "__fish_vzctl_using_subcommand template; and __fish_seen_subcommand_from list" -l skiplock -d 'Accepted for scripts; operations on one CT are ordered by vzd and its lock cannot be skipped'
+complete -c vzctl -n "__fish_vzctl_using_subcommand template; and __fish_seen_subcommand_from list" -l json -d 'Answer in JSON on standard output; errors too, beside their message on standard error'
+complete -c vzctl -n "__fish_vzctl_using_subcommand template; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help'
+complete -c vzctl -n "__fish_vzctl_using_subcommand template; and __fish_seen_subcommand_from show" -l root -d 'Root of the manager to talk to' -r -F
+complete -c vzctl -n "__fish_vzctl_using_subcommand template; and __fish_seen_subcommand_from show" -l quiet -d 'Print errors and asked-for data only'
+complete -c vzctl -n "__fish_vzctl_using_subcommand template; and __fish_seen_subcommand_from show" -l verbose -d 'Print each step with its time'
+complete -c vzctl -n "__fish_vzctl_using_subcommand template; and __fish_seen_subcommand_from show" -l skiplock -d 'Accepted for scripts; operations on one CT are ordered by vzd and its lock cannot be skipped'
+complete -c vzctl -n "__fish_vzctl_using_subcommand template; and __fish_seen_subcommand_from show" -l json -d 'Answer in JSON on standard output; errors too, beside their message on standard error'
+complete -c vzctl -n "__fish_vzctl_using_subcommand template; and __fish_seen_subcommand_from show" -s h -l help -d 'Print help'
+complete -c vzctl -n "__fish_vzctl_using_subcommand template; and __fish_seen_subcommand_from remove" -l root -d 'Root of the manager to talk to' -r -F
+complete -c vzctl -n "__fish_vzctl_using_subcommand template; and __fish_seen_subcommand_from remove" -l quiet -d 'Print errors and asked-for data only'
+complete -c vzctl -n "__fish_vzctl_using_subcommand template; and __fish_seen_subcommand_from remove" -l verbose -d 'Print each step with its time'
+complete -c vzctl -n "__fish_vzctl_using_subcommand template; and __fish_seen_subcommand_from remove" -l skiplock -d 'Accepted for scripts; operations on one CT are ordered by vzd and its lock cannot be skipped'
+complete -c vzctl -n "__fish_vzctl_using_subcommand template; and __fish_seen_subcommand_from remove" -l json -d 'Answer in JSON on standard output; errors too, beside their message on standard error'
+complete -c vzctl -n "__fish_vzctl_using_subcommand template; and __fish_seen_subcommand_from remove" -s h -l help -d 'Print help'
+complete -c vzctl -n "__fish_vzctl_using_subcommand template; and __fish_seen_subcommand_from help" -f -a "build" -d 'Build an OS template from its recipe'
+complete -c vzctl -n "__fish_vzctl_using_subcommand template; and __fish_seen_subcommand_from help" -f -a "list" -d 'List the OS templates, built or buildable'
+complete -c vzctl -n "__fish_vzctl_using_subcommand template; and __fish_seen_subcommand_from help" -f -a "show" -d 'Show one OS template with its packages'
+complete -c vzctl -n "__fish_vzctl_using_subcommand template; and __fish_seen_subcommand_from help" -f -a "remove" -d 'Remove a built OS template no CT was made from'
+complete -c vzctl -n "__fish_vzctl_using_subcommand template; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c vzctl -n "__fish_vzctl_using_subcommand create" -l ostemplate -d 'OS template to make it from (`vzctl template list`)' -r
+complete -c vzctl -n "__fish_vzctl_using_subcommand create" -l layout -d 'How its files are stored: overlay' -r
+complete -c vzctl -n "__fish_vzctl_using_subcommand create" -l onboot -d 'Start it when the host has booted' -r
+complete -c vzctl -n "__fish_vzctl_using_subcommand create" -l bootorder -d 'Higher ones boot first, equal ones together' -r
+complete -c vzctl -n "__fish_vzctl_using_subcommand create" -l name -d 'A name that can stand for the CTID; \'\' removes it' -r
+complete -c vzctl -n "__fish_vzctl_using_subcommand create" -l description -d 'One line of free text; \'\' removes it' -r
+complete -c vzctl -n "__fish_vzctl_using_subcommand create" -l disabled -d 'Refuse to start' -r
+complete -c vzctl -n "__fish_vzctl_using_subcommand create" -l hostname -d 'Host name inside' -r
+complete -c vzctl -n "__fish_vzctl_using_subcommand create" -l nameserver -d 'Name server, or inherit for the host\'s; repeatable, replaces all' -r
+complete -c vzctl -n "__fish_vzctl_using_subcommand create" -l searchdomain -d 'Search domain; repeatable, replaces all' -r
+complete -c vzctl -n "__fish_vzctl_using_subcommand create" -l userpasswd -d 'Change a user\'s password inside now; asked for, or read from standard input, where it is left out or is -' -r
+complete -c vzctl -n "__fish_vzctl_using_subcommand create" -l sshkey -d 'Add a public key, or those of a file, to a user\'s authorized_keys now; the user is root unless prefixed' -r
+complete -c vzctl -n "__fish_vzctl_using_subcommand create" -l sshuser -d 'User of every --sshkey without a prefix' -r
+complete -c vzctl -n "__fish_vzctl_using_subcommand create" -l ipadd -d 'Add an IPv4 or IPv6 address; repeatable' -r
+complete -c vzctl -n "__fish_vzctl_using_subcommand create" -l ipdel -d 'Remove an address, or all, before adding; repeatable' -r
+complete -c vzctl -n "__fish_vzctl_using_subcommand create" -l diskspace -d 'Space of its own files, like 10G; a bare number is KiB' -r
+complete -c vzctl -n "__fish_vzctl_using_subcommand create" -l diskinodes -d 'Inodes of its own files' -r
+complete -c vzctl -n "__fish_vzctl_using_subcommand create" -l features -d 'Open or close kernel surfaces: nesting, keyctl, io_uring, bpf, xfrm' -r
+complete -c vzctl -n "__fish_vzctl_using_subcommand create" -l root -d 'Root of the manager to talk to' -r -F
+complete -c vzctl -n "__fish_vzctl_using_subcommand create" -l quiet -d 'Print errors and asked-for data only'
+complete -c vzctl -n "__fish_vzctl_using_subcommand create" -l verbose -d 'Print each step with its time'
+complete -c vzctl -n "__fish_vzctl_using_subcommand create" -l skiplock -d 'Accepted for scripts; operations on one CT are ordered by vzd and its lock cannot be skipped'
+complete -c vzctl -n "__fish_vzctl_using_subcommand create" -l json -d 'Answer in JSON on standard output; errors too, beside their message on standard error'
+complete -c vzctl -n "__fish_vzctl_using_subcommand create" -s h -l help -d 'Print help'
+complete -c vzctl -n "__fish_vzctl_using_subcommand start" -l root -d 'Root of the manager to talk to' -r -F
+complete -c vzctl -n "__fish_vzctl_using_subcommand start" -l wait -d 'Answer when its default runlevel is reached, not when init runs'
+complete -c vzctl -n "__fish_vzctl_using_subcommand start" -l force -d 'Start it although it is disabled'
+complete -c vzctl -n "__fish_vzctl_using_subcommand start" -l quiet -d 'Print errors and asked-for data only'
+complete -c vzctl -n "__fish_vzctl_using_subcommand start" -l verbose -d 'Print each step with its time'
+complete -c vzctl -n "__fish_vzctl_using_subcommand start" -l skiplock -d 'Accepted for scripts; operations on one CT are ordered by vzd and its lock cannot be skipped'
+complete -c vzctl -n "__fish_vzctl_using_subcommand start" -l json -d 'Answer in JSON on standard output; errors too, beside their message on standard error'
+complete -c vzctl -n "__fish_vzctl_using_subcommand start" -s h -l help -d 'Print help'
+complete -c vzctl -n "__fish_vzctl_using_subcommand stop" -l timeout -d 'Seconds before the kill, 1..3600' -r
+complete -c vzctl -n "__fish_vzctl_using_subcommand stop" -l root -d 'Root of the manager to talk to' -r -F
+complete -c vzctl -n "__fish_vzctl_using_subcommand stop" -l fast -d 'Kill at once'
+complete -c vzctl -n "__fish_vzctl_using_subcommand stop" -l quiet -d 'Print errors and asked-for data only'
+complete -c vzctl -n "__fish_vzctl_using_subcommand stop" -l verbose -d 'Print each step with its time'
+complete -c vzctl -n "__fish_vzctl_using_subcommand stop" -l skiplock -d 'Accepted for scripts; operations on one CT are ordered by vzd and its lock cannot be skipped'
+complete -c vzctl -n "__fish_vzctl_using_subcommand stop" -l json -d 'Answer in JSON on standard output; errors too, beside their message on standard error'
+complete -c vzctl -n "__fish_vzctl_using_subcommand stop" -s h -l help -d 'Print help'
+complete -c vzctl -n "__fish_vzctl_using_subcommand restart" -l root -d 'Root of the manager to talk to' -r -F
+complete -c vzctl -n "__fish_vzctl_using_subcommand restart" -l wait -d 'Answer when its default runlevel is reached, not when init runs'
+complete -c vzctl -n "__fish_vzctl_using_subcommand restart" -l force -d 'Start it although it is disabled'
+complete -c vzctl -n "__fish_vzctl_using_subcommand restart" -l fast -d 'Kill at once instead of shutting down'
+complete -c vzctl -n "__fish_vzctl_using_subcommand restart" -l quiet -d 'Print errors and asked-for data only'
+complete -c vzctl -n "__fish_vzctl_using_subcommand restart" -l verbose -d 'Print each step with its time'
+complete -c vzctl -n "__fish_vzctl_using_subcommand restart" -l skiplock -d 'Accepted for scripts; operations on one CT are ordered by vzd and its lock cannot be skipped'
+complete -c vzctl -n "__fish_vzctl_using_subcommand restart" -l json -d 'Answer in JSON on standard output; errors too, beside their message on standard error'
+complete -c vzctl -n "__fish_vzctl_using_subcommand restart" -s h -l help -d 'Print help'
+complete -c vzctl -n "__fish_vzctl_using_subcommand destroy" -l root -d 'Root of the manager to talk to' -r -F
+complete -c vzctl -n "__fish_vzctl_using_subcommand destroy" -l quiet -d 'Print errors and asked-for data only'
+complete -c vzctl -n "__fish_vzctl_using_subcommand destroy" -l verbose -d 'Print each step with its time'
+complete -c vzctl -n "__fish_vzctl_using_subcommand destroy" -l skiplock -d 'Accepted for scripts; operations on one CT are ordered by vzd and its lock cannot be skipped'
+complete -c vzctl -n "__fish_vzctl_using_subcommand destroy" -l json -d 'Answer in JSON on standard output; errors too, beside their message on standard error'
+complete -c vzctl -n "__fish_vzctl_using_subcommand destroy" -s h -l help -d 'Print help'
+complete -c vzctl -n "__fish_vzctl_using_subcommand delete" -l root -d 'Root of the manager to talk to' -r -F
+complete -c vzctl -n "__fish_vzctl_using_subcommand delete" -l quiet -d 'Print errors and asked-for data only'
+complete -c vzctl -n "__fish_vzctl_using_subcommand delete" -l verbose -d 'Print each step with its time'
+complete -c vzctl -n "__fish_vzctl_using_subcommand delete" -l skiplock -d 'Accepted for scripts; operations on one CT are ordered by vzd and its lock cannot be skipped'
+complete -c vzctl -n "__fish_vzctl_using_subcommand delete" -l json -d 'Answer in JSON on standard output; errors too, beside their message on standard error'
+complete -c vzctl -n "__fish_vzctl_using_subcommand delete" -s h -l help -d 'Print help'
+complete -c vzctl -n "__fish_vzctl_using_subcommand status" -l root -d 'Root of the manager to talk to' -r -F
+complete -c vzctl -n "__fish_vzctl_using_subcommand status" -l quiet -d 'Print errors and asked-for data only'
+complete -c vzctl -n "__fish_vzctl_using_subcommand status" -l verbose -d 'Print each step with its time'
+complete -c vzctl -n "__fish_vzctl_using_subcommand status" -l skiplock -d 'Accepted for scripts; operations on one CT are ordered by vzd and its lock cannot be skipped'
+complete -c vzctl -n "__fish_vzctl_using_subcommand status" -l json -d 'Answer in JSON on standard output; errors too, beside their message on standard error'
+complete -c vzctl -n "__fish_vzctl_using_subcommand status" -s h -l help -d 'Print help'
+complete -c vzctl -n "__fish_vzctl_using_subcommand exec" -l root -d 'Root of the manager to talk to' -r -F
+complete -c vzctl -n "__fish_vzctl_using_subcommand exec" -l quiet -d 'Print errors and asked-for data only'
+complete -c vzctl -n "__fish_vzctl_using_subcommand exec" -l verbose -d 'Print each step with its time'
+complete -c vzctl -n "__fish_vzctl_using_subcommand exec" -l skiplock -d 'Accepted for scripts; operations on one CT are ordered by vzd and its lock cannot be skipped'
+complete -c vzctl -n "__fish_vzctl_using_subcommand exec" -l json -d 'Answer in JSON on standard output; errors too, beside their message on standard error'
+complete -c vzctl -n "__fish_vzctl_using_subcommand exec" -s h -l help -d 'Print help'
+complete -c vzctl -n "__fish_vzctl_using_subcommand exec2" -l root -d 'Root of the manager to talk to' -r -F
+complete -c vzctl -n "__fish_vzctl_using_subcommand exec2" -l quiet -d 'Print errors and asked-for data only'
+complete -c vzctl -n "__fish_vzctl_using_subcommand exec2" -l verbose -d 'Print each step with its time'
+complete -c vzctl -n "__fish_vzctl_using_subcommand exec2" -l skiplock -d 'Accepted for scripts; operations on one CT are ordered by vzd and its lock cannot be skipped'
+complete -c vzctl -n "__fish_vzctl_using_subcommand exec2" -l json -d 'Answer in JSON on standard output; errors too, beside their message on standard error'
+complete -c vzctl -n "__fish_vzctl_using_subcommand exec2" -s h -l help -d 'Print help'
+complete -c vzctl -n "__fish_vzctl_using_subcommand enter" -l exec -d 'Run this command on the terminal instead of a shell' -r
+complete -c vzctl -n "__fish_vzctl_using_subcommand enter" -l root -d 'Root of the manager to talk to' -r -F
+complete -c vzctl -n "__fish_vzctl_using_subcommand enter" -l quiet -d 'Print errors and asked-for data only'
+complete -c vzctl -n "__fish_vzctl_using_subcommand enter" -l verbose -d 'Print each step with its time'
+complete -c vzctl -n "__fish_vzctl_using_subcommand enter" -l skiplock -d 'Accepted for scripts; operations on one CT are ordered by vzd and its lock cannot be skipped'
+complete -c vzctl -n "__fish_vzctl_using_subcommand enter" -l json -d 'Answer in JSON on standard output; errors too, beside their message on standard error'
+complete -c vzctl -n "__fish_vzctl_using_subcommand enter" -s h -l help -d 'Print help'
+complete -c vzctl -n "__fish_vzctl_using_subcommand console" -l root -d 'Root of the manager to talk to' -r -F
+complete -c vzctl -n "__fish_vzctl_using_subcommand console" -l quiet -d 'Print errors and asked-for data only'
+complete -c vzctl -n "__fish_vzctl_using_subcommand console" -l verbose -d 'Print each step with its time'
+complete -c vzctl -n "__fish_vzctl_using_subcommand console" -l skiplock -d 'Accepted for scripts; operations on one CT are ordered by vzd and its lock cannot be skipped'
+complete -c vzctl -n "__fish_vzctl_using_subcommand console" -l json -d 'Answer in JSON on standard output; errors too, beside their message on standard error'
+complete -c vzctl -n "__fish_vzctl_using_subcommand console" -s h -l help -d 'Print help'
+complete -c vzctl -n "__fish_vzctl_using_subcommand runscript" -l root -d 'Root of the manager to talk to' -r -F
+complete -c vzctl -n "__fish_vzctl_using_subcommand runscript" -l quiet -d 'Print errors and asked-for data only'
+complete -c vzctl -n "__fish_vzctl_using_subcommand runscript" -l verbose -d 'Print each step with its time'
+complete -c vzctl -n "__fish_vzctl_using_subcommand runscript" -l skiplock -d 'Accepted for scripts; operations on one CT are ordered by vzd and its lock cannot be skipped'
+complete -c vzctl -n "__fish_vzctl_using_subcommand runscript" -l json -d 'Answer in JSON on standard output; errors too, beside their message on standard error'
+complete -c vzctl -n "__fish_vzctl_using_subcommand runscript" -s h -l help -d 'Print help'
+complete -c vzctl -n "__fish_vzctl_using_subcommand mount" -l root -d 'Root of the manager to talk to' -r -F
+complete -c vzctl -n "__fish_vzctl_using_subcommand mount" -l quiet -d 'Print errors and asked-for data only'
+complete -c vzctl -n "__fish_vzctl_using_subcommand mount" -l verbose -d 'Print each step with its time'
+complete -c vzctl -n "__fish_vzctl_using_subcommand mount" -l skiplock -d 'Accepted for scripts; operations on one CT are ordered by vzd and its lock cannot be skipped'
+complete -c vzctl -n "__fish_vzctl_using_subcommand mount" -l json -d 'Answer in JSON on standard output; errors too, beside their message on standard error'
+complete -c vzctl -n "__fish_vzctl_using_subcommand mount" -s h -l help -d 'Print help'
+complete -c vzctl -n "__fish_vzctl_using_subcommand umount" -l root -d 'Root of the manager to talk to' -r -F
+complete -c vzctl -n "__fish_vzctl_using_subcommand umount" -l quiet -d 'Print errors and asked-for data only'
+complete -c vzctl -n "__fish_vzctl_using_subcommand umount" -l verbose -d 'Print each step with its time'
+complete -c vzctl -n "__fish_vzctl_using_subcommand umount" -l skiplock -d 'Accepted for scripts; operations on one CT are ordered by vzd and its lock cannot be skipped'
+complete -c vzctl -n "__fish_vzctl_using_subcommand umount" -l json -d 'Answer in JSON on standard output; errors too, beside their message on standard error'
+complete -c vzctl -n "__fish_vzctl_using_subcommand umount" -s h -l help -d 'Print help'
+complete -c vzctl -n "__fish_vzctl_using_subcommand set" -l onboot -d 'Start it when the host has booted' -r
+complete -c vzctl -n "__fish_vzctl_using_subcommand set" -l bootorder -d 'Higher ones boot first, equal ones together' -r
+complete -c vzctl -n "__fish_vzctl_using_subcommand set" -l name -d 'A name that can stand for the CTID; \'\' removes it' -r
+complete -c vzctl -n "__fish_vzctl_using_subcommand set" -l description -d 'One line of free text; \'\' removes it' -r
+complete -c vzctl -n "__fish_vzctl_using_subcommand set" -l disabled -d 'Refuse to start' -r
+complete -c vzctl -n "__fish_vzctl_using_subcommand set" -l hostname -d 'Host name inside' -r
+complete -c vzctl -n "__fish_vzctl_using_subcommand set" -l nameserver -d 'Name server, or inherit for the host\'s; repeatable, replaces all' -r
+complete -c vzctl -n "__fish_vzctl_using_subcommand set" -l searchdomain -d 'Search domain; repeatable, replaces all' -r
+complete -c vzctl -n "__fish_vzctl_using_subcommand set" -l userpasswd -d 'Change a user\'s password inside now; asked for, or read from standard input, where it is left out or is -' -r
+complete -c vzctl -n "__fish_vzctl_using_subcommand set" -l sshkey -d 'Add a public key, or those of a file, to a user\'s authorized_keys now; the user is root unless prefixed' -r
+complete -c vzctl -n "__fish_vzctl_using_subcommand set" -l sshuser -d 'User of every --sshkey without a prefix' -r
+complete -c vzctl -n "__fish_vzctl_using_subcommand set" -l ipadd -d 'Add an IPv4 or IPv6 address; repeatable' -r
+complete -c vzctl -n "__fish_vzctl_using_subcommand set" -l ipdel -d 'Remove an address, or all, before adding; repeatable' -r
+complete -c vzctl -n "__fish_vzctl_using_subcommand set" -l diskspace -d 'Space of its own files, like 10G; a bare number is KiB' -r
+complete -c vzctl -n "__fish_vzctl_using_subcommand set" -l diskinodes -d 'Inodes of its own files' -r
+complete -c vzctl -n "__fish_vzctl_using_subcommand set" -l features -d 'Open or close kernel surfaces: nesting, keyctl, io_uring, bpf, xfrm' -r
+complete -c vzctl -n "__fish_vzctl_using_subcommand set" -l setmode -d 'What a running CT cannot change: restart it, or ignore the running one' -r
+complete -c vzctl -n "__fish_vzctl_using_subcommand set" -l root -d 'Root of the manager to talk to' -r -F
+complete -c vzctl -n "__fish_vzctl_using_subcommand set" -l save -d 'Write the change to the CT\'s configuration too'
+complete -c vzctl -n "__fish_vzctl_using_subcommand set" -l quiet -d 'Print errors and asked-for data only'
+complete -c vzctl -n "__fish_vzctl_using_subcommand set" -l verbose -d 'Print each step with its time'
+complete -c vzctl -n "__fish_vzctl_using_subcommand set" -l skiplock -d 'Accepted for scripts; operations on one CT are ordered by vzd and its lock cannot be skipped'
+complete -c vzctl -n "__fish_vzctl_using_subcommand set" -l json -d 'Answer in JSON on standard output; errors too, beside their message on standard error'
+complete -c vzctl -n "__fish_vzctl_using_subcommand set" -s h -l help -d 'Print help'
+complete -c vzctl -n "__fish_vzctl_using_subcommand list" -l root -d 'Root of the manager to talk to' -r -F
+complete -c vzctl -n "__fish_vzctl_using_subcommand list" -l quiet -d 'Print errors and asked-for data only'
+complete -c vzctl -n "__fish_vzctl_using_subcommand list" -l verbose -d 'Print each step with its time'
+complete -c vzctl -n "__fish_vzctl_using_subcommand list" -l skiplock -d 'Accepted for scripts; operations on one CT are ordered by vzd and its lock cannot be skipped'
+complete -c vzctl -n "__fish_vzctl_using_subcommand list" -l json -d 'Answer in JSON on standard output; errors too, beside their message on standard error'
+complete -c vzctl -n "__fish_vzctl_using_subcommand check" -l root -d 'Root of the manager to talk to' -r -F
+complete -c vzctl -n "__fish_vzctl_using_subcommand check" -l quiet -d 'Print errors and asked-for data only'
+complete -c vzctl -n "__fish_vzctl_using_subcommand check" -l verbose -d 'Print each step with its time'
+complete -c vzctl -n "__fish_vzctl_using_subcommand check" -l skiplock -d 'Accepted for scripts; operations on one CT are ordered by vzd and its lock cannot be skipped'
+complete -c vzctl -n "__fish_vzctl_using_subcommand check" -l json -d 'Answer in JSON on standard output; errors too, beside their message on standard error'
+complete -c vzctl -n "__fish_vzctl_using_subcommand check" -s h -l help -d 'Print help'
+complete -c vzctl -n "__fish_vzctl_using_subcommand version" -l root -d 'Root of the manager to talk to' -r -F
+complete -c vzctl -n "__fish_vzctl_using_subcommand version" -l quiet -d 'Print errors and asked-for data only'
+complete -c vzctl -n "__fish_vzctl_using_subcommand version" -l verbose -d 'Print each step with its time'
+complete -c vzctl -n "__fish_vzctl_using_subcommand version" -l skiplock -d 'Accepted for scripts; operations on one CT are ordered by vzd and its lock cannot be skipped'
+complete -c vzctl -n "__fish_vzctl_using_subcommand version" -l json -d 'Answer in JSON on standard output; errors too, beside their message on standard error'
+complete -c vzctl -n "__fish_vzctl_using_subcommand version" -s h -l help -d 'Print help'
+complete -c vzctl -n "__fish_vzctl_using_subcommand completion" -l root -d 'Root of the manager to talk to' -r -F
+complete -c vzctl -n "__fish_vzctl_using_subcommand completion" -l vzlist -d 'The one of vzlist'
+complete -c vzctl -n "__fish_vzctl_using_subcommand completion" -l quiet -d 'Print errors and asked-for data only'
+complete -c vzctl -n "__fish_vzctl_using_subcommand completion" -l verbose -d 'Print each step with its time'
+complete -c vzctl -n "__fish_vzctl_using_subcommand completion" -l skiplock -d 'Accepted for scripts; operations on one CT are ordered by vzd and its lock cannot be skipped'
+complete -c vzctl -n "__fish_vzctl_using_subcommand completion" -l json -d 'Answer in JSON on standard output; errors too, beside their message on standard error'
+complete -c vzctl -n "__fish_vzctl_using_subcommand completion" -s h -l help -d 'Print help'
+complete -c vzctl -n "__fish_vzctl_using_subcommand man" -l root -d 'Root of the manager to talk to' -r -F
+complete -c vzctl -n "__fish_vzctl_using_subcommand man" -l quiet -d 'Print errors and asked-for data only'
+complete -c vzctl -n "__fish_vzctl_using_subcommand man" -l verbose -d 'Print each step with its time'
+complete -c vzctl -n "__fish_vzctl_using_subcommand man" -l skiplock -d 'Accepted for scripts; operations on one CT are ordered by vzd and its lock cannot be skipped'
+complete -c vzctl -n "__fish_vzctl_using_subcommand man" -l json -d 'Answer in JSON on standard output; errors too, beside their message on standard error'
+complete -c vzctl -n "__fish_vzctl_using_subcommand man" -s h -l help -d 'Print help'
+complete -c vzctl -n "__fish_vzctl_using_subcommand help; and not __fish_seen_subcommand_from template create start stop restart destroy status exec exec2 enter console runscript mount umount set list check version completion man help" -f -a "template" -d 'Build, list, show and remove OS templates'
+complete -c vzctl -n "__fish_vzctl_using_subcommand help; and not __fish_seen_subcommand_from template create start stop restart destroy status exec exec2 enter console runscript mount umount set list check version completion man help" -f -a "create" -d 'Make a CT from an OS template'
+complete -c vzctl -n "__fish_vzctl_using_subcommand help; and not __fish_seen_subcommand_from template create start stop restart destroy status exec exec2 enter console runscript mount umount set list check version completion man help" -f -a "start" -d 'Boot a CT'
+complete -c vzctl -n "__fish_vzctl_using_subcommand help; and not __fish_seen_subcommand_from template create start stop restart destroy status exec exec2 enter console runscript mount umount set list check version completion man help" -f -a "stop" -d 'Shut a CT down, and kill what is left at the timeout'
+complete -c vzctl -n "__fish_vzctl_using_subcommand help; and not __fish_seen_subcommand_from template create start stop restart destroy status exec exec2 enter console runscript mount umount set list check version completion man help" -f -a "restart" -d 'Stop a CT if it runs, then start it'
+complete -c vzctl -n "__fish_vzctl_using_subcommand help; and not __fish_seen_subcommand_from template create start stop restart destroy status exec exec2 enter console runscript mount umount set list check version completion man help" -f -a "destroy" -d 'Remove a CT and its files; its configuration stays as CTID.toml.destroyed'
+complete -c vzctl -n "__fish_vzctl_using_subcommand help; and not __fish_seen_subcommand_from template create start stop restart destroy status exec exec2 enter console runscript mount umount set list check version completion man help" -f -a "status" -d 'Say in one line whether a CT exists, is mounted and runs'
+complete -c vzctl -n "__fish_vzctl_using_subcommand help; and not __fish_seen_subcommand_from template create start stop restart destroy status exec exec2 enter console runscript mount umount set list check version completion man help" -f -a "exec" -d 'Run a shell command in a CT; any failure exits 8'
+complete -c vzctl -n "__fish_vzctl_using_subcommand help; and not __fish_seen_subcommand_from template create start stop restart destroy status exec exec2 enter console runscript mount umount set list check version completion man help" -f -a "exec2" -d 'Run a shell command in a CT and exit with its own status'
+complete -c vzctl -n "__fish_vzctl_using_subcommand help; and not __fish_seen_subcommand_from template create start stop restart destroy status exec exec2 enter console runscript mount umount set list check version completion man help" -f -a "enter" -d 'Open a root shell in a CT'
+complete -c vzctl -n "__fish_vzctl_using_subcommand help; and not __fish_seen_subcommand_from template create start stop restart destroy status exec exec2 enter console runscript mount umount set list check version completion man help" -f -a "console" -d 'Join a CT\'s console; `Esc .` leaves it'
+complete -c vzctl -n "__fish_vzctl_using_subcommand help; and not __fish_seen_subcommand_from template create start stop restart destroy status exec exec2 enter console runscript mount umount set list check version completion man help" -f -a "runscript" -d 'Run a script of the host in a CT'
+complete -c vzctl -n "__fish_vzctl_using_subcommand help; and not __fish_seen_subcommand_from template create start stop restart destroy status exec exec2 enter console runscript mount umount set list check version completion man help" -f -a "mount" -d 'Show a stopped CT\'s files on the host'
+complete -c vzctl -n "__fish_vzctl_using_subcommand help; and not __fish_seen_subcommand_from template create start stop restart destroy status exec exec2 enter console runscript mount umount set list check version completion man help" -f -a "umount" -d 'Hide them again'
+complete -c vzctl -n "__fish_vzctl_using_subcommand help; and not __fish_seen_subcommand_from template create start stop restart destroy status exec exec2 enter console runscript mount umount set list check version completion man help" -f -a "set" -d 'Change a CT, running or not'
+complete -c vzctl -n "__fish_vzctl_using_subcommand help; and not __fish_seen_subcommand_from template create start stop restart destroy status exec exec2 enter console runscript mount umount set list check version completion man help" -f -a "list" -d 'List CTs (the same as vzlist)'
+complete -c vzctl -n "__fish_vzctl_using_subcommand help; and not __fish_seen_subcommand_from template create start stop restart destroy status exec exec2 enter console runscript mount umount set list check version completion man help" -f -a "check" -d 'Say what this host can and cannot do, with the remedy for each gap'
+complete -c vzctl -n "__fish_vzctl_using_subcommand help; and not __fish_seen_subcommand_from template create start stop restart destroy status exec exec2 enter console runscript mount umount set list check version completion man help" -f -a "version" -d 'Print the versions of vzctl and of the running vzd'
+complete -c vzctl -n "__fish_vzctl_using_subcommand help; and not __fish_seen_subcommand_from template create start stop restart destroy status exec exec2 enter console runscript mount umount set list check version completion man help" -f -a "completion" -d 'Print the completion script of a shell'
+complete -c vzctl -n "__fish_vzctl_using_subcommand help; and not __fish_seen_subcommand_from template create start stop restart destroy status exec exec2 enter console runscript mount umount set list check version completion man help" -f -a "man" -d 'Write the man pages, completions and cli.md below DIR'
+complete -c vzctl -n "__fish_vzctl_using_subcommand help; and not __fish_seen_subcommand_from template create start stop restart destroy status exec exec2 enter console runscript mount umount set list check version completion man help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c vzctl -n "__fish_vzctl_using_subcommand help; and __fish_seen_subcommand_from template" -f -a "build" -d 'Build an OS template from its recipe'
+complete -c vzctl -n "__fish_vzctl_using_subcommand help; and __fish_seen_subcommand_from template" -f -a "list" -d 'List the OS templates, built or buildable'
+complete -c vzctl -n "__fish_vzctl_using_subcommand help; and __fish_seen_subcommand_from template" -f -a "show" -d 'Show one OS template with its packages'
+complete -c vzctl -n "__fish_vzctl_using_subcommand help; and __fish_seen_subcommand_from template" -f -a "remove" -d 'Remove a built OS template no CT was made from'

@@ -1,0 +1,376 @@
+//! The command line as it is typed: plain values only. Meaning and checks come later ([`crate::settings`],
+//! [`crate::target`]), so that each bad value gets its own exit code. Completion and man pages are generated from here.
+
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+
+/// Manage containers.
+#[derive(Debug, Parser)]
+#[command(
+    name = "vzctl",
+    version,
+    about = "Manage system containers (CTs)",
+    long_about = "Creates, starts, stops and changes system containers (CTs): machines made from an OS template that \
+        boot their distribution's own init and share the host's kernel. A CT is named by its CTID, 101..2147483644, or \
+        by the name the operator gave it.",
+    subcommand_required = true,
+    arg_required_else_help = true,
+    max_term_width = 100
+)]
+pub struct Cli {
+    /// What to do in general.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// Options of every verb.
+#[derive(Clone, Debug, Args)]
+pub struct Global {
+    /// Print errors and asked-for data only
+    #[arg(long, global = true, help_heading = "Options of every verb", conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// Print each step with its time
+    #[arg(long, global = true, help_heading = "Options of every verb")]
+    pub verbose: bool,
+    /// Accepted for scripts; operations on one CT are ordered by vzd and its lock cannot be skipped
+    #[arg(long, global = true, help_heading = "Options of every verb")]
+    pub skiplock: bool,
+    /// Root of the manager to talk to
+    #[arg(long, global = true, help_heading = "Options of every verb", env = "VZ_ROOT", hide_env_values = true, value_name = "DIR", default_value = "/")]
+    pub root: PathBuf,
+    /// Answer in JSON on standard output; errors too, beside their message on standard error
+    #[arg(long, global = true, help_heading = "Options of every verb")]
+    pub json: bool,
+}
+
+/// One CT.
+#[derive(Clone, Debug, Args)]
+pub struct Target {
+    /// CTID or name
+    #[arg(value_name = "CTID|NAME", allow_hyphen_values = true)]
+    pub ct: String,
+}
+
+/// Every verb.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Build, list, show and remove OS templates
+    #[command(subcommand, arg_required_else_help = true)]
+    Template(TemplateVerb),
+    /// Make a CT from an OS template
+    Create(CreateArgs),
+    /// Boot a CT
+    Start {
+        #[command(flatten)]
+        target: Target,
+        /// Answer when its default runlevel is reached, not when init runs
+        #[arg(long)]
+        wait: bool,
+        /// Start it although it is disabled
+        #[arg(long)]
+        force: bool,
+    },
+    /// Shut a CT down, and kill what is left at the timeout
+    Stop {
+        #[command(flatten)]
+        target: Target,
+        /// Kill at once
+        #[arg(long)]
+        fast: bool,
+        /// Seconds before the kill, 1..3600
+        #[arg(long, value_name = "SECONDS", allow_hyphen_values = true)]
+        timeout: Option<String>,
+    },
+    /// Stop a CT if it runs, then start it
+    Restart {
+        #[command(flatten)]
+        target: Target,
+        /// Answer when its default runlevel is reached, not when init runs
+        #[arg(long)]
+        wait: bool,
+        /// Start it although it is disabled
+        #[arg(long)]
+        force: bool,
+        /// Kill at once instead of shutting down
+        #[arg(long)]
+        fast: bool,
+    },
+    /// Remove a CT and its files; its configuration stays as CTID.toml.destroyed
+    #[command(visible_alias = "delete")]
+    Destroy(Target),
+    /// Say in one line whether a CT exists, is mounted and runs
+    Status(Target),
+    /// Run a shell command in a CT; any failure exits 8
+    Exec(ExecArgs),
+    /// Run a shell command in a CT and exit with its own status
+    Exec2(ExecArgs),
+    /// Open a root shell in a CT
+    Enter {
+        #[command(flatten)]
+        target: Target,
+        /// Run this command on the terminal instead of a shell
+        #[arg(long, value_name = "COMMAND", num_args = 1.., allow_hyphen_values = true)]
+        exec: Option<Vec<String>>,
+    },
+    /// Join a CT's console; `Esc .` leaves it
+    Console(Target),
+    /// Run a script of the host in a CT
+    Runscript {
+        #[command(flatten)]
+        target: Target,
+        /// The script
+        script: PathBuf,
+    },
+    /// Show a stopped CT's files on the host
+    Mount(Target),
+    /// Hide them again
+    Umount(Target),
+    /// Change a CT, running or not
+    Set(SetArgs),
+    /// List CTs (the same as vzlist)
+    #[command(disable_help_flag = true)]
+    List {
+        /// Options and CTIDs as for vzlist
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, num_args = 0.., value_name = "VZLIST-OPTION")]
+        args: Vec<String>,
+    },
+    /// Say what this host can and cannot do, with the remedy for each gap
+    Check,
+    /// Print the versions of vzctl and of the running vzd
+    Version,
+    /// Print the completion script of a shell
+    Completion {
+        /// bash, zsh or fish
+        shell: clap_complete::Shell,
+        /// The one of vzlist
+        #[arg(long)]
+        vzlist: bool,
+    },
+    /// Write the man pages, completions and cli.md below DIR
+    #[command(hide = true)]
+    Man {
+        /// Where to
+        dir: PathBuf,
+    },
+}
+
+/// Verbs of OS templates.
+#[derive(Debug, Subcommand)]
+pub enum TemplateVerb {
+    /// Build an OS template from its recipe
+    Build {
+        /// Name of the template
+        name: String,
+        /// Build it again although it exists; CTs keep the files they were made from
+        #[arg(long)]
+        rebuild: bool,
+    },
+    /// List the OS templates, built or buildable
+    List,
+    /// Show one OS template with its packages
+    Show {
+        /// Name of the template
+        name: String,
+    },
+    /// Remove a built OS template no CT was made from
+    Remove {
+        /// Name of the template
+        name: String,
+    },
+}
+
+/// `create`.
+#[derive(Debug, Args)]
+pub struct CreateArgs {
+    /// The new CT's number, 101..2147483644
+    #[arg(value_name = "CTID", allow_hyphen_values = true)]
+    pub ctid: String,
+    /// OS template to make it from (`vzctl template list`)
+    #[arg(long, value_name = "NAME", allow_hyphen_values = true)]
+    pub ostemplate: Option<String>,
+    /// How its files are stored: overlay
+    #[arg(long, value_name = "LAYOUT", allow_hyphen_values = true)]
+    pub layout: Option<String>,
+    /// What `set` would set.
+    #[command(flatten)]
+    pub settings: SettingsArgs,
+}
+
+/// `set`.
+#[derive(Debug, Args)]
+pub struct SetArgs {
+    /// Which.
+    #[command(flatten)]
+    pub target: Target,
+    /// To what.
+    #[command(flatten)]
+    pub settings: SettingsArgs,
+    /// Write the change to the CT's configuration too
+    #[arg(long)]
+    pub save: bool,
+    /// What a running CT cannot change: restart it, or ignore the running one
+    #[arg(long, value_name = "restart|ignore", allow_hyphen_values = true)]
+    pub setmode: Option<String>,
+}
+
+/// Options of `set` and `create`, as typed.
+#[derive(Debug, Default, Args)]
+pub struct SettingsArgs {
+    /// Start it when the host has booted
+    #[arg(long, value_name = "yes|no", allow_hyphen_values = true)]
+    pub onboot: Option<String>,
+    /// Higher ones boot first, equal ones together
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    pub bootorder: Option<String>,
+    /// A name that can stand for the CTID; '' removes it
+    #[arg(long, value_name = "NAME", allow_hyphen_values = true)]
+    pub name: Option<String>,
+    /// One line of free text; '' removes it
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    pub description: Option<String>,
+    /// Refuse to start
+    #[arg(long, value_name = "yes|no", allow_hyphen_values = true)]
+    pub disabled: Option<String>,
+    /// Host name inside
+    #[arg(long, value_name = "NAME", allow_hyphen_values = true)]
+    pub hostname: Option<String>,
+    /// Name server, or inherit for the host's; repeatable, replaces all
+    #[arg(long, value_name = "ADDRESS|inherit", allow_hyphen_values = true)]
+    pub nameserver: Vec<String>,
+    /// Search domain; repeatable, replaces all
+    #[arg(long, value_name = "DOMAIN", allow_hyphen_values = true)]
+    pub searchdomain: Vec<String>,
+    /// Change a user's password inside now; asked for, or read from standard input, where it is left out or is -
+    #[arg(long, value_name = "USER[:PASSWORD]", allow_hyphen_values = true)]
+    pub userpasswd: Vec<String>,
+    /// Add a public key, or those of a file, to a user's authorized_keys now; the user is root unless prefixed
+    #[arg(long, aliases = ["sshkeys", "ssh-key", "ssh-keys"], value_name = "[USER:]KEY|FILE", allow_hyphen_values = true)]
+    pub sshkey: Vec<String>,
+    /// User of every --sshkey without a prefix
+    #[arg(long, value_name = "USER", allow_hyphen_values = true)]
+    pub sshuser: Option<String>,
+    /// Add an IPv4 or IPv6 address; repeatable
+    #[arg(long, value_name = "ADDRESS", allow_hyphen_values = true)]
+    pub ipadd: Vec<String>,
+    /// Remove an address, or all, before adding; repeatable
+    #[arg(long, value_name = "ADDRESS|all", allow_hyphen_values = true)]
+    pub ipdel: Vec<String>,
+    /// Space of its own files, like 10G; a bare number is KiB
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
+    pub diskspace: Option<String>,
+    /// Inodes of its own files
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    pub diskinodes: Option<String>,
+    /// Open or close kernel surfaces: nesting, keyctl, io_uring, bpf, xfrm
+    #[arg(long, value_name = "NAME:on|off[,...]", allow_hyphen_values = true)]
+    pub features: Vec<String>,
+}
+
+/// `exec` and `exec2`.
+#[derive(Debug, Args)]
+pub struct ExecArgs {
+    /// Where.
+    #[command(flatten)]
+    pub target: Target,
+    /// The words of the command, joined by blanks; - reads a script from standard input
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true, num_args = 1.., value_name = "COMMAND")]
+    pub command: Vec<String>,
+}
+
+/// vzlist: list containers.
+#[derive(Debug, Parser)]
+#[command(
+    name = "vzlist",
+    version,
+    about = "List system containers (CTs)",
+    long_about = "Lists containers (CTs): the running ones, unless told otherwise.",
+    disable_help_flag = true,
+    max_term_width = 100
+)]
+pub struct ListArgs {
+    /// List all CTs, not only the running ones
+    #[arg(short = 'a', long, conflicts_with = "stopped")]
+    pub all: bool,
+    /// List the stopped ones only
+    #[arg(short = 'S', long)]
+    pub stopped: bool,
+    /// Show the CT's name instead of its host name
+    #[arg(short = 'n', long)]
+    pub name: bool,
+    /// Print no header
+    #[arg(short = 'H', long)]
+    pub no_header: bool,
+    /// Do not cut long values
+    #[arg(short = 't', long)]
+    pub no_trim: bool,
+    /// Print JSON
+    #[arg(short = 'j', long)]
+    pub json: bool,
+    /// Print these fields
+    #[arg(short = 'o', long, value_name = "FIELD[,FIELD...]")]
+    pub output: Option<String>,
+    /// Print the CTIDs only: the same as -H -octid
+    #[arg(short = '1', conflicts_with = "output")]
+    pub only_ctid: bool,
+    /// Sort by this field; with a - before it, the other way round
+    #[arg(short = 's', long, value_name = "[-]FIELD", allow_hyphen_values = true)]
+    pub sort: Option<String>,
+    /// Only those whose host name matches this pattern (* ? [])
+    #[arg(short = 'h', long, value_name = "PATTERN")]
+    pub hostname: Option<String>,
+    /// Only those whose name matches this pattern
+    #[arg(short = 'N', long = "name_filter", alias = "name-filter", value_name = "PATTERN")]
+    pub name_filter: Option<String>,
+    /// Only those whose description matches this pattern
+    #[arg(short = 'd', long, value_name = "PATTERN")]
+    pub description: Option<String>,
+    /// List the fields there are
+    #[arg(short = 'L', long)]
+    pub list: bool,
+    /// Root of the manager to talk to
+    #[arg(long, env = "VZ_ROOT", hide_env_values = true, value_name = "DIR", default_value = "/")]
+    pub root: PathBuf,
+    /// Print help
+    #[arg(long, action = clap::ArgAction::Help)]
+    pub help: Option<bool>,
+    /// Only these, running or not
+    #[arg(value_name = "CTID|NAME")]
+    pub cts: Vec<String>,
+}
+
+/// Options and verbs of vzctl 4.11 that this version does not have, with what they belong to.
+pub const LATER: &[(&str, &[&str])] = &[
+    (
+        "beancounters and memory limits",
+        &[
+            "--kmemsize", "--lockedpages", "--privvmpages", "--shmpages", "--numproc", "--physpages", "--vmguarpages",
+            "--oomguarpages", "--numtcpsock", "--numflock", "--numpty", "--numsiginfo", "--tcpsndbuf", "--tcprcvbuf",
+            "--othersockbuf", "--dgramrcvbuf", "--numothersock", "--dcachesize", "--numfile", "--numiptent",
+            "--swappages", "--ram", "--swap", "--vm_overcommit", "--reset_ub",
+        ],
+    ),
+    ("CPU limits", &["--cpuunits", "--cpulimit", "--cpus", "--cpumask", "--nodemask"]),
+    ("I/O limits", &["--ioprio", "--iolimit", "--iopslimit"]),
+    ("per-user and timed disk quotas", &["--quotatime", "--quotaugidlimit", "quotaon", "quotaoff", "quotainit"]),
+    (
+        "bridged network interfaces",
+        &["--netif_add", "--netif_del", "--ifname", "--mac", "--host_ifname", "--host_mac", "--bridge", "--mac_filter",
+            "--netdev_add", "--netdev_del"],
+    ),
+    ("sample configurations", &["--config", "--applyconfig", "--applyconfig_map"]),
+    ("private areas and roots of one's own", &["--private", "--mount_opts"]),
+    ("capabilities and devices", &["--capability", "--devnodes", "--devices", "--pci_add", "--pci_del", "--netfilter", "--iptables"]),
+    ("skipping file system checks", &["--skip-umount", "--skip_umount", "--skip-fsck", "--skip-remount"]),
+    ("suspending and resuming", &["suspend", "chkpnt", "resume", "restore", "--dumpfile"]),
+    (
+        "snapshots",
+        &["snapshot", "snapshot-list", "snapshot-switch", "snapshot-delete", "snapshot-mount", "snapshot-umount"],
+    ),
+    ("image maintenance", &["compact", "convert", "reinstall"]),
+    ("clones and backups", &["clone", "backup", "restore-backup"]),
+    ("rescue and history", &["rescue", "why", "undo", "recover", "events"]),
+    ("importing OpenVZ configurations", &["import"]),
+];

@@ -1,0 +1,195 @@
+//! exec, exec2, enter and runscript: straight into the container, without vzd. vzctl verifies the run record, writes
+//! an [`AttachPlan`] and becomes `vzmon attach`, executed from a sealed copy in memory: a process that is about to
+//! enter a container must not be something the container could reach back through `/proc/self/exe`.
+
+use crate::{failure::{Failure, Outcome}, target::{self, Target}};
+use rustix::fs::{MemfdFlags, SealFlags};
+use std::{
+    ffi::{CStr, CString},
+    fs::File,
+    io::{self, Read, Seek, Write},
+    os::fd::{AsRawFd, OwnedFd},
+    path::{Path, PathBuf},
+};
+use vz_types::{ExitCode, Paths, plan::AttachPlan};
+
+/// Directories a program is looked up in, inside.
+const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// Where an installed vzmon is.
+const INSTALLED: &str = "/usr/libexec/vz/vzmon";
+/// A script is read by a shell, not stored: this is plenty.
+const MAX_SCRIPT: u64 = 16 << 20;
+
+/// `exec` (any failure exits 8) and `exec2` (the command's own status).
+pub fn exec(paths: &Paths, target: &Target, words: &[String], classic: bool) -> Outcome {
+    let record = target::must_run(paths, target)?;
+    let shell = |name: &str| match words {
+        [one] if one == "-" => vec![name.to_owned(), "-s".to_owned()],
+        _ => vec![name.to_owned(), "-c".to_owned(), words.join(" ")],
+    };
+    become_attach(&AttachPlan {
+        argv: shell("bash"),
+        argv_fallback: shell("sh"),
+        fail_as: classic.then_some(ExitCode::ExecFailed.code()),
+        ..plan(paths, record.ctid)
+    })
+}
+
+/// `enter`: root's login shell on a terminal of its own, or `--exec`'s command there.
+pub fn enter(paths: &Paths, target: &Target, command: Option<&[String]>, quiet: bool) -> Outcome {
+    let ctid = target::must_run(paths, target)?.ctid;
+    let shell = |name: &str| command.map(|c| vec![name.to_owned(), "-c".to_owned(), c.join(" ")]).unwrap_or_default();
+    if !quiet {
+        crate::ui::print_line(&format!("entered into CT {ctid}"));
+    }
+    become_attach(&AttachPlan {
+        argv: shell("bash"),
+        argv_fallback: shell("sh"),
+        tty: true,
+        farewell: (!quiet).then(|| format!("exited from CT {ctid}")),
+        ..plan(paths, ctid)
+    })
+}
+
+/// `runscript`: the script is read here and shown inside as `/dev/fd/3`, to the program its first line names.
+pub fn runscript(paths: &Paths, target: &Target, script: &Path) -> Outcome {
+    let ctid = target::must_run(paths, target)?.ctid;
+    let unreadable = |e: io::Error| {
+        Failure::value(format!("script {} cannot be read: {e}", script.display())).hint("name a regular file of the host")
+    };
+    let mut text = Vec::new();
+    let file = File::open(script).map_err(unreadable)?;
+    if !file.metadata().map_err(unreadable)?.is_file() {
+        return Err(unreadable(io::Error::other("not a regular file")));
+    }
+    file.take(MAX_SCRIPT + 1).read_to_end(&mut text).map_err(unreadable)?;
+    if text.len() as u64 > MAX_SCRIPT {
+        return Err(unreadable(io::Error::other("larger than 16 MiB")));
+    }
+    let mut copy = memory(c"vz-script", MemfdFlags::ALLOW_SEALING).map_err(no_memory)?;
+    copy.write_all(&text).and_then(|()| seal(&mut copy)).map_err(no_memory)?;
+    let interpreter = interpreter(&text);
+    let run = |shell: &str| {
+        let mut argv = interpreter.clone().unwrap_or_else(|| vec![shell.to_owned()]);
+        argv.push("/dev/fd/3".to_owned());
+        argv
+    };
+    become_attach(&AttachPlan {
+        argv: run("bash"),
+        argv_fallback: if interpreter.is_none() { run("sh") } else { Vec::new() },
+        script_fd: Some(copy.as_raw_fd()),
+        ..plan(paths, ctid)
+    })
+}
+
+/// What all have in common: the minimal environment, no terminal, the program's own status.
+fn plan(paths: &Paths, ctid: vz_types::Ctid) -> AttachPlan {
+    AttachPlan {
+        run_dir: paths.ct_run(ctid),
+        argv: Vec::new(),
+        env: [PATH, "HOME=/root", "USER=root", "LOGNAME=root", &term()].map(str::to_owned).into(),
+        tty: false,
+        script_fd: None,
+        argv_fallback: Vec::new(),
+        fail_as: None,
+        farewell: None,
+    }
+}
+
+/// The operator's terminal type, where it is one a program could look up.
+fn term() -> String {
+    let ours = std::env::var("TERM").unwrap_or_default();
+    let sane = !ours.is_empty() && ours.len() <= 32 && ours.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.+".contains(&b));
+    format!("TERM={}", if sane { ours.as_str() } else { "linux" })
+}
+
+/// `#!PROGRAM [ARGUMENT]` as execve(2) reads it: one argument, blanks inside it kept.
+fn interpreter(script: &[u8]) -> Option<Vec<String>> {
+    let line = script.strip_prefix(b"#!")?.split(|b| *b == b'\n').next()?;
+    let line = std::str::from_utf8(line).ok()?.trim();
+    let (program, argument) = line.split_once([' ', '\t']).unwrap_or((line, ""));
+    let words: Vec<String> = [program, argument.trim()].iter().filter(|w| !w.is_empty()).map(|w| (*w).to_owned()).collect();
+    (!words.is_empty()).then_some(words)
+}
+
+/// Replaces this process. Returns only when that failed.
+fn become_attach(plan: &AttachPlan) -> Outcome {
+    let text = serde_json::to_vec(plan).map_err(|e| Failure::system("cannot write the attach plan", e))?;
+    let mut plan_fd = memory(c"vz-plan", MemfdFlags::ALLOW_SEALING).map_err(no_memory)?;
+    plan_fd.write_all(&text).and_then(|()| seal(&mut plan_fd)).map_err(no_memory)?;
+    let program = vzmon()?;
+    let sealed = sealed_copy(&program).map_err(|e| Failure::system(format_args!("cannot copy {} into memory", program.display()), e))?;
+    let number = CString::new(plan_fd.as_raw_fd().to_string()).map_err(|e| Failure::system("plan", e))?;
+    let argv: [&CStr; 3] = [c"vzmon", c"attach", &number];
+    let nothing: [&CStr; 0] = [];
+    match nix::unistd::fexecve(&sealed, &argv, &nothing) {
+        Ok(never) => match never {},
+        Err(e) => Err(Failure::system(format_args!("cannot execute {}", program.display()), e)),
+    }
+}
+
+/// An anonymous file that stays open over exec.
+fn memory(name: &CStr, flags: MemfdFlags) -> io::Result<File> {
+    Ok(File::from(rustix::fs::memfd_create(name, flags)?))
+}
+
+/// No change of its content or its seals from here on; readers start at its beginning.
+fn seal(file: &mut File) -> io::Result<()> {
+    rustix::fs::fcntl_add_seals(&*file, SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)?;
+    file.rewind()
+}
+
+/// The program in memory, sealed. `MFD_EXEC` says that executing it is meant (memfd_create(2), Linux 6.3); older
+/// kernels do not know the flag and do not need it.
+fn sealed_copy(program: &Path) -> io::Result<OwnedFd> {
+    let mut from = File::open(program)?;
+    let flags = MemfdFlags::ALLOW_SEALING | MemfdFlags::CLOEXEC;
+    let mut copy = match memory(c"vzmon", flags | MemfdFlags::EXEC) {
+        Err(e) if e.raw_os_error() == Some(rustix::io::Errno::INVAL.raw_os_error()) => memory(c"vzmon", flags)?,
+        other => other?,
+    };
+    io::copy(&mut from, &mut copy)?;
+    seal(&mut copy)?;
+    Ok(copy.into())
+}
+
+/// `VZ_VZMON`, else beside vzctl, else where it is installed.
+fn vzmon() -> Result<PathBuf, Failure> {
+    let named = std::env::var_os("VZ_VZMON").filter(|p| !p.is_empty()).map(PathBuf::from);
+    let beside = || std::env::current_exe().ok().and_then(|e| Some(e.parent()?.join("vzmon")));
+    let installed = || PathBuf::from(INSTALLED);
+    let candidates: Vec<PathBuf> = match named {
+        Some(only) => vec![only],
+        None => beside().into_iter().chain([installed()]).collect(),
+    };
+    candidates.iter().find(|p| p.is_file()).cloned().ok_or_else(|| {
+        let places: Vec<String> = candidates.iter().map(|p| p.display().to_string()).collect();
+        Failure::new(ExitCode::System, format!("there is no vzmon program at {}", places.join(" or at ")))
+            .hint("install vz completely, or set VZ_VZMON to the program")
+    })
+}
+
+fn no_memory(e: io::Error) -> Failure {
+    Failure::system("cannot make an anonymous file", e)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_script_goes_to_the_program_its_first_line_names() {
+        let words = |s: &str| interpreter(s.as_bytes()).map(|w| w.join("|"));
+        assert_eq!(words("#!/bin/sh\necho"), Some("/bin/sh".into()));
+        assert_eq!(words("#! /usr/bin/env  python3 -u\n"), Some("/usr/bin/env|python3 -u".into()));
+        assert_eq!(words("#!\n"), None);
+        assert_eq!(words("echo hi\n"), None);
+    }
+
+    #[test]
+    fn a_sealed_copy_cannot_be_written_again() {
+        let copy = File::from(sealed_copy(Path::new("/proc/self/exe")).unwrap());
+        assert!((&copy).write_all(b"x").is_err());
+        assert!(copy.set_len(0).is_err());
+    }
+}

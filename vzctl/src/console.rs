@@ -1,0 +1,298 @@
+//! `vzctl console`: our terminal, relayed to the container's console over the monitor's control socket.
+//!
+//! ```text
+//!   connect -> Console request -> reply -> relay frames <-> terminal
+//!      ^                                      |  `Esc .`        -> leave
+//!      |  the next start (terminal only)      |  input ended    -> leave when it has been quiet
+//!      +--------------------------------------+  socket closed: the container is down
+//! ```
+//! A reboot from inside changes nothing here: the monitor keeps the console open.
+
+use crate::{failure::{Failure, Outcome}, target::{self, Target}};
+use nix::{
+    errno::Errno,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::{
+        inotify::{AddWatchFlags, InitFlags, Inotify},
+        signal::{SigSet, Signal},
+        signalfd::{SfdFlags, SignalFd},
+        socket::{AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, connect, recv, send, socket},
+        termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr},
+    },
+};
+use std::{
+    io::{IsTerminal, Write},
+    os::fd::{AsFd, AsRawFd, OwnedFd},
+    time::{Duration, Instant},
+};
+use vz_types::{Ctid, Paths, plan::{ControlReply, ControlRequest}};
+
+/// The largest frame read; vzmon sends less.
+const FRAME: usize = 128 << 10;
+/// Bytes of input put into one frame.
+const CHUNK: usize = 4096;
+/// With no terminal: how long the console must be quiet after the input's end.
+const QUIET: Duration = Duration::from_millis(500);
+/// And how long to wait for that on a console that never is.
+const LINGER: Duration = Duration::from_secs(5);
+
+/// Why a relay ended.
+#[derive(Debug, PartialEq, Eq)]
+enum End {
+    Left,
+    InputOver,
+    Down,
+}
+
+/// Joins the console until the operator leaves it.
+pub fn console(paths: &Paths, target: &Target, quiet: bool) -> Outcome {
+    let ctid = target::must_run(paths, target)?.ctid;
+    let terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
+    let say = |line: &str| {
+        if terminal && !quiet {
+            crate::ui::print_error(&format!("{line}\r"));
+        }
+    };
+    let resized = window_changes()?;
+    let mut socket = join(paths, ctid, true)?;
+    say(&format!("Attached to CT {ctid}; type `Esc .` to leave"));
+    let raw = if terminal { Some(Raw::enter()?) } else { None };
+    let mut escape = Escape::default();
+    let end = loop {
+        match relay(&socket, &resized, terminal, &mut escape)? {
+            End::Down if terminal => {
+                say(&format!("\r\nCT {ctid} is down; waiting for its next start, `Esc .` leaves"));
+                match wait_for_start(paths, ctid, &mut escape)? {
+                    Some(again) => socket = again,
+                    None => break End::Left,
+                }
+            }
+            end => break end,
+        }
+    };
+    drop(raw);
+    match end {
+        End::Down => say(&format!("CT {ctid} is down")),
+        End::Left | End::InputOver => say("\r\nDetached"),
+    }
+    Ok(0)
+}
+
+/// Connects and asks for the console.
+fn join(paths: &Paths, ctid: Ctid, replay: bool) -> Result<OwnedFd, Failure> {
+    let dir = paths.ct_run(ctid);
+    let failed = |what: &str, e: &dyn std::fmt::Display| {
+        Failure::system(format_args!("cannot {what} the console of CT {ctid}"), e)
+            .hint("its monitor (vzmon) may have ended; `vzctl status` tells")
+    };
+    let dir = std::fs::File::open(&dir).map_err(|e| failed("find", &e))?;
+    // Through the descriptor, because a socket's address has room for 107 bytes only.
+    let address = UnixAddr::new(format!("/proc/self/fd/{}/control.sock", dir.as_raw_fd()).as_str()).map_err(|e| failed("name", &e))?;
+    let socket = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None).map_err(|e| failed("reach", &e))?;
+    connect(socket.as_raw_fd(), &address).map_err(|e| failed("reach", &e))?;
+    let request = serde_json::to_vec(&ControlRequest::Console { replay }).map_err(|e| failed("ask for", &e))?;
+    send(socket.as_raw_fd(), &request, MsgFlags::MSG_NOSIGNAL).map_err(|e| failed("ask for", &e))?;
+    let mut buffer = vec![0; FRAME];
+    let n = recv(socket.as_raw_fd(), &mut buffer, MsgFlags::empty()).map_err(|e| failed("join", &e))?;
+    match serde_json::from_slice(&buffer[..n]) {
+        Ok(ControlReply::Done) => Ok(socket),
+        Ok(ControlReply::Failed { cause }) => Err(failed("join", &cause)),
+        Ok(ControlReply::Ended { .. }) => Err(failed("join", &"the container has just ended")),
+        Err(e) => Err(failed("join", &e)),
+    }
+}
+
+/// Relays until one side ends.
+fn relay(socket: &OwnedFd, resized: &SignalFd, terminal: bool, escape: &mut Escape) -> Result<End, Failure> {
+    let stdin = std::io::stdin();
+    let mut buffer = vec![0; FRAME];
+    let mut input_over: Option<Instant> = None;
+    let mut last_output = Instant::now();
+    if terminal {
+        send_size(socket);
+    }
+    loop {
+        let mut fds = vec![PollFd::new(socket.as_fd(), PollFlags::POLLIN), PollFd::new(resized.as_fd(), PollFlags::POLLIN)];
+        if input_over.is_none() {
+            fds.push(PollFd::new(stdin.as_fd(), PollFlags::POLLIN));
+        }
+        let patience = match input_over {
+            None => PollTimeout::NONE,
+            Some(since) => {
+                let left = QUIET.saturating_sub(last_output.max(since).elapsed()).min(LINGER.saturating_sub(since.elapsed()));
+                if left.is_zero() {
+                    return Ok(End::InputOver);
+                }
+                PollTimeout::try_from(left.as_millis().max(1)).unwrap_or(PollTimeout::ZERO)
+            }
+        };
+        match poll(&mut fds, patience) {
+            Err(Errno::EINTR) => continue,
+            Err(e) => return Err(Failure::system("cannot wait for the console", e)),
+            Ok(_) => {}
+        }
+        let ready: Vec<bool> = fds.iter().map(|f| f.any().unwrap_or(false)).collect();
+        if ready[0] {
+            match recv(socket.as_raw_fd(), &mut buffer, MsgFlags::MSG_DONTWAIT) {
+                Ok(0) | Err(Errno::ECONNRESET) => return Ok(End::Down),
+                Ok(n) if buffer[0] == 0 => {
+                    last_output = Instant::now();
+                    let mut out = std::io::stdout().lock();
+                    if out.write_all(&buffer[1..n]).and_then(|()| out.flush()).is_err() {
+                        return Ok(End::Left);
+                    }
+                }
+                // A kind of frame that only a later vzmon knows.
+                Ok(_) | Err(Errno::EAGAIN | Errno::EINTR) => {}
+                Err(e) => return Err(Failure::system("cannot read the console", e)),
+            }
+        }
+        if ready[1] {
+            while let Ok(Some(_)) = resized.read_signal() {}
+            send_size(socket);
+        }
+        if ready.get(2).copied().unwrap_or(false) {
+            match nix::unistd::read(stdin.as_fd(), &mut buffer[..CHUNK]) {
+                Ok(0) => input_over = Some(Instant::now()),
+                Ok(n) => {
+                    let (bytes, left) = if terminal { escape.filter(&buffer[..n]) } else { (buffer[..n].to_vec(), false) };
+                    if !bytes.is_empty() && !send_frame(socket, 0, &bytes)? {
+                        return Ok(End::Down);
+                    }
+                    if left {
+                        return Ok(End::Left);
+                    }
+                }
+                Err(Errno::EINTR | Errno::EAGAIN) => {}
+                Err(e) => return Err(Failure::system("cannot read standard input", e)),
+            }
+        }
+    }
+}
+
+/// Waits for the container's next start; `None` when the operator leaves.
+fn wait_for_start(paths: &Paths, ctid: Ctid, escape: &mut Escape) -> Result<Option<OwnedFd>, Failure> {
+    let failed = |e: Errno| Failure::system(format_args!("cannot wait for CT {ctid}"), e);
+    let watch = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).map_err(failed)?;
+    let events = AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO;
+    watch.add_watch(&paths.ct_run_dir(), events).map_err(failed)?;
+    let stdin = std::io::stdin();
+    let mut buffer = [0; 256];
+    loop {
+        // The directory may be made anew at a start, so it is watched again each time.
+        if let Err(e) = watch.add_watch(&paths.ct_run(ctid), events) {
+            if e != Errno::ENOENT {
+                return Err(failed(e));
+            }
+        }
+        if target::running(paths, ctid)?.is_some() {
+            if let Ok(socket) = join(paths, ctid, true) {
+                return Ok(Some(socket));
+            }
+        }
+        let mut fds = [PollFd::new(stdin.as_fd(), PollFlags::POLLIN), PollFd::new(watch.as_fd(), PollFlags::POLLIN)];
+        // The deadline only covers the moment between the record and the listening socket.
+        match poll(&mut fds, PollTimeout::from(1000u16)) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(e) => return Err(failed(e)),
+        }
+        if fds[1].any().unwrap_or(false) {
+            while watch.read_events().is_ok_and(|e| !e.is_empty()) {}
+        }
+        if fds[0].any().unwrap_or(false) {
+            let n = nix::unistd::read(stdin.as_fd(), &mut buffer).map_err(failed)?;
+            if n == 0 || escape.filter(&buffer[..n]).1 {
+                return Ok(None);
+            }
+        }
+    }
+}
+
+/// Sends one frame; `false` when nobody is there any more.
+fn send_frame(socket: &OwnedFd, kind: u8, bytes: &[u8]) -> Result<bool, Failure> {
+    let mut frame = Vec::with_capacity(bytes.len() + 1);
+    frame.push(kind);
+    frame.extend_from_slice(bytes);
+    loop {
+        match send(socket.as_raw_fd(), &frame, MsgFlags::MSG_NOSIGNAL) {
+            Ok(_) => return Ok(true),
+            Err(Errno::EINTR) => {}
+            Err(Errno::EPIPE | Errno::ECONNRESET | Errno::ENOTCONN) => return Ok(false),
+            Err(e) => return Err(Failure::system("cannot write to the console", e)),
+        }
+    }
+}
+
+/// Tells the console our window's size. A window without one is no reason to fail.
+fn send_size(socket: &OwnedFd) {
+    if let Ok(size) = rustix::termios::tcgetwinsize(std::io::stdin()) {
+        let json = format!("{{\"rows\":{},\"cols\":{}}}", size.ws_row, size.ws_col);
+        if size.ws_row > 0 && size.ws_col > 0 {
+            drop(send_frame(socket, 1, json.as_bytes()));
+        }
+    }
+}
+
+fn window_changes() -> Result<SignalFd, Failure> {
+    let mut set = SigSet::empty();
+    set.add(Signal::SIGWINCH);
+    set.thread_block()
+        .and_then(|()| SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK))
+        .map_err(|e| Failure::system("cannot watch the window's size", e))
+}
+
+/// The terminal in raw mode; back to what it was when dropped.
+struct Raw(Termios);
+
+impl Raw {
+    fn enter() -> Result<Self, Failure> {
+        let failed = |e: Errno| Failure::system("cannot use the terminal", e);
+        let before = tcgetattr(std::io::stdin()).map_err(failed)?;
+        let mut raw = before.clone();
+        cfmakeraw(&mut raw);
+        tcsetattr(std::io::stdin(), SetArg::TCSADRAIN, &raw).map_err(failed)?;
+        Ok(Self(before))
+    }
+}
+
+impl Drop for Raw {
+    fn drop(&mut self) {
+        // Nothing can be done about a terminal that is gone.
+        let _ = tcsetattr(std::io::stdin(), SetArg::TCSADRAIN, &self.0);
+    }
+}
+
+/// `Esc .` leaves. The Esc itself goes through at once, because an editor inside waits for it.
+#[derive(Default)]
+struct Escape {
+    seen: bool,
+}
+
+impl Escape {
+    /// What to send of `input`, and whether to leave.
+    fn filter(&mut self, input: &[u8]) -> (Vec<u8>, bool) {
+        for (i, &b) in input.iter().enumerate() {
+            if self.seen && b == b'.' {
+                self.seen = false;
+                return (input[..i].to_vec(), true);
+            }
+            self.seen = b == 0x1b;
+        }
+        (input.to_vec(), false)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_escape_and_a_dot_leave_and_nothing_else_is_lost() {
+        let mut e = Escape::default();
+        assert_eq!(e.filter(b"ls\x1b[A."), (b"ls\x1b[A.".to_vec(), false));
+        assert_eq!(e.filter(b"a\x1b"), (b"a\x1b".to_vec(), false));
+        assert_eq!(e.filter(b"x."), (b"x.".to_vec(), false));
+        assert_eq!(e.filter(b"\x1b\x1b"), (b"\x1b\x1b".to_vec(), false));
+        assert_eq!(e.filter(b".rest"), (Vec::new(), true));
+    }
+}

@@ -1,0 +1,102 @@
+//! `vzctl status`: one line of frozen words, exit 0 always. Asks vzd; without it the run record, the configuration
+//! file and the mount table tell the same.
+
+use crate::{failure::Outcome, target::{self, Target}, verbs::Session};
+use serde::Serialize;
+use vz_api::client::ClientError;
+use vz_types::{Ctid, CtState, ExitCode};
+
+/// `status --json`.
+#[derive(Serialize)]
+struct Status {
+    /// Absent for a name nobody has.
+    ctid: Option<u32>,
+    exist: bool,
+    mounted: bool,
+    running: bool,
+    suspended: bool,
+    /// The state proper where vzd told it.
+    state: Option<CtState>,
+    /// What failed last, if vzd told it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_failure: Option<String>,
+    line: String,
+    /// `vzd`, or `files` when vzd did not answer.
+    source: &'static str,
+}
+
+impl Status {
+    fn from_line(ctid: Option<u32>, line: String, source: &'static str) -> Self {
+        let has = |word: &str| line.split(' ').skip(2).any(|w| w == word);
+        Self {
+            ctid,
+            exist: has("exist"),
+            mounted: has("mounted"),
+            running: has("running"),
+            suspended: has("suspended"),
+            state: None,
+            last_failure: None,
+            line,
+            source,
+        }
+    }
+}
+
+/// Prints the line.
+pub fn status(session: &Session, typed: &str) -> Outcome {
+    let status = match typed.parse::<Target>() {
+        Ok(target) => of(session, &target),
+        Err(f) => {
+            // Clients read the line and expect exit 0 whatever they ask for; the reason goes to standard error.
+            session.ui.warn(&f.message);
+            let word: String = typed.chars().filter(|c| !c.is_whitespace() && !c.is_control()).take(80).collect();
+            let number = word.parse().ok();
+            Status::from_line(number, line(&word, CtState::Absent), "files")
+        }
+    };
+    if session.ui.json {
+        session.ui.object(&status)?;
+    } else {
+        session.ui.data(&status.line);
+    }
+    Ok(0)
+}
+
+fn line(ct: &str, state: CtState) -> String {
+    format!("CTID {ct} {}", state.status_words())
+}
+
+fn of(session: &Session, target: &Target) -> Status {
+    match session.client.info(&target.to_string()) {
+        Ok(info) => {
+            let mut status = Status::from_line(Some(info.ctid), info.status_line, "vzd");
+            status.state = Some(info.state);
+            status.last_failure = info.last_failure;
+            status
+        }
+        Err(ClientError::Api(e)) if e.code == ExitCode::NoConfig => {
+            let number = match target {
+                Target::Ctid(c) => Some(c.get()),
+                Target::Name(_) => None,
+            };
+            let mut status = Status::from_line(number, line(&target.to_string(), CtState::Absent), "vzd");
+            status.state = Some(CtState::Absent);
+            status
+        }
+        Err(_) => from_files(session, target),
+    }
+}
+
+fn from_files(session: &Session, target: &Target) -> Status {
+    let paths = &session.paths;
+    let state = |ctid: Ctid| match target::running(paths, ctid) {
+        Ok(Some(_)) => CtState::Running,
+        _ if target::is_mounted(paths, ctid) => CtState::Mounted,
+        _ if target::is_configured(paths, ctid) => CtState::Stopped,
+        _ => CtState::Absent,
+    };
+    match target.ctid(paths) {
+        Ok(ctid) => Status::from_line(Some(ctid.get()), line(&ctid.to_string(), state(ctid)), "files"),
+        Err(_) => Status::from_line(None, line(&target.to_string(), CtState::Absent), "files"),
+    }
+}

@@ -1,0 +1,223 @@
+//! What is printed as a table: the host check and the OS templates.
+
+use crate::{failure::{Failure, Outcome}, verbs::Session};
+use comfy_table::{ColumnConstraint, Table, Width, presets};
+use indicatif::ProgressBar;
+use std::io::IsTerminal;
+use vz_api::wire::{BuildEvent, BuildRequest, CheckItem, TemplateInfo};
+use vz_types::{Bytes, ExitCode, TemplateName};
+
+/// Rows without lines around them; cells are never wrapped when nobody looks, so that `grep` finds them.
+fn table(header: &[&str]) -> Table {
+    let mut t = Table::new();
+    t.load_style(presets::NOTHING);
+    if std::io::stdout().is_terminal() {
+        t.set_content_arrangement(comfy_table::ContentArrangement::Dynamic);
+    }
+    t.set_header(header.to_vec());
+    t
+}
+
+fn text(t: &Table) -> String {
+    t.lines().map(|l| l.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
+}
+
+/// `check`: exit 0 if containers can run here, else 3.
+pub fn check(session: &Session) -> Outcome {
+    let report = session.client.check()?;
+    let code = if report.ok { ExitCode::Ok } else { ExitCode::System }.code();
+    if session.ui.json {
+        session.ui.object(&report)?;
+        return Ok(code);
+    }
+    let mut t = table(&["GROUP", "CHECKED", "STATUS", "FOUND"]);
+    for i in &report.items {
+        t.add_row(vec![i.group.as_str(), &i.name, &i.status, &i.found]);
+    }
+    if let Some(column) = t.column_mut(2) {
+        column.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(9)));
+    }
+    session.ui.data(&text(&t));
+    let gaps: Vec<&CheckItem> = report.items.iter().filter(|i| i.status != "ok").collect();
+    if !gaps.is_empty() {
+        session.ui.data("");
+    }
+    for i in gaps {
+        let loss = i.loss.as_deref().unwrap_or("something will not work");
+        session.ui.data(&format!("{} {} ({}): {loss}", i.group, i.name, i.status));
+        if let Some(remedy) = &i.remedy {
+            session.ui.data(&format!("    remedy: {remedy}"));
+        }
+    }
+    session.ui.data("");
+    session.ui.data(match report.ok {
+        true => "Containers can run on this host.",
+        false => "Containers cannot run on this host.",
+    });
+    Ok(code)
+}
+
+/// A path is no name; it cannot be that of a template either.
+fn name(text: &str) -> Result<String, Failure> {
+    let name: TemplateName = text.parse().map_err(|e: vz_types::names::NameError| {
+        Failure::new(ExitCode::NoTemplate, e.to_string()).hint("`vzctl template list` shows the names")
+    })?;
+    Ok(name.to_string())
+}
+
+fn or_dash(v: Option<impl ToString>) -> String {
+    v.map_or_else(|| "-".to_owned(), |v| v.to_string())
+}
+
+/// Bytes with one digit after the point.
+fn size(bytes: u64) -> String {
+    let units = [("T", 40), ("G", 30), ("M", 20), ("K", 10)];
+    match units.iter().find(|(_, shift)| bytes >> shift != 0) {
+        Some((unit, shift)) => format!("{:.1}{unit}", bytes as f64 / (1u64 << shift) as f64),
+        None => Bytes(bytes).to_string(),
+    }
+}
+
+/// `template list`.
+pub fn template_list(session: &Session) -> Outcome {
+    let all = session.client.templates()?;
+    if session.ui.json {
+        session.ui.object(&all)?;
+        return Ok(0);
+    }
+    let mut t = table(&["NAME", "STATUS", "DISTRIBUTION", "INIT", "ARCH", "SIZE", "USED BY"]);
+    for i in &all {
+        t.add_row(vec![
+            i.name.clone(),
+            i.status.clone(),
+            or_dash(i.distribution.as_ref()),
+            or_dash(i.init.as_ref()),
+            or_dash(i.arch.as_ref()),
+            or_dash(i.size.map(size)),
+            i.used_by.len().to_string(),
+        ]);
+    }
+    session.ui.data(&text(&t));
+    for i in all.iter().filter(|i| i.problem.is_some()) {
+        session.ui.warn(&format!("WARNING: OS template {}: {}", i.name, or_dash(i.problem.as_ref())));
+    }
+    Ok(0)
+}
+
+/// `template show`.
+pub fn template_show(session: &Session, typed: &str) -> Outcome {
+    let info = session.client.template(&name(typed)?)?;
+    if session.ui.json {
+        session.ui.object(&info)?;
+    } else {
+        print_template(session, &info, true);
+    }
+    Ok(0)
+}
+
+fn print_template(session: &Session, i: &TemplateInfo, packages: bool) {
+    let used: Vec<String> = i.used_by.iter().map(u32::to_string).collect();
+    let rows: &[(&str, String)] = &[
+        ("Name", i.name.clone()),
+        ("Status", i.status.clone()),
+        ("Problem", i.problem.clone().unwrap_or_default()),
+        ("Description", i.description.clone().unwrap_or_default()),
+        ("Distribution", or_dash(i.distribution.as_ref())),
+        ("Init", or_dash(i.init.as_ref())),
+        ("Architecture", or_dash(i.arch.as_ref())),
+        ("Size", or_dash(i.size.map(size))),
+        ("Files", or_dash(i.files)),
+        ("Built", or_dash(i.built_at.map(utc))),
+        ("Digest", or_dash(i.digest.as_ref().map(|d| format!("sha256:{}", d.trim_start_matches("sha256:"))))),
+        ("Used by", if used.is_empty() { "no CT".into() } else { used.join(" ") }),
+    ];
+    for (key, value) in rows.iter().filter(|(_, v)| !v.is_empty()) {
+        session.ui.data(&format!("{:<13} {value}", format!("{key}:")));
+    }
+    if packages && !i.packages.is_empty() {
+        session.ui.data(&format!("{:<13} {}", "Packages:", i.packages.len()));
+        for p in &i.packages {
+            session.ui.data(&format!("  {p}"));
+        }
+    }
+}
+
+/// Seconds since the epoch as `2026-01-31 12:00:00 UTC` (days to civil date after the proleptic Gregorian calendar).
+fn utc(seconds: u64) -> String {
+    let (days, rest) = (seconds / 86_400, seconds % 86_400);
+    let z = days + 719_468;
+    let era = z / 146_097;
+    let day_of_era = z % 146_097;
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted = (5 * day_of_year + 2) / 153;
+    let (day, month) = (day_of_year - (153 * shifted + 2) / 5 + 1, if shifted < 10 { shifted + 3 } else { shifted - 9 });
+    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    format!("{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02} UTC", rest / 3600, rest / 60 % 60, rest % 60)
+}
+
+/// `template remove`.
+pub fn template_remove(session: &Session, typed: &str) -> Outcome {
+    let name = name(typed)?;
+    let done = session.ui.waiting(&format!("Removing OS template {name}"), || session.client.remove_template(&name))?;
+    session.ui.done(&done, &[format!("OS template {name} was removed")])?;
+    Ok(0)
+}
+
+/// `template build`: a bar at a terminal, stages else, the whole log with --verbose.
+pub fn template_build(session: &Session, typed: &str, rebuild: bool) -> Outcome {
+    let name = name(typed)?;
+    let ui = session.ui;
+    ui.say(&format!("Building OS template {name}"));
+    let bar = ui.bar();
+    let built = session.client.build(&name, &BuildRequest { rebuild }, |event| show(&ui, &bar, event));
+    bar.finish_and_clear();
+    let built = built?;
+    if ui.json {
+        ui.object(&built)?;
+    } else {
+        ui.say(&format!("OS template {name} was built"));
+        if !ui.quiet {
+            print_template(session, &built, false);
+        }
+    }
+    Ok(0)
+}
+
+fn show(ui: &crate::ui::Ui, bar: &ProgressBar, event: &BuildEvent) {
+    match event {
+        BuildEvent::Stage { stage, percent } => {
+            bar.set_position(u64::from(*percent));
+            bar.set_message(stage.clone());
+            if bar.is_hidden() {
+                ui.say(&format!("{percent:>3} % {stage}"));
+            }
+        }
+        BuildEvent::Log { line } => {
+            // What the build prints could steer a terminal.
+            let line: String = line.chars().filter(|c| !c.is_control()).collect();
+            if ui.verbose {
+                bar.suspend(|| ui.say(&format!("  {line}")));
+            }
+            bar.set_message(line);
+        }
+        BuildEvent::Done { .. } | BuildEvent::Failed { .. } => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seconds_become_dates() {
+        assert_eq!(utc(0), "1970-01-01 00:00:00 UTC");
+        assert_eq!(utc(951_782_400), "2000-02-29 00:00:00 UTC");
+        assert_eq!(utc(1_767_225_599), "2025-12-31 23:59:59 UTC");
+    }
+
+    #[test]
+    fn sizes_have_one_digit_after_the_point() {
+        assert_eq!((size(5), size(1536), size(300 << 20)), ("5".into(), "1.5K".into(), "300.0M".into()));
+    }
+}

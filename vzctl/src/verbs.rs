@@ -1,0 +1,168 @@
+//! The verbs that vzd carries out: a request, the classic sentences, the exit code.
+
+use crate::{
+    args::{CreateArgs, SetArgs},
+    failure::{Failure, Outcome},
+    settings,
+    target::Target,
+    ui::Ui,
+};
+use vz_api::{
+    client::Client,
+    wire::{CreateRequest, Done, RestartRequest, SetRequest, StartRequest, StopRequest},
+};
+use vz_types::{Ctid, ExitCode, Paths, TemplateName};
+
+/// The sentences of vzctl 4.11, printed where vzd sends none of its own.
+const STARTED: &[&str] = &["Starting container...", "Container is mounted", "Container start in progress..."];
+const STOPPED: &[&str] = &["Stopping container ...", "Container was stopped", "Container is unmounted"];
+/// vzctl 4.11's own words, its spelling included: scripts look for them.
+const NOT_SAVED: &str =
+    "WARNING: Settings were not saved and will be resetted to original values on next start (use --save flag)";
+
+/// One manager and how to print.
+pub struct Session {
+    /// Where its files are.
+    pub paths: Paths,
+    /// Its daemon.
+    pub client: Client,
+    /// How to print.
+    pub ui: Ui,
+}
+
+impl Session {
+    fn finish(&self, answer: Result<Done, vz_api::client::ClientError>, classic: &[&str]) -> Outcome {
+        let classic: Vec<String> = classic.iter().map(|s| (*s).to_owned()).collect();
+        self.ui.done(&answer?, &classic)?;
+        Ok(0)
+    }
+
+    /// `create`.
+    pub fn create(&self, args: &CreateArgs) -> Outcome {
+        let ctid = match args.ctid.parse()? {
+            Target::Ctid(ctid) => ctid,
+            Target::Name(name) => {
+                return Err(Failure::value(format!("Bad CT ID {name}: a new CT needs a number"))
+                    .hint(format!("choose 101..{} and give the name with --name {name}", Ctid::MAX)));
+            }
+        };
+        let settings = args.settings.resolve()?;
+        let Some(ostemplate) = &args.ostemplate else {
+            return Err(Failure::new(ExitCode::OsTemplateUnset, format!("no OS template is named for CT {ctid}"))
+                .hint("add --ostemplate NAME; `vzctl template list` shows the names"));
+        };
+        let ostemplate: TemplateName = ostemplate.parse().map_err(|e| {
+            Failure::new(ExitCode::NoTemplate, format!("--ostemplate: {e}")).hint("`vzctl template list` shows the names")
+        })?;
+        if let Some(layout) = &args.layout {
+            layout.parse::<vz_types::config::Layout>().map_err(Failure::value)?;
+        }
+        let request = CreateRequest {
+            ctid: ctid.get(),
+            ostemplate: Some(ostemplate.to_string()),
+            layout: args.layout.clone(),
+            settings,
+        };
+        let answer = self.ui.waiting(&format!("Creating CT {ctid}"), || self.client.create(&request));
+        self.finish(
+            answer,
+            &[
+                &format!("Creating container private area ({ostemplate})"),
+                "Performing postcreate actions",
+                &format!("CT configuration saved to {}", self.paths.conf(ctid).display()),
+                "Container private area was created",
+            ],
+        )
+    }
+
+    /// `start`.
+    pub fn start(&self, target: &str, wait: bool, force: bool) -> Outcome {
+        let target: Target = target.parse()?;
+        let words = format!("Starting CT {target}{}", if wait { ", waiting for its default runlevel" } else { "" });
+        let request = StartRequest { force, wait };
+        self.finish(self.ui.waiting(&words, || self.client.start(&target.to_string(), &request)), STARTED)
+    }
+
+    /// `stop`.
+    pub fn stop(&self, target: &str, fast: bool, timeout: Option<&str>) -> Outcome {
+        let target: Target = target.parse()?;
+        let timeout = timeout.map(settings::timeout).transpose()?;
+        let request = StopRequest { fast, timeout };
+        let answer = self.ui.waiting(&format!("Stopping CT {target}"), || self.client.stop(&target.to_string(), &request));
+        self.finish(answer, STOPPED)
+    }
+
+    /// `restart`.
+    pub fn restart(&self, target: &str, wait: bool, force: bool, fast: bool) -> Outcome {
+        let target: Target = target.parse()?;
+        let request = RestartRequest { fast, force, wait };
+        let answer = self.ui.waiting(&format!("Restarting CT {target}"), || self.client.restart(&target.to_string(), &request));
+        let classic = [&["Restarting container"], STOPPED, STARTED].concat();
+        self.finish(answer, &classic)
+    }
+
+    /// `destroy`.
+    pub fn destroy(&self, target: &str) -> Outcome {
+        let target: Target = target.parse()?;
+        // Afterwards a name means nothing any more.
+        let private = target.ctid(&self.paths).map(|c| self.paths.private(c).display().to_string()).unwrap_or_default();
+        let answer = self.ui.waiting(&format!("Destroying CT {target}"), || self.client.destroy(&target.to_string()));
+        self.finish(
+            answer,
+            &[&format!("Destroying container private area: {private}"), "Container private area was destroyed"],
+        )
+    }
+
+    /// `mount`.
+    pub fn mount(&self, target: &str) -> Outcome {
+        let target: Target = target.parse()?;
+        self.finish(self.client.mount(&target.to_string()), &["Container is mounted"])
+    }
+
+    /// `umount`.
+    pub fn umount(&self, target: &str) -> Outcome {
+        let target: Target = target.parse()?;
+        self.finish(self.client.umount(&target.to_string()), &["Container is unmounted"])
+    }
+
+    /// `set`.
+    pub fn set(&self, args: &SetArgs) -> Outcome {
+        let target: Target = args.target.ct.parse()?;
+        if let Some(mode) = args.setmode.as_deref().filter(|m| !matches!(*m, "restart" | "ignore")) {
+            return Err(Failure::value(format!("--setmode `{mode}` is not understood; write restart or ignore")));
+        }
+        let settings = args.settings.resolve()?;
+        if settings::is_empty(&settings) {
+            return Err(Failure::new(ExitCode::BadSyntax, format!("nothing to set for CT {target}"))
+                .hint("name what to change; `vzctl set --help` lists what there is"));
+        }
+        let unsaved = !args.save && settings::is_savable(&settings);
+        let request = SetRequest { settings, save: args.save, setmode: args.setmode.clone() };
+        let answer = self.ui.waiting(&format!("Changing CT {target}"), || self.client.set(&target.to_string(), &request));
+        let answer = answer.map(|mut done| {
+            if unsaved && !done.warnings.iter().any(|w| w.contains("--save")) {
+                done.warnings.push(NOT_SAVED.to_owned());
+            }
+            done
+        });
+        let saved = answer.as_ref().ok().filter(|_| args.save).and_then(|d| d.ctid).and_then(|c| Ctid::try_from(c).ok());
+        let classic = saved.map(|c| format!("CT configuration saved to {}", self.paths.conf(c).display()));
+        self.finish(answer, &classic.as_deref().into_iter().collect::<Vec<_>>())
+    }
+
+    /// `version`: ours always, vzd's where it runs.
+    pub fn version(&self) -> Outcome {
+        let daemon = self.client.version();
+        if self.ui.json {
+            let vzd = daemon.as_ref().ok();
+            self.ui.object(&serde_json::json!({ "vzctl": env!("CARGO_PKG_VERSION"), "vzd": vzd }))?;
+            return Ok(0);
+        }
+        self.ui.data(&format!("vzctl version {}", env!("CARGO_PKG_VERSION")));
+        match daemon {
+            Ok(d) => self.ui.data(&format!("vzd version {} (pid {}, root {})", d.version, d.pid, d.root)),
+            Err(e) => self.ui.data(&format!("vzd: {e}")),
+        }
+        Ok(0)
+    }
+}
