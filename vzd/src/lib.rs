@@ -1,3 +1,4 @@
 //! The vz daemon and engine.
 
+pub mod storage;
 pub mod template;

@@ -1,2 +1,5 @@
 //! Placeholder.
+mod inside_net;
+mod storage;
+
 fn main() {}

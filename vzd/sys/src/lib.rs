@@ -6,6 +6,9 @@
 
 pub mod caps;
 pub mod device_bpf;
+pub mod loopdev;
+pub mod mount;
+pub mod netlink;
 pub mod process;
 pub mod pty;
 pub mod seccomp;

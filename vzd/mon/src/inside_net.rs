@@ -1,0 +1,170 @@
+//! The inside of a container's network, set up anew at every boot by vzmon: `lo`, `venet0` with exactly the
+//! container's addresses, and a link-scope default route. Runs in the container's network namespace, in a
+//! single-threaded process, so that a reboot from inside needs nobody else.
+
+use std::{
+    io,
+    net::{IpAddr, Ipv6Addr},
+};
+use vz_sys::netlink::{
+    Netlink,
+    core::{NLM_F_CREATE, NLM_F_REPLACE},
+    route::{
+        AddressFamily, RouteNetlinkMessage as Message,
+        address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage, AddressScope},
+        link::{AfSpecInet6, AfSpecUnspec, In6AddrGenMode, LinkAttribute, LinkFlags, LinkMessage},
+        route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType},
+    },
+};
+use vz_types::CtAddr;
+
+/// Why the inside of the network could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum InsideNetError {
+    /// There is no such link in this network namespace.
+    #[error("the container has no link `{0}`")]
+    NoLink(String),
+    /// One step failed.
+    #[error("cannot {what} {on}")]
+    Step {
+        /// What was tried.
+        what: &'static str,
+        /// On what.
+        on: String,
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
+
+fn step<T>(what: &'static str, on: impl ToString, r: io::Result<T>) -> Result<T, InsideNetError> {
+    r.map_err(|source| InsideNetError::Step { what, on: on.to_string(), source })
+}
+
+/// Brings `lo` up and makes `link` carry exactly `addresses`, with a default route for each family that has
+/// one. Repeating it is harmless; addresses the list no longer names are taken off.
+///
+/// # Errors
+/// The step that failed, with the link or address.
+pub fn configure(link: &str, addresses: &[CtAddr]) -> Result<(), InsideNetError> {
+    let mut net = step("open a netlink socket for", link, Netlink::open())?;
+    loopback_up(&mut net)?;
+    let index = match step("look for link", link, net.link(link))? {
+        Some(l) => l.header.index,
+        None => return Err(InsideNetError::NoLink(link.to_owned())),
+    };
+    link_up(&mut net, link, index)?;
+    let present = step("list the addresses of", link, present(&mut net, index))?;
+    for old in present.iter().filter(|a| !addresses.iter().any(|w| w.ip() == a.0)) {
+        let message = address_message(index, old.0, old.1);
+        step("remove address", old.0, ignore(net.change(Message::DelAddress(message), 0), libc::EADDRNOTAVAIL))?;
+    }
+    for a in addresses.iter().filter(|w| !present.contains(&(w.ip(), w.prefix()))) {
+        let message = address_message(index, a.ip(), a.prefix());
+        step("add address", a, net.change(Message::NewAddress(message), NLM_F_CREATE | NLM_F_REPLACE))?;
+    }
+    for v4 in [true, false] {
+        match addresses.iter().find(|a| a.ip().is_ipv4() == v4) {
+            Some(first) => {
+                let route = default_route(index, first.ip());
+                step("set the default route with source", first, net.change(Message::NewRoute(route), NLM_F_CREATE | NLM_F_REPLACE))?;
+            }
+            None => {
+                let any = if v4 { IpAddr::from([0, 0, 0, 0]) } else { Ipv6Addr::UNSPECIFIED.into() };
+                let r = net.change(Message::DelRoute(default_route(index, any)), 0);
+                // No such route; or this kernel has no such family at all.
+                step("remove the default route of", link, ignore(ignore(r, libc::ESRCH), libc::EAFNOSUPPORT))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn ignore(r: io::Result<()>, errno: i32) -> io::Result<()> {
+    match r {
+        Err(e) if e.raw_os_error() == Some(errno) => Ok(()),
+        r => r,
+    }
+}
+
+fn loopback_up(net: &mut Netlink) -> Result<(), InsideNetError> {
+    let mut lo = LinkMessage::default();
+    // Every network namespace is born with `lo` as link 1.
+    lo.header.index = 1;
+    lo.header.flags = LinkFlags::Up;
+    lo.header.change_mask = LinkFlags::Up;
+    step("bring up link", "lo", net.change(Message::SetLink(lo), 0))
+}
+
+fn link_up(net: &mut Netlink, link: &str, index: u32) -> Result<(), InsideNetError> {
+    // No link-local address: on a link without neighbours it would only be noise that the host's source
+    // filter drops. Fails where the kernel has no IPv6, and then there is nothing to switch off.
+    let mut quiet = LinkMessage::default();
+    quiet.header.index = index;
+    let mode = AfSpecInet6::AddrGenMode(In6AddrGenMode::None);
+    quiet.attributes.push(LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(vec![mode])]));
+    let _ = net.change(Message::SetLink(quiet), 0);
+    // The container may do as it likes with its own settings later; this is what it boots with.
+    let _ = std::fs::write(format!("/proc/sys/net/ipv6/conf/{link}/accept_ra"), "0");
+
+    let mut up = LinkMessage::default();
+    up.header.index = index;
+    up.header.flags = LinkFlags::Up | LinkFlags::Noarp;
+    up.header.change_mask = LinkFlags::Up | LinkFlags::Noarp;
+    step("bring up link", link, net.change(Message::SetLink(up), 0))
+}
+
+/// Addresses on the link, without link-local ones (those are not ours).
+fn present(net: &mut Netlink, index: u32) -> io::Result<Vec<(IpAddr, u8)>> {
+    let mut ask = AddressMessage::default();
+    ask.header.index = index;
+    let mut out = Vec::new();
+    for m in net.dump(Message::GetAddress(ask))? {
+        let Message::NewAddress(a) = m else { continue };
+        if a.header.index != index || a.header.scope == AddressScope::Link {
+            continue;
+        }
+        let mut local = None;
+        for attribute in &a.attributes {
+            match attribute {
+                AddressAttribute::Local(ip) => local = Some(*ip),
+                AddressAttribute::Address(ip) => local = local.or(Some(*ip)),
+                _ => {}
+            }
+        }
+        out.extend(local.map(|ip| (ip, a.header.prefix_len)));
+    }
+    Ok(out)
+}
+
+fn address_message(index: u32, ip: IpAddr, prefix: u8) -> AddressMessage {
+    let mut m = AddressMessage::default();
+    m.header.index = index;
+    m.header.prefix_len = prefix;
+    m.header.family = if ip.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    m.attributes.push(AddressAttribute::Local(ip));
+    m.attributes.push(AddressAttribute::Address(ip));
+    if ip.is_ipv6() {
+        // Nobody can answer on this link; waiting a second to hear that would delay every boot.
+        m.header.flags = AddressHeaderFlags::Nodad;
+        m.attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
+    }
+    m
+}
+
+/// `default dev LINK scope link src FIRST`; an unspecified `source` leaves it out.
+fn default_route(index: u32, source: IpAddr) -> RouteMessage {
+    let mut r = RouteMessage::default();
+    r.header.address_family = if source.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    r.header.table = RouteHeader::RT_TABLE_MAIN;
+    r.header.protocol = RouteProtocol::Static;
+    r.header.scope = if source.is_ipv4() { RouteScope::Link } else { RouteScope::Universe };
+    r.header.kind = RouteType::Unicast;
+    r.attributes.push(RouteAttribute::Oif(index));
+    if !source.is_unspecified() {
+        r.attributes.push(RouteAttribute::PrefSource(match source {
+            IpAddr::V4(a) => RouteAddress::Inet(a),
+            IpAddr::V6(a) => RouteAddress::Inet6(a),
+        }));
+    }
+    r
+}

@@ -1,0 +1,161 @@
+//! Taking a container's mounts and loop device away, and finding those a crash has left. Tolerant by temper:
+//! every mount is tried, what failed is reported at the end.
+
+use super::{StorageError, remove};
+use rustix::{io::Errno, mount::UnmountFlags};
+use std::{
+    collections::BTreeSet,
+    fs::File,
+    os::fd::AsFd,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+use vz_sys::loopdev;
+use vz_types::{Ctid, Paths, plan::StoragePlan};
+
+/// How long the kernel may take to let go of a loop device whose last mount is gone.
+const RELEASE: Duration = Duration::from_secs(2);
+
+/// Unmounts a container's files; not mounted is fine. What is busy is unmounted lazily, and then it is an
+/// error when the writable layer's loop device stays.
+///
+/// # Errors
+/// [`StorageError::Busy`] naming what stayed.
+pub fn umount(plan: &StoragePlan) -> Result<(), StorageError> {
+    let image = plan.private.join("disk.img");
+    let mut first = None;
+    for path in [plan.root.clone(), plan.private.join(".lower"), plan.private.join(".upper"), plan.private.join("rw")] {
+        if let Err(e) = unmount_all(&path) {
+            first.get_or_insert(e);
+        }
+    }
+    if let Some(e) = first {
+        return Err(e);
+    }
+    if image.exists() { released(&image) } else { Ok(()) }
+}
+
+/// Unmounts whatever is stacked on a path, lazily when it is busy.
+fn unmount_all(path: &Path) -> Result<(), StorageError> {
+    // EINVAL ends it: no mount (any more). The bound is for a mount somebody puts back all the time.
+    for _ in 0..64 {
+        match rustix::mount::unmount(path, UnmountFlags::NOFOLLOW) {
+            Ok(()) => {}
+            Err(Errno::INVAL | Errno::NOENT) => return Ok(()),
+            Err(Errno::BUSY) => match rustix::mount::unmount(path, UnmountFlags::NOFOLLOW | UnmountFlags::DETACH) {
+                Ok(()) => tracing::warn!(path = %path.display(), "was busy; unmounted lazily"),
+                Err(e) => return super::io_step("unmount", path, Err(e)),
+            },
+            Err(e) => return super::io_step("unmount", path, Err(e)),
+        }
+    }
+    Err(StorageError::Busy { path: path.to_owned(), by: " by somebody who mounts it again".into() })
+}
+
+/// Waits until no loop device shows the image any more.
+fn released(image: &Path) -> Result<(), StorageError> {
+    let end = Instant::now() + RELEASE;
+    loop {
+        let all = super::io_step("list the loop devices for", image, loopdev::in_use())?;
+        let Some((device, _)) = all.into_iter().find(|(_, backing)| is_backing(backing, image)) else { return Ok(()) };
+        // Release follows the last mount asynchronously on some kernels and is announced nowhere but here.
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            let by = format!(" ({} is still attached) by a process that has it open or another mount namespace", device.display());
+            return Err(StorageError::Busy { path: image.to_owned(), by });
+        }
+        let pause = rustix::event::Timespec { tv_sec: 0, tv_nsec: 5_000_000 };
+        let _ = rustix::event::poll(&mut [], Some(&pause));
+    }
+}
+
+/// sysfs marks a backing file that was unlinked.
+fn is_backing(backing: &Path, image: &Path) -> bool {
+    backing == image || backing.to_string_lossy().strip_suffix(" (deleted)").is_some_and(|b| Path::new(b) == image)
+}
+
+/// Removes what belongs to no container in `live`: mounts below `private/` and `root/`, loop devices whose
+/// file is below our directories, staging directories (`private/.*`) and the trash. Answers what it did and
+/// what it could not do, one sentence each.
+pub fn sweep(paths: &Paths, live: &BTreeSet<Ctid>) -> Vec<String> {
+    let mut said = Vec::new();
+    let ours = [paths.private_dir(), paths.root_dir(), paths.trash_dir()];
+    let dead = |path: &Path| {
+        ours.iter().any(|dir| path.strip_prefix(dir).is_ok_and(|rest| {
+            let first = rest.components().next().map(|c| c.as_os_str().to_string_lossy().into_owned());
+            first.is_some_and(|name| !name.parse::<Ctid>().is_ok_and(|c| live.contains(&c) && *dir != paths.trash_dir()))
+        }))
+    };
+    // Later lines of mountinfo are mounted on earlier ones.
+    for path in mount_points().into_iter().rev().filter(|p| dead(p)) {
+        match rustix::mount::unmount(&path, UnmountFlags::NOFOLLOW) {
+            Ok(()) => said.push(format!("unmounted the leftover {}", path.display())),
+            Err(_) => match rustix::mount::unmount(&path, UnmountFlags::NOFOLLOW | UnmountFlags::DETACH) {
+                Ok(()) => said.push(format!("unmounted the busy leftover {} lazily", path.display())),
+                Err(e) => said.push(format!("cannot unmount the leftover {}: {e}", path.display())),
+            },
+        }
+    }
+    for (device, backing) in loopdev::in_use().unwrap_or_default() {
+        let plain = PathBuf::from(backing.to_string_lossy().trim_end_matches(" (deleted)"));
+        if dead(&plain) {
+            match File::open(&device).and_then(|f| loopdev::clear(f.as_fd())) {
+                Ok(()) => said.push(format!("released {} of {}", device.display(), plain.display())),
+                Err(e) => said.push(format!("cannot release {} of {}: {e}", device.display(), plain.display())),
+            }
+        }
+    }
+    let staging = remove::names(&paths.private_dir()).into_iter().filter(|p| hidden(p));
+    for path in staging.chain(remove::names(&paths.trash_dir())) {
+        match remove::empty_trash(&path) {
+            Ok(()) => said.push(format!("removed the leftover {}", path.display())),
+            Err(e) => said.push(format!("cannot remove the leftover {}: {e}", path.display())),
+        }
+    }
+    for path in remove::names(&super::cache_dir(paths)).into_iter().filter(|p| hidden(p)) {
+        let _ = if path.is_dir() { remove::remove_tree(&path).is_ok() } else { std::fs::remove_file(&path).is_ok() };
+    }
+    said
+}
+
+fn hidden(path: &Path) -> bool {
+    path.file_name().is_some_and(|n| n.as_encoded_bytes().starts_with(b"."))
+}
+
+/// Mount points of this mount namespace, in order, with the kernel's octal escapes undone.
+fn mount_points() -> Vec<PathBuf> {
+    let text = std::fs::read("/proc/self/mountinfo").unwrap_or_default();
+    text.split(|b| *b == b'\n')
+        .filter_map(|line| line.split(|b| *b == b' ').nth(4))
+        .map(|raw| PathBuf::from(std::ffi::OsString::from(unescape(raw))))
+        .collect()
+}
+
+fn unescape(raw: &[u8]) -> String {
+    let mut out = Vec::with_capacity(raw.len());
+    let mut i = 0;
+    while i < raw.len() {
+        let octal = raw.get(i + 1..i + 4).and_then(|d| std::str::from_utf8(d).ok()).and_then(|d| u8::from_str_radix(d, 8).ok());
+        match (raw[i], octal) {
+            (b'\\', Some(byte)) => {
+                out.push(byte);
+                i += 4;
+            }
+            (byte, _) => {
+                out.push(byte);
+                i += 1;
+            }
+        }
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mountinfo_escapes_are_undone() {
+        assert_eq!(unescape(br"/a\040b\134c"), r"/a b\c");
+    }
+}
