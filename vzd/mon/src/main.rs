@@ -1,4 +1,5 @@
 //! Placeholder.
+mod edit;
 mod inside_net;
 mod storage;
 
