@@ -10,7 +10,7 @@ use crate::{
     ui::{print_error, print_line},
 };
 use fields::Field;
-use serde_json::{Map, Value as Json};
+use value::{Json, Value};
 use vz_api::{client::Client, wire::CtInfo};
 use vz_types::{ExitCode, Paths};
 
@@ -98,19 +98,16 @@ fn select(args: &ListArgs, all: Vec<CtInfo>) -> (Vec<CtInfo>, bool) {
 }
 
 fn json(columns: &[&'static Field], rows: &[CtInfo], args: &ListArgs) -> String {
-    let objects: Vec<Json> = rows
-        .iter()
-        .map(|info| {
-            let mut object: Map<String, Json> = columns.iter().map(|f| (f.name.to_owned(), f.value(info).json())).collect();
-            if args.only_ctid {
-                // Clients of `-1j` written for vzctl 4.11 look for the older name of the field.
-                object.insert("veid".into(), info.ctid.into());
-            }
-            Json::Object(object)
-        })
-        .collect();
+    let object = |info: &CtInfo| {
+        let mut fields: Vec<_> = columns.iter().map(|f| (f.name, f.value(info).json())).collect();
+        if args.only_ctid {
+            // Clients of `-1j` written for vzctl 4.11 look for the older name of the field.
+            fields.push(("veid", Value::Number(info.ctid.into()).json()));
+        }
+        Json::Object(fields)
+    };
     let mut out = String::new();
-    value::print(&Json::Array(objects), 0, &mut out);
+    Json::write_all(&rows.iter().map(object).collect::<Vec<_>>(), &mut out);
     out
 }
 
@@ -141,12 +138,12 @@ fn table(columns: &[&'static Field], rows: &[CtInfo], args: &ListArgs) -> Vec<St
 
 /// Cuts what would push the next columns out of line. Of a list only whole words stay, the first always: half an
 /// address would be another address. Numbers are never cut.
-fn trim(value: &value::Value, text: String, width: usize) -> String {
+fn trim(value: &Value, text: String, width: usize) -> String {
     if text.chars().count() <= width {
         return text;
     }
     match value {
-        value::Value::List(words) => {
+        Value::List(words) => {
             let mut out = words.first().cloned().unwrap_or_default();
             for w in words.iter().skip(1) {
                 if out.chars().count() + 1 + w.chars().count() > width {
@@ -156,7 +153,7 @@ fn trim(value: &value::Value, text: String, width: usize) -> String {
             }
             out
         }
-        value::Value::Text(_) => text.chars().take(width).collect(),
+        Value::Text(_) => text.chars().take(width).collect(),
         _ => text,
     }
 }

@@ -1,6 +1,5 @@
 //! A value of a field: as text, as JSON, and in order.
 
-use serde_json::{Map, Value as Json, json};
 use std::{cmp::Ordering, net::IpAddr};
 use vz_api::wire::DiskFigure;
 
@@ -67,21 +66,26 @@ impl Value {
 
     /// For `-j`.
     pub fn json(&self) -> Json {
+        let figure = |n: Option<u64>| Json::Plain(n.map_or_else(|| "null".to_owned(), |n| n.to_string()));
         match self {
-            Self::Unknown => Json::Null,
-            Self::Number(n) | Self::Seconds(n) => json!(n),
-            Self::Text(t) => json!(t),
-            Self::List(l) => json!(l),
-            Self::Flag(f) => json!(f),
-            Self::Load(l) => json!(l),
-            Self::Disk(d) => {
-                let mut o = Map::new();
-                o.insert("usage".into(), json!(d.usage));
-                o.insert("softlimit".into(), json!(d.softlimit));
-                o.insert("hardlimit".into(), json!(d.hardlimit));
-                Json::Object(o)
-            }
-            Self::Bean(b) => json!({"held": b.held, "maxheld": b.maxheld, "barrier": b.barrier, "limit": b.limit, "failcnt": b.failcnt}),
+            Self::Unknown => Json::Plain("null".into()),
+            Self::Number(n) | Self::Seconds(n) => figure(Some(*n)),
+            Self::Text(t) => Json::Plain(quoted(t)),
+            Self::List(l) => Json::Plain(format!("[{}]", l.iter().map(|w| quoted(w)).collect::<Vec<_>>().join(", "))),
+            Self::Flag(f) => Json::Plain(f.to_string()),
+            Self::Load([a, b, c]) => Json::Plain(format!("[{a:.2}, {b:.2}, {c:.2}]")),
+            Self::Disk(d) => Json::Object(vec![
+                ("usage", figure(d.usage)),
+                ("softlimit", figure(Some(d.softlimit))),
+                ("hardlimit", figure(Some(d.hardlimit))),
+            ]),
+            Self::Bean(b) => Json::Object(vec![
+                ("held", figure(Some(b.held))),
+                ("maxheld", figure(b.maxheld)),
+                ("barrier", figure(Some(b.barrier))),
+                ("limit", figure(Some(b.limit))),
+                ("failcnt", figure(Some(b.failcnt))),
+            ]),
         }
     }
 
@@ -108,43 +112,50 @@ impl Value {
     }
 }
 
-/// JSON as vzlist prints it: objects one key a line, arrays of plain values on one line, which scripts cut with sed.
-pub fn print(value: &Json, depth: usize, out: &mut String) {
-    let pad = |out: &mut String, n: usize| out.extend(std::iter::repeat_n(' ', 2 * n));
-    match value {
-        Json::Array(items) if items.iter().any(Json::is_object) => {
-            out.push('[');
-            for (i, item) in items.iter().enumerate() {
-                out.push_str(if i == 0 { "\n" } else { ",\n" });
-                pad(out, depth + 1);
-                print(item, depth + 1, out);
-            }
-            out.push('\n');
-            pad(out, depth);
-            out.push(']');
+/// JSON in the order of the columns: objects one key a line, arrays on one line, which scripts cut with sed.
+pub enum Json {
+    /// Anything on one line, already as JSON.
+    Plain(String),
+    /// Keys in their order.
+    Object(Vec<(&'static str, Json)>),
+}
+
+impl Json {
+    /// Appends it; what is inside is indented by `depth + 1` steps.
+    pub fn write(&self, depth: usize, out: &mut String) {
+        let fields = match self {
+            Self::Plain(text) => return out.push_str(text),
+            Self::Object(fields) => fields,
+        };
+        out.push('{');
+        for (i, (key, value)) in fields.iter().enumerate() {
+            out.push_str(if i == 0 { "\n" } else { ",\n" });
+            indent(depth + 1, out);
+            out.push_str(&quoted(key));
+            out.push_str(": ");
+            value.write(depth + 1, out);
         }
-        Json::Array(items) => {
-            out.push('[');
-            for (i, item) in items.iter().enumerate() {
-                if i > 0 {
-                    out.push_str(", ");
-                }
-                print(item, depth, out);
-            }
-            out.push(']');
-        }
-        Json::Object(map) if !map.is_empty() => {
-            out.push('{');
-            for (i, (key, item)) in map.iter().enumerate() {
-                out.push_str(if i == 0 { "\n" } else { ",\n" });
-                pad(out, depth + 1);
-                out.push_str(&format!("{}: ", Json::from(key.as_str())));
-                print(item, depth + 1, out);
-            }
-            out.push('\n');
-            pad(out, depth);
-            out.push('}');
-        }
-        plain => out.push_str(&plain.to_string()),
+        out.push('\n');
+        indent(depth, out);
+        out.push('}');
     }
+
+    /// An array of these, one below the other.
+    pub fn write_all(items: &[Self], out: &mut String) {
+        out.push('[');
+        for (i, item) in items.iter().enumerate() {
+            out.push_str(if i == 0 { "\n" } else { ",\n" });
+            indent(1, out);
+            item.write(1, out);
+        }
+        out.push_str(if items.is_empty() { "]" } else { "\n]" });
+    }
+}
+
+fn indent(steps: usize, out: &mut String) {
+    out.extend(std::iter::repeat_n("  ", steps));
+}
+
+fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
 }
