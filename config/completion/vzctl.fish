@@ -51,7 +51,7 @@ complete -c vzctl -n "__fish_vzctl_needs_command" -f -a "list" -d 'List CTs (the
 complete -c vzctl -n "__fish_vzctl_needs_command" -f -a "check" -d 'Say what this host can and cannot do, with the remedy for each gap'
 complete -c vzctl -n "__fish_vzctl_needs_command" -f -a "version" -d 'Print the versions of vzctl and of the running vzd'
 complete -c vzctl -n "__fish_vzctl_needs_command" -f -a "completion" -d 'Print the completion script of a shell'
-complete -c vzctl -n "__fish_vzctl_needs_command" -f -a "man" -d 'Write the man pages, completions and cli.md below DIR'
+complete -c vzctl -n "__fish_vzctl_needs_command" -f -a "man" -d 'Write man pages, completions and cli.md below DIR, as they lie in the checkout'
 complete -c vzctl -n "__fish_vzctl_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c vzctl -n "__fish_vzctl_using_subcommand template; and not __fish_seen_subcommand_from build list show remove help" -l root -d 'Root of the manager to talk to' -r -F
 complete -c vzctl -n "__fish_vzctl_using_subcommand template; and not __fish_seen_subcommand_from build list show remove help" -l quiet -d 'Print errors and asked-for data only'
@@ -277,7 +277,7 @@ complete -c vzctl -n "__fish_vzctl_using_subcommand help; and not __fish_seen_su
 complete -c vzctl -n "__fish_vzctl_using_subcommand help; and not __fish_seen_subcommand_from template create start stop restart destroy status exec exec2 enter console runscript mount umount set list check version completion man help" -f -a "check" -d 'Say what this host can and cannot do, with the remedy for each gap'
 complete -c vzctl -n "__fish_vzctl_using_subcommand help; and not __fish_seen_subcommand_from template create start stop restart destroy status exec exec2 enter console runscript mount umount set list check version completion man help" -f -a "version" -d 'Print the versions of vzctl and of the running vzd'
 complete -c vzctl -n "__fish_vzctl_using_subcommand help; and not __fish_seen_subcommand_from template create start stop restart destroy status exec exec2 enter console runscript mount umount set list check version completion man help" -f -a "completion" -d 'Print the completion script of a shell'
-complete -c vzctl -n "__fish_vzctl_using_subcommand help; and not __fish_seen_subcommand_from template create start stop restart destroy status exec exec2 enter console runscript mount umount set list check version completion man help" -f -a "man" -d 'Write the man pages, completions and cli.md below DIR'
+complete -c vzctl -n "__fish_vzctl_using_subcommand help; and not __fish_seen_subcommand_from template create start stop restart destroy status exec exec2 enter console runscript mount umount set list check version completion man help" -f -a "man" -d 'Write man pages, completions and cli.md below DIR, as they lie in the checkout'
 complete -c vzctl -n "__fish_vzctl_using_subcommand help; and not __fish_seen_subcommand_from template create start stop restart destroy status exec exec2 enter console runscript mount umount set list check version completion man help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c vzctl -n "__fish_vzctl_using_subcommand help; and __fish_seen_subcommand_from template" -f -a "build" -d 'Build an OS template from its recipe'
 complete -c vzctl -n "__fish_vzctl_using_subcommand help; and __fish_seen_subcommand_from template" -f -a "list" -d 'List the OS templates, built or buildable'

@@ -149,7 +149,7 @@ pub enum Verb {
         #[arg(long)]
         vzlist: bool,
     },
-    /// Write the man pages, completions and cli.md below DIR
+    /// Write man pages, completions and cli.md below DIR, as they lie in the checkout
     #[command(hide = true)]
     Man {
         /// Where to

@@ -31,18 +31,18 @@ fn script(shell: Shell, vzlist: bool) -> String {
     String::from_utf8_lossy(&out).into_owned()
 }
 
-/// `man DIR`: everything generated, below DIR as below `config/`, and `cli.md`.
+/// `man DIR`: everything generated, below DIR as it lies in the checkout.
 pub fn write_all(dir: &Path) -> Outcome {
     let files: Vec<(&str, String)> = vec![
-        ("man/vzctl.8", page(Cli::command(), true).map_err(|e| Failure::system("cannot render vzctl.8", e))?),
-        ("man/vzlist.8", page(ListArgs::command(), false).map_err(|e| Failure::system("cannot render vzlist.8", e))?),
-        ("completion/vzctl.bash", script(Shell::Bash, false)),
-        ("completion/vzlist.bash", script(Shell::Bash, true)),
-        ("completion/_vzctl", script(Shell::Zsh, false)),
-        ("completion/_vzlist", script(Shell::Zsh, true)),
-        ("completion/vzctl.fish", script(Shell::Fish, false)),
-        ("completion/vzlist.fish", script(Shell::Fish, true)),
-        ("cli.md", reference()),
+        ("config/man/vzctl.8", page(Cli::command(), true).map_err(|e| Failure::system("cannot render vzctl.8", e))?),
+        ("config/man/vzlist.8", page(ListArgs::command(), false).map_err(|e| Failure::system("cannot render vzlist.8", e))?),
+        ("config/completion/vzctl.bash", script(Shell::Bash, false)),
+        ("config/completion/vzlist.bash", script(Shell::Bash, true)),
+        ("config/completion/_vzctl", script(Shell::Zsh, false)),
+        ("config/completion/_vzlist", script(Shell::Zsh, true)),
+        ("config/completion/vzctl.fish", script(Shell::Fish, false)),
+        ("config/completion/vzlist.fish", script(Shell::Fish, true)),
+        ("docs/reference/cli.md", reference()),
     ];
     for (name, text) in files {
         let path = dir.join(name);
