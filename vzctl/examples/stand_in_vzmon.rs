@@ -1,8 +1,8 @@
 //! Stands in for `vzmon attach` in the tests of vzctl: says as JSON how it was executed and with which plan, then exits
 //! with the number that is the last word of the plan's command.
 
-use std::{fs::File, io::Read};
 use rustix::fs::{SealFlags, fcntl_get_seals};
+use std::{fs::File, io::Read};
 
 fn main() {
     let argv: Vec<String> = std::env::args().collect();

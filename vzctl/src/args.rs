@@ -39,7 +39,15 @@ pub struct Global {
     #[arg(long, global = true, help_heading = "Options of every verb")]
     pub skiplock: bool,
     /// Root of the manager to talk to
-    #[arg(long, global = true, help_heading = "Options of every verb", env = "VZ_ROOT", hide_env_values = true, value_name = "DIR", default_value = "/")]
+    #[arg(
+        long,
+        global = true,
+        help_heading = "Options of every verb",
+        env = "VZ_ROOT",
+        hide_env_values = true,
+        value_name = "DIR",
+        default_value = "/"
+    )]
     pub root: PathBuf,
     /// Answer in JSON on standard output; errors too, beside their message on standard error
     #[arg(long, global = true, help_heading = "Options of every verb")]
@@ -346,10 +354,31 @@ pub const LATER: &[(&str, &[&str])] = &[
     (
         "beancounters and memory limits",
         &[
-            "--kmemsize", "--lockedpages", "--privvmpages", "--shmpages", "--numproc", "--physpages", "--vmguarpages",
-            "--oomguarpages", "--numtcpsock", "--numflock", "--numpty", "--numsiginfo", "--tcpsndbuf", "--tcprcvbuf",
-            "--othersockbuf", "--dgramrcvbuf", "--numothersock", "--dcachesize", "--numfile", "--numiptent",
-            "--swappages", "--ram", "--swap", "--vm_overcommit", "--reset_ub",
+            "--kmemsize",
+            "--lockedpages",
+            "--privvmpages",
+            "--shmpages",
+            "--numproc",
+            "--physpages",
+            "--vmguarpages",
+            "--oomguarpages",
+            "--numtcpsock",
+            "--numflock",
+            "--numpty",
+            "--numsiginfo",
+            "--tcpsndbuf",
+            "--tcprcvbuf",
+            "--othersockbuf",
+            "--dgramrcvbuf",
+            "--numothersock",
+            "--dcachesize",
+            "--numfile",
+            "--numiptent",
+            "--swappages",
+            "--ram",
+            "--swap",
+            "--vm_overcommit",
+            "--reset_ub",
         ],
     ),
     ("CPU limits", &["--cpuunits", "--cpulimit", "--cpus", "--cpumask", "--nodemask"]),
@@ -357,12 +386,25 @@ pub const LATER: &[(&str, &[&str])] = &[
     ("per-user and timed disk quotas", &["--quotatime", "--quotaugidlimit", "quotaon", "quotaoff", "quotainit"]),
     (
         "bridged network interfaces",
-        &["--netif_add", "--netif_del", "--ifname", "--mac", "--host_ifname", "--host_mac", "--bridge", "--mac_filter",
-            "--netdev_add", "--netdev_del"],
+        &[
+            "--netif_add",
+            "--netif_del",
+            "--ifname",
+            "--mac",
+            "--host_ifname",
+            "--host_mac",
+            "--bridge",
+            "--mac_filter",
+            "--netdev_add",
+            "--netdev_del",
+        ],
     ),
     ("sample configurations", &["--config", "--applyconfig", "--applyconfig_map"]),
     ("private areas and roots of one's own", &["--private", "--mount_opts"]),
-    ("capabilities and devices", &["--capability", "--devnodes", "--devices", "--pci_add", "--pci_del", "--netfilter", "--iptables"]),
+    (
+        "capabilities and devices",
+        &["--capability", "--devnodes", "--devices", "--pci_add", "--pci_del", "--netfilter", "--iptables"],
+    ),
     ("skipping file system checks", &["--skip-umount", "--skip_umount", "--skip-fsck", "--skip-remount"]),
     ("suspending and resuming", &["suspend", "chkpnt", "resume", "restore", "--dumpfile"]),
     (

@@ -2,7 +2,10 @@
 //! an [`AttachPlan`] and becomes `vzmon attach`, executed from a sealed copy in memory: a process that is about to
 //! enter a container must not be something the container could reach back through `/proc/self/exe`.
 
-use crate::{failure::{Failure, Outcome}, target::{self, Target}};
+use crate::{
+    failure::{Failure, Outcome},
+    target::{self, Target},
+};
 use rustix::fs::{MemfdFlags, SealFlags};
 use std::{
     ffi::{CStr, CString},
@@ -55,7 +58,8 @@ pub fn enter(paths: &Paths, target: &Target, command: Option<&[String]>, quiet: 
 pub fn runscript(paths: &Paths, target: &Target, script: &Path) -> Outcome {
     let ctid = target::must_run(paths, target)?.ctid;
     let unreadable = |e: io::Error| {
-        Failure::value(format!("script {} cannot be read: {e}", script.display())).hint("name a regular file of the host")
+        Failure::value(format!("script {} cannot be read: {e}", script.display()))
+            .hint("name a regular file of the host")
     };
     let mut text = Vec::new();
     let file = File::open(script).map_err(unreadable)?;
@@ -99,7 +103,8 @@ fn plan(paths: &Paths, ctid: vz_types::Ctid) -> AttachPlan {
 /// The operator's terminal type, where it is one a program could look up.
 fn term() -> String {
     let ours = std::env::var("TERM").unwrap_or_default();
-    let sane = !ours.is_empty() && ours.len() <= 32 && ours.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.+".contains(&b));
+    let sane =
+        !ours.is_empty() && ours.len() <= 32 && ours.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.+".contains(&b));
     format!("TERM={}", if sane { ours.as_str() } else { "linux" })
 }
 
@@ -108,7 +113,8 @@ fn interpreter(script: &[u8]) -> Option<Vec<String>> {
     let line = script.strip_prefix(b"#!")?.split(|b| *b == b'\n').next()?;
     let line = std::str::from_utf8(line).ok()?.trim();
     let (program, argument) = line.split_once([' ', '\t']).unwrap_or((line, ""));
-    let words: Vec<String> = [program, argument.trim()].iter().filter(|w| !w.is_empty()).map(|w| (*w).to_owned()).collect();
+    let words: Vec<String> =
+        [program, argument.trim()].iter().filter(|w| !w.is_empty()).map(|w| (*w).to_owned()).collect();
     (!words.is_empty()).then_some(words)
 }
 
@@ -118,7 +124,8 @@ fn become_attach(plan: &AttachPlan) -> Outcome {
     let mut plan_fd = memory(c"vz-plan", MemfdFlags::ALLOW_SEALING).map_err(no_memory)?;
     plan_fd.write_all(&text).and_then(|()| seal(&mut plan_fd)).map_err(no_memory)?;
     let program = vzmon()?;
-    let sealed = sealed_copy(&program).map_err(|e| Failure::system(format_args!("cannot copy {} into memory", program.display()), e))?;
+    let sealed = sealed_copy(&program)
+        .map_err(|e| Failure::system(format_args!("cannot copy {} into memory", program.display()), e))?;
     let number = CString::new(plan_fd.as_raw_fd().to_string()).map_err(|e| Failure::system("plan", e))?;
     let argv: [&CStr; 3] = [c"vzmon", c"attach", &number];
     let nothing: [&CStr; 0] = [];

@@ -8,7 +8,10 @@
 //! ```
 //! A reboot from inside changes nothing here: the monitor keeps the console open.
 
-use crate::{failure::{Failure, Outcome}, target::{self, Target}};
+use crate::{
+    failure::{Failure, Outcome},
+    target::{self, Target},
+};
 use nix::{
     errno::Errno,
     poll::{PollFd, PollFlags, PollTimeout, poll},
@@ -25,7 +28,10 @@ use std::{
     os::fd::{AsFd, AsRawFd, OwnedFd},
     time::{Duration, Instant},
 };
-use vz_types::{Ctid, Paths, plan::{ControlReply, ControlRequest}};
+use vz_types::{
+    Ctid, Paths,
+    plan::{ControlReply, ControlRequest},
+};
 
 /// The largest frame read; vzmon sends less.
 const FRAME: usize = 128 << 10;
@@ -87,8 +93,10 @@ fn join(paths: &Paths, ctid: Ctid, replay: bool) -> Result<OwnedFd, Failure> {
     };
     let dir = std::fs::File::open(&dir).map_err(|e| failed("find", &e))?;
     // Through the descriptor, because a socket's address has room for 107 bytes only.
-    let address = UnixAddr::new(format!("/proc/self/fd/{}/control.sock", dir.as_raw_fd()).as_str()).map_err(|e| failed("name", &e))?;
-    let socket = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None).map_err(|e| failed("reach", &e))?;
+    let address = UnixAddr::new(format!("/proc/self/fd/{}/control.sock", dir.as_raw_fd()).as_str())
+        .map_err(|e| failed("name", &e))?;
+    let socket = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None)
+        .map_err(|e| failed("reach", &e))?;
     connect(socket.as_raw_fd(), &address).map_err(|e| failed("reach", &e))?;
     let request = serde_json::to_vec(&ControlRequest::Console { replay }).map_err(|e| failed("ask for", &e))?;
     send(socket.as_raw_fd(), &request, MsgFlags::MSG_NOSIGNAL).map_err(|e| failed("ask for", &e))?;
@@ -112,14 +120,16 @@ fn relay(socket: &OwnedFd, resized: &SignalFd, terminal: bool, escape: &mut Esca
         send_size(socket);
     }
     loop {
-        let mut fds = vec![PollFd::new(socket.as_fd(), PollFlags::POLLIN), PollFd::new(resized.as_fd(), PollFlags::POLLIN)];
+        let mut fds =
+            vec![PollFd::new(socket.as_fd(), PollFlags::POLLIN), PollFd::new(resized.as_fd(), PollFlags::POLLIN)];
         if input_over.is_none() {
             fds.push(PollFd::new(stdin.as_fd(), PollFlags::POLLIN));
         }
         let patience = match input_over {
             None => PollTimeout::NONE,
             Some(since) => {
-                let left = QUIET.saturating_sub(last_output.max(since).elapsed()).min(LINGER.saturating_sub(since.elapsed()));
+                let left =
+                    QUIET.saturating_sub(last_output.max(since).elapsed()).min(LINGER.saturating_sub(since.elapsed()));
                 if left.is_zero() {
                     return Ok(End::InputOver);
                 }
@@ -155,7 +165,8 @@ fn relay(socket: &OwnedFd, resized: &SignalFd, terminal: bool, escape: &mut Esca
             match nix::unistd::read(stdin.as_fd(), &mut buffer[..CHUNK]) {
                 Ok(0) => input_over = Some(Instant::now()),
                 Ok(n) => {
-                    let (bytes, left) = if terminal { escape.filter(&buffer[..n]) } else { (buffer[..n].to_vec(), false) };
+                    let (bytes, left) =
+                        if terminal { escape.filter(&buffer[..n]) } else { (buffer[..n].to_vec(), false) };
                     if !bytes.is_empty() && !send_frame(socket, 0, &bytes)? {
                         return Ok(End::Down);
                     }

@@ -8,7 +8,10 @@ use crate::{
 };
 use clap::{Command, CommandFactory};
 use clap_complete::Shell;
-use clap_mangen::{Man, roff::{Inline, Roff}};
+use clap_mangen::{
+    Man,
+    roff::{Inline, Roff},
+};
 use std::{fmt::Write as _, fs, io, path::Path};
 use vz_types::ExitCode;
 
@@ -35,7 +38,10 @@ fn script(shell: Shell, vzlist: bool) -> String {
 pub fn write_all(dir: &Path) -> Outcome {
     let files: Vec<(&str, String)> = vec![
         ("config/man/vzctl.8", page(Cli::command(), true).map_err(|e| Failure::system("cannot render vzctl.8", e))?),
-        ("config/man/vzlist.8", page(ListArgs::command(), false).map_err(|e| Failure::system("cannot render vzlist.8", e))?),
+        (
+            "config/man/vzlist.8",
+            page(ListArgs::command(), false).map_err(|e| Failure::system("cannot render vzlist.8", e))?,
+        ),
         ("config/completion/vzctl.bash", script(Shell::Bash, false)),
         ("config/completion/vzlist.bash", script(Shell::Bash, true)),
         ("config/completion/_vzctl", script(Shell::Zsh, false)),
@@ -60,7 +66,8 @@ fn verbs(command: &Command) -> Vec<(String, Command)> {
     let mut out = Vec::new();
     for sub in command.get_subcommands().filter(|s| !s.is_hide_set() && s.get_name() != "help") {
         let name = format!("{} {}", command.get_name(), sub.get_name());
-        let sub = sub.clone().name(name.clone()).display_name(name.clone()).bin_name(name.clone()).disable_help_flag(true);
+        let sub =
+            sub.clone().name(name.clone()).display_name(name.clone()).bin_name(name.clone()).disable_help_flag(true);
         if sub.has_subcommands() {
             out.extend(verbs(&sub));
         } else {
@@ -100,7 +107,12 @@ fn page(command: Command, with_verbs: bool) -> io::Result<String> {
             let mut options = Vec::new();
             Man::new(sub).render_options_section(&mut options)?;
             // The section's own heading would end the verb's.
-            out.extend(String::from_utf8_lossy(&options).lines().filter(|l| !l.starts_with(".SH")).flat_map(|l| format!("{l}\n").into_bytes()));
+            out.extend(
+                String::from_utf8_lossy(&options)
+                    .lines()
+                    .filter(|l| !l.starts_with(".SH"))
+                    .flat_map(|l| format!("{l}\n").into_bytes()),
+            );
         }
         section(&mut out, "EXIT STATUS", &[])?;
         for (code, _) in ExitCode::ALL {
@@ -108,7 +120,11 @@ fn page(command: Command, with_verbs: bool) -> io::Result<String> {
         }
     } else {
         section(&mut out, "FIELDS", &[&format!("{}.", fields::all().map(|f| f.name).collect::<Vec<_>>().join(", "))])?;
-        section(&mut out, "EXIT STATUS", &["0, or 1 when there are containers but none of those asked for. Other failures exit as vzctl does."])?;
+        section(
+            &mut out,
+            "EXIT STATUS",
+            &["0, or 1 when there are containers but none of those asked for. Other failures exit as vzctl does."],
+        )?;
     }
     section(&mut out, "ENVIRONMENT", &[])?;
     tagged(&mut out, "VZ_ROOT", "Root of the manager to talk to, like --root.")?;

@@ -115,8 +115,11 @@ fn usage(e: &clap::Error) -> Outcome {
     });
     if let Some(said) = said.filter(|_| matches!(e.kind(), ErrorKind::UnknownArgument | ErrorKind::InvalidSubcommand)) {
         if let Some((what, _)) = args::LATER.iter().find(|(_, words)| words.contains(&said.as_str())) {
-            return Err(Failure::new(ExitCode::BadSyntax, format!("{said} is not in this version of vz: {what} will come later"))
-                .hint("leave it out; nothing was changed"));
+            return Err(Failure::new(
+                ExitCode::BadSyntax,
+                format!("{said} is not in this version of vz: {what} will come later"),
+            )
+            .hint("leave it out; nothing was changed"));
         }
     }
     let text = e.render().to_string();

@@ -40,7 +40,9 @@ impl SettingsArgs {
             name: option(&self.name, |v| {
                 if v.is_empty() { Ok(String::new()) } else { typed::<CtName>("--name", v, ExitCode::BadValue) }
             })?,
-            description: option(&self.description, |v| typed_with::<Description>("--description", v, ExitCode::BadValue, v))?,
+            description: option(&self.description, |v| {
+                typed_with::<Description>("--description", v, ExitCode::BadValue, v)
+            })?,
             disabled: option(&self.disabled, |v| yes_no("--disabled", v))?,
             hostname: option(&self.hostname, |v| typed::<Hostname>("--hostname", v, ExitCode::BadHostname))?,
             nameserver: list(&self.nameserver, |v| typed::<Nameserver>("--nameserver", v, ExitCode::BadDns))?,
@@ -73,7 +75,10 @@ impl SettingsArgs {
             };
             if !Feature::ALL.iter().any(|(_, word)| *word == name) {
                 let known: Vec<&str> = Feature::ALL.iter().map(|(_, word)| *word).collect();
-                return Err(Failure::value(format!("--features `{name}` is not known; there are {}", known.join(", "))));
+                return Err(Failure::value(format!(
+                    "--features `{name}` is not known; there are {}",
+                    known.join(", ")
+                )));
             }
             out.insert(name.to_owned(), on);
         }
@@ -90,7 +95,9 @@ impl SettingsArgs {
         for value in &self.sshkey {
             let (user, what) = match value.split_once(':') {
                 // Neither a key nor an existing file is taken apart.
-                Some((u, rest)) if UserName::from_str(u).is_ok() && !is_key(value) && !std::path::Path::new(value).exists() => {
+                Some((u, rest))
+                    if UserName::from_str(u).is_ok() && !is_key(value) && !std::path::Path::new(value).exists() =>
+                {
                     (u.to_owned(), rest)
                 }
                 _ => (default.clone(), value.as_str()),
@@ -145,11 +152,20 @@ fn list(v: &[String], f: impl Fn(&str) -> Result<String, Failure>) -> Result<Opt
     v.iter().flat_map(|one| one.split_whitespace()).map(f).collect::<Result<Vec<_>, _>>().map(Some)
 }
 
-fn typed<T: FromStr<Err: std::fmt::Display> + std::fmt::Display>(option: &str, v: &str, code: ExitCode) -> Result<String, Failure> {
+fn typed<T: FromStr<Err: std::fmt::Display> + std::fmt::Display>(
+    option: &str,
+    v: &str,
+    code: ExitCode,
+) -> Result<String, Failure> {
     T::from_str(v).map(|t| t.to_string()).map_err(|e| Failure::new(code, format!("{option}: {e}")))
 }
 
-fn typed_with<T: FromStr<Err: std::fmt::Display>>(option: &str, v: &str, code: ExitCode, out: &str) -> Result<String, Failure> {
+fn typed_with<T: FromStr<Err: std::fmt::Display>>(
+    option: &str,
+    v: &str,
+    code: ExitCode,
+    out: &str,
+) -> Result<String, Failure> {
     T::from_str(v).map(|_| out.to_owned()).map_err(|e| Failure::new(code, format!("{option}: {e}")))
 }
 
@@ -168,7 +184,9 @@ fn diskspace(v: &str) -> Result<String, Failure> {
         let bare = !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
         let text = if bare { format!("{part}K") } else { part.to_owned() };
         let amount = Bytes::from_str(&text).map_err(|_| {
-            Failure::value(format!("--diskspace `{v}` is not a size; write a number with K, M, G or T like 10G (a bare number is KiB)"))
+            Failure::value(format!(
+                "--diskspace `{v}` is not a size; write a number with K, M, G or T like 10G (a bare number is KiB)"
+            ))
         })?;
         last = Some(amount);
     }
@@ -185,7 +203,9 @@ fn password(v: &str) -> Result<UserPasswd, Failure> {
         given => given.to_owned(),
     };
     if password.is_empty() || password.chars().any(char::is_control) || password.len() > 1024 {
-        return Err(Failure::value(format!("--userpasswd: the password of {user} must be 1 to 1024 bytes without control characters")));
+        return Err(Failure::value(format!(
+            "--userpasswd: the password of {user} must be 1 to 1024 bytes without control characters"
+        )));
     }
     Ok(UserPasswd { user, password })
 }
@@ -271,13 +291,19 @@ mod tests {
             assert_eq!(code(SettingsArgs { diskspace: one(v), ..Default::default() }), ExitCode::BadValue, "{v}");
         }
         for v in ["nesting", "nesting:yes", "nfs:on", "nesting:on,", ""] {
-            assert_eq!(code(SettingsArgs { features: vec![v.into()], ..Default::default() }), ExitCode::BadValue, "{v}");
+            assert_eq!(
+                code(SettingsArgs { features: vec![v.into()], ..Default::default() }),
+                ExitCode::BadValue,
+                "{v}"
+            );
         }
     }
 
     #[test]
     fn disk_space_counts_kib_and_takes_the_hard_limit() {
-        for (v, want) in [("1048576", "1G"), ("10G", "10G"), ("2.5G", "2560M"), ("1G:2G", "2G"), ("1048576:2097152", "2G")] {
+        for (v, want) in
+            [("1048576", "1G"), ("10G", "10G"), ("2.5G", "2560M"), ("1G:2G", "2G"), ("1048576:2097152", "2G")]
+        {
             let s = SettingsArgs { diskspace: one(v), ..Default::default() }.resolve().unwrap();
             assert_eq!(s.diskspace.as_deref(), Some(want), "{v}");
         }
@@ -289,7 +315,9 @@ mod tests {
         let file = dir.path().join("keys");
         std::fs::write(&file, format!("# mine\n\n{KEY}\n{KEY}2\n")).unwrap();
         let keys = |v: String, user: Option<&str>| {
-            SettingsArgs { sshkey: vec![v], sshuser: user.map(Into::into), ..Default::default() }.resolve().map(|s| s.sshkeys)
+            SettingsArgs { sshkey: vec![v], sshuser: user.map(Into::into), ..Default::default() }
+                .resolve()
+                .map(|s| s.sshkeys)
         };
         let from_file = keys(file.display().to_string(), None).unwrap();
         assert_eq!(from_file.len(), 2);
@@ -306,7 +334,9 @@ mod tests {
 
     #[test]
     fn words_of_one_argument_are_a_list_and_an_empty_one_clears() {
-        let s = SettingsArgs { nameserver: vec!["8.8.8.8 1.1.1.1".into(), "inherit".into()], ..Default::default() }.resolve().unwrap();
+        let s = SettingsArgs { nameserver: vec!["8.8.8.8 1.1.1.1".into(), "inherit".into()], ..Default::default() }
+            .resolve()
+            .unwrap();
         assert_eq!(s.nameserver.unwrap(), ["8.8.8.8", "1.1.1.1", "inherit"]);
         let s = SettingsArgs { nameserver: vec![String::new()], ..Default::default() }.resolve().unwrap();
         assert_eq!(s.nameserver, Some(vec![]));

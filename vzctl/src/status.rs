@@ -1,10 +1,14 @@
 //! `vzctl status`: one line of frozen words, exit 0 always. Asks vzd; without it the run record, the configuration
 //! file and the mount table tell the same.
 
-use crate::{failure::Outcome, target::{self, Target}, verbs::Session};
+use crate::{
+    failure::Outcome,
+    target::{self, Target},
+    verbs::Session,
+};
 use serde::Serialize;
 use vz_api::client::ClientError;
-use vz_types::{Ctid, CtState, ExitCode};
+use vz_types::{CtState, Ctid, ExitCode};
 
 /// `status --json`.
 #[derive(Serialize)]

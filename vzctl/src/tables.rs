@@ -1,6 +1,9 @@
 //! What is printed as a table: the host check and the OS templates.
 
-use crate::{failure::{Failure, Outcome}, verbs::Session};
+use crate::{
+    failure::{Failure, Outcome},
+    verbs::Session,
+};
 use comfy_table::{ColumnConstraint, Table, Width, presets};
 use indicatif::ProgressBar;
 use std::io::IsTerminal;
@@ -151,7 +154,8 @@ fn utc(seconds: u64) -> String {
     let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let shifted = (5 * day_of_year + 2) / 153;
-    let (day, month) = (day_of_year - (153 * shifted + 2) / 5 + 1, if shifted < 10 { shifted + 3 } else { shifted - 9 });
+    let (day, month) =
+        (day_of_year - (153 * shifted + 2) / 5 + 1, if shifted < 10 { shifted + 3 } else { shifted - 9 });
     let year = year_of_era + era * 400 + u64::from(month <= 2);
     format!("{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02} UTC", rest / 3600, rest / 60 % 60, rest % 60)
 }

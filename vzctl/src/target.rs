@@ -26,8 +26,11 @@ impl FromStr for Target {
             return Ctid::from_str(s).map(Self::Ctid).map_err(|e| Failure::value(format!("Bad CT ID {s}: {e}")));
         }
         CtName::from_str(s).map(Self::Name).map_err(|e| {
-            Failure::value(format!("Bad CT ID {:?}: neither a CTID nor a name ({e})", s.chars().take(80).collect::<String>()))
-                .hint("a CTID is 101..2147483644; `vzlist -a` shows the CTs with `-o ctid,name`")
+            Failure::value(format!(
+                "Bad CT ID {:?}: neither a CTID nor a name ({e})",
+                s.chars().take(80).collect::<String>()
+            ))
+            .hint("a CTID is 101..2147483644; `vzlist -a` shows the CTs with `-o ctid,name`")
         })
     }
 }
@@ -47,7 +50,8 @@ impl Target {
         match self {
             Self::Ctid(c) => Ok(*c),
             Self::Name(name) => by_name(paths, name)?.ok_or_else(|| {
-                Failure::new(ExitCode::NoConfig, format!("there is no CT named {name}")).hint("`vzlist -a -n` shows the names")
+                Failure::new(ExitCode::NoConfig, format!("there is no CT named {name}"))
+                    .hint("`vzlist -a -n` shows the names")
             }),
         }
     }

@@ -93,7 +93,10 @@ impl Ui {
             };
             if !wait(PATIENCE) {
                 let bar = ProgressBar::new_spinner().with_message(words);
-                bar.set_style(ProgressStyle::with_template("{spinner} {msg} ({elapsed})").unwrap_or_else(|_| ProgressStyle::default_spinner()));
+                bar.set_style(
+                    ProgressStyle::with_template("{spinner} {msg} ({elapsed})")
+                        .unwrap_or_else(|_| ProgressStyle::default_spinner()),
+                );
                 while !wait(Duration::from_millis(120)) {
                     bar.tick();
                 }
@@ -115,7 +118,8 @@ impl Ui {
         }
         let bar = ProgressBar::new(100);
         bar.set_style(
-            ProgressStyle::with_template("{bar:30} {percent:>3} %  {elapsed}  {wide_msg}").unwrap_or_else(|_| ProgressStyle::default_bar()),
+            ProgressStyle::with_template("{bar:30} {percent:>3} %  {elapsed}  {wide_msg}")
+                .unwrap_or_else(|_| ProgressStyle::default_bar()),
         );
         bar.enable_steady_tick(Duration::from_millis(200));
         bar

@@ -52,7 +52,8 @@ impl Session {
                 .hint("add --ostemplate NAME; `vzctl template list` shows the names"));
         };
         let ostemplate: TemplateName = ostemplate.parse().map_err(|e| {
-            Failure::new(ExitCode::NoTemplate, format!("--ostemplate: {e}")).hint("`vzctl template list` shows the names")
+            Failure::new(ExitCode::NoTemplate, format!("--ostemplate: {e}"))
+                .hint("`vzctl template list` shows the names")
         })?;
         if let Some(layout) = &args.layout {
             layout.parse::<vz_types::config::Layout>().map_err(Failure::value)?;
@@ -88,7 +89,8 @@ impl Session {
         let target: Target = target.parse()?;
         let timeout = timeout.map(settings::timeout).transpose()?;
         let request = StopRequest { fast, timeout };
-        let answer = self.ui.waiting(&format!("Stopping CT {target}"), || self.client.stop(&target.to_string(), &request));
+        let answer =
+            self.ui.waiting(&format!("Stopping CT {target}"), || self.client.stop(&target.to_string(), &request));
         self.finish(answer, STOPPED)
     }
 
@@ -96,7 +98,8 @@ impl Session {
     pub fn restart(&self, target: &str, wait: bool, force: bool, fast: bool) -> Outcome {
         let target: Target = target.parse()?;
         let request = RestartRequest { fast, force, wait };
-        let answer = self.ui.waiting(&format!("Restarting CT {target}"), || self.client.restart(&target.to_string(), &request));
+        let answer =
+            self.ui.waiting(&format!("Restarting CT {target}"), || self.client.restart(&target.to_string(), &request));
         let classic = [&["Restarting container"], STOPPED, STARTED].concat();
         self.finish(answer, &classic)
     }
@@ -138,14 +141,16 @@ impl Session {
         }
         let unsaved = !args.save && settings::is_savable(&settings);
         let request = SetRequest { settings, save: args.save, setmode: args.setmode.clone() };
-        let answer = self.ui.waiting(&format!("Changing CT {target}"), || self.client.set(&target.to_string(), &request));
+        let answer =
+            self.ui.waiting(&format!("Changing CT {target}"), || self.client.set(&target.to_string(), &request));
         let answer = answer.map(|mut done| {
             if unsaved && !done.warnings.iter().any(|w| w.contains("--save")) {
                 done.warnings.push(NOT_SAVED.to_owned());
             }
             done
         });
-        let saved = answer.as_ref().ok().filter(|_| args.save).and_then(|d| d.ctid).and_then(|c| Ctid::try_from(c).ok());
+        let saved =
+            answer.as_ref().ok().filter(|_| args.save).and_then(|d| d.ctid).and_then(|c| Ctid::try_from(c).ok());
         let classic = saved.map(|c| format!("CT configuration saved to {}", self.paths.conf(c).display()));
         self.finish(answer, &classic.as_deref().into_iter().collect::<Vec<_>>())
     }

@@ -1,5 +1,5 @@
 //! What is checked in and generated, or checked in and parsed by vzd, is what it claims to be.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used)]
 
 mod common;
 
@@ -49,7 +49,11 @@ fn the_sample_configuration_is_the_default_and_names_every_key() {
     // Keys that have no default are there behind `#`; with the marks removed it must parse as well, and be complete.
     let all: String = text
         .lines()
-        .map(|l| l.strip_prefix('#').filter(|r| r.starts_with(|c: char| c.is_ascii_lowercase()) && r.contains(" = ")).unwrap_or(l))
+        .map(|l| {
+            l.strip_prefix('#')
+                .filter(|r| r.starts_with(|c: char| c.is_ascii_lowercase()) && r.contains(" = "))
+                .unwrap_or(l)
+        })
         .fold(String::new(), |out, l| out + l + "\n");
     let full: ManagerConfig = toml::from_str(&all).unwrap();
     assert!(full.vzmon.is_some() && full.cgroup_root.is_some(), "{full:?}");

@@ -1,10 +1,12 @@
 //! exec, exec2, enter, runscript and console: without vzd, straight to what the monitor keeps below /run/vz/ct.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used)]
 
 mod common;
 
 use common::{Manager, Ran, program_path, run};
-use nix::sys::socket::{AddressFamily, Backlog, MsgFlags, SockFlag, SockType, UnixAddr, bind, listen, recv, send, socket};
+use nix::sys::socket::{
+    AddressFamily, Backlog, MsgFlags, SockFlag, SockType, UnixAddr, bind, listen, recv, send, socket,
+};
 use serde_json::{Value, json};
 use std::{
     fs,
@@ -18,7 +20,11 @@ const SEALED: u64 = 0x8 | 0x4 | 0x2 | 0x1;
 
 fn stand_in() -> PathBuf {
     let path = program_path("vzctl").parent().unwrap().join("examples/stand_in_vzmon");
-    assert!(path.is_file(), "{} is built by `cargo test -p vzctl`, or `cargo build -p vzctl --examples`", path.display());
+    assert!(
+        path.is_file(),
+        "{} is built by `cargo test -p vzctl`, or `cargo build -p vzctl --examples`",
+        path.display()
+    );
     path
 }
 
@@ -73,7 +79,10 @@ fn enter_gives_a_login_shell_on_a_terminal_and_says_goodbye() {
     assert_eq!((hello, &plan["farewell"]), ("entered into CT 101", &json!("exited from CT 101")));
     assert_eq!((&plan["argv"], &plan["tty"]), (&json!([]), &json!(true)));
     let plan = &inside(&m, &["enter", "101", "--quiet", "--exec", "top", "-b"], b"").json()["plan"];
-    assert_eq!((&plan["argv"], &plan["tty"], &plan["farewell"]), (&json!(["bash", "-c", "top -b"]), &json!(true), &Value::Null));
+    assert_eq!(
+        (&plan["argv"], &plan["tty"], &plan["farewell"]),
+        (&json!(["bash", "-c", "top -b"]), &json!(true), &Value::Null)
+    );
 }
 
 #[test]
@@ -97,7 +106,13 @@ fn a_script_of_the_host_is_shown_inside_sealed_to_its_own_interpreter() {
 fn what_does_not_run_or_exist_is_told_apart() {
     let m = Manager::alone();
     m.configure(101, "ostemplate = 'debian-12'\n");
-    for args in [&["exec", "101", "true"][..], &["exec2", "101", "true"], &["enter", "101"], &["runscript", "101", "x"], &["console", "101"]] {
+    for args in [
+        &["exec", "101", "true"][..],
+        &["exec2", "101", "true"],
+        &["enter", "101"],
+        &["runscript", "101", "x"],
+        &["console", "101"],
+    ] {
         let ran = inside(&m, args, b"");
         assert_eq!((ran.code, ran.out.as_str()), (31, ""), "{ran:?}");
         assert!(ran.err.contains("not running") && ran.err.contains("vzctl start 101"), "{ran:?}");
@@ -153,7 +168,12 @@ fn the_console_of_a_script_ends_when_the_container_does() {
         send(client.as_raw_fd(), b"\0Power down.\r\n", MsgFlags::empty()).unwrap();
     });
     let mut held_open = m.command("vzctl");
-    let mut child = held_open.args(["console", "101"]).stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let mut child = held_open
+        .args(["console", "101"])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
     let stdin = child.stdin.take();
     let done = child.wait_with_output().unwrap();
     drop(stdin);

@@ -1,5 +1,5 @@
 //! The verbs vzd carries out, against a stand-in vzd: what is asked for, printed and answered as exit code.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used)]
 
 mod common;
 
@@ -19,9 +19,19 @@ fn start_stop_restart_and_destroy_print_the_classic_sentences() {
     let stopped = "Stopping container ...\nContainer was stopped\nContainer is unmounted\n";
     let cases: &[(&[&str], &str, Value, String)] = &[
         (&["start", "101"], "POST /v1/cts/101/start", json!({"force": false, "wait": false}), started.into()),
-        (&["start", "web1", "--wait", "--force"], "POST /v1/cts/web1/start", json!({"force": true, "wait": true}), started.into()),
+        (
+            &["start", "web1", "--wait", "--force"],
+            "POST /v1/cts/web1/start",
+            json!({"force": true, "wait": true}),
+            started.into(),
+        ),
         (&["stop", "101"], "POST /v1/cts/101/stop", json!({"fast": false, "timeout": null}), stopped.into()),
-        (&["stop", "101", "--fast", "--timeout", "7"], "POST /v1/cts/101/stop", json!({"fast": true, "timeout": 7}), stopped.into()),
+        (
+            &["stop", "101", "--fast", "--timeout", "7"],
+            "POST /v1/cts/101/stop",
+            json!({"fast": true, "timeout": 7}),
+            stopped.into(),
+        ),
         (
             &["restart", "101"],
             "POST /v1/cts/101/restart",
@@ -43,7 +53,8 @@ fn start_stop_restart_and_destroy_print_the_classic_sentences() {
     for verb in ["destroy", "delete"] {
         let m = nothing_said();
         let private = m.path("var/lib/vz/private/101");
-        let out = format!("Destroying container private area: {}\nContainer private area was destroyed\n", private.display());
+        let out =
+            format!("Destroying container private area: {}\nContainer private area was destroyed\n", private.display());
         m.vzctl(&[verb, "101"]).expect(0, &out, "");
         assert_eq!(m.asked_once().line, "DELETE /v1/cts/101");
     }
@@ -59,10 +70,38 @@ fn sentences_of_vzd_win_over_ours() {
 fn create_sends_every_option_typed() {
     let m = nothing_said();
     let ran = m.vzctl(&[
-        "create", "101", "--ostemplate", "debian-12", "--hostname", "web1.example.org", "--name", "web1", "--ipadd", "10.0.0.2",
-        "--ipadd", "fd00::2/128", "--diskspace", "1048576:2097152", "--diskinodes", "4096", "--onboot", "yes", "--bootorder", "3",
-        "--nameserver", "inherit", "--searchdomain", "example.org", "--userpasswd", "root:a:b", "--features", "nesting:on,bpf:off",
-        "--description", "a machine", "--disabled", "no",
+        "create",
+        "101",
+        "--ostemplate",
+        "debian-12",
+        "--hostname",
+        "web1.example.org",
+        "--name",
+        "web1",
+        "--ipadd",
+        "10.0.0.2",
+        "--ipadd",
+        "fd00::2/128",
+        "--diskspace",
+        "1048576:2097152",
+        "--diskinodes",
+        "4096",
+        "--onboot",
+        "yes",
+        "--bootorder",
+        "3",
+        "--nameserver",
+        "inherit",
+        "--searchdomain",
+        "example.org",
+        "--userpasswd",
+        "root:a:b",
+        "--features",
+        "nesting:on,bpf:off",
+        "--description",
+        "a machine",
+        "--disabled",
+        "no",
     ]);
     let conf = m.path("etc/vz/conf/101.toml");
     let out = format!(
@@ -89,7 +128,8 @@ fn set_without_save_warns_in_the_classic_words_and_with_save_names_the_file() {
     assert_eq!(m.asked_once().body, json!({"settings": {"onboot": true}, "save": false, "setmode": null}));
     let m = nothing_said();
     let saved = format!("CT configuration saved to {}\n", m.path("etc/vz/conf/101.toml").display());
-    m.vzctl(&["set", "101", "--ipdel", "all", "--ipadd", "10.0.0.3", "--save", "--setmode", "restart"]).expect(0, &saved, "");
+    m.vzctl(&["set", "101", "--ipdel", "all", "--ipadd", "10.0.0.3", "--save", "--setmode", "restart"])
+        .expect(0, &saved, "");
     assert_eq!(
         m.asked_once().body,
         json!({"settings": {"ipadd": ["10.0.0.3"], "ipdel": ["all"]}, "save": true, "setmode": "restart"})
@@ -242,7 +282,11 @@ fn a_template_is_built_with_its_stages_told_and_its_failure_exits_with_its_code(
     let shown = "Name:         debian-12\nStatus:       ready\nDistribution: debian 12\nInit:         systemd\nArchitecture: amd64\n\
         Size:         300.0M\nFiles:        9000\nBuilt:        1970-01-01 00:00:00 UTC\nDigest:       sha256:abc\nUsed by:      101\n";
     let head = "Building OS template debian-12\n  5 % packages\n";
-    m.vzctl(&["template", "build", "debian-12"]).expect(0, &format!("{head}OS template debian-12 was built\n{shown}"), "");
+    m.vzctl(&["template", "build", "debian-12"]).expect(
+        0,
+        &format!("{head}OS template debian-12 was built\n{shown}"),
+        "",
+    );
     m.vzctl(&["template", "build", "debian-12", "--quiet"]).expect(0, "", "");
     let verbose = m.vzctl(&["template", "build", "debian-12", "--verbose", "--rebuild"]).out;
     assert!(verbose.contains("\n  I: [1mretrieving\n"), "{verbose}");
@@ -263,13 +307,20 @@ fn a_template_is_built_with_its_stages_told_and_its_failure_exits_with_its_code(
 
 #[test]
 fn check_lists_every_gap_with_its_remedy_and_exits_3_only_when_nothing_can_run() {
-    let item = |status: &str, remedy: Option<&str>| {
-        json!({"group": "program", "name": "nft", "status": status, "found": "1.0.9", "loss": remedy.map(|_| "no network filter"), "remedy": remedy})
-    };
-    let m = Manager::always(200, json!({"ok": true, "items": [item("ok", None), item("missing", Some("apt-get install nftables"))]}));
+    let item = |status: &str, remedy: Option<&str>| json!({"group": "program", "name": "nft", "status": status, "found": "1.0.9", "loss": remedy.map(|_| "no network filter"), "remedy": remedy});
+    let m = Manager::always(
+        200,
+        json!({"ok": true, "items": [item("ok", None), item("missing", Some("apt-get install nftables"))]}),
+    );
     let ran = m.vzctl(&["check"]);
     assert_eq!(ran.code, 0, "{ran:?}");
-    for says in ["GROUP", "1.0.9", "program nft (missing): no network filter", "    remedy: apt-get install nftables", "Containers can run"] {
+    for says in [
+        "GROUP",
+        "1.0.9",
+        "program nft (missing): no network filter",
+        "    remedy: apt-get install nftables",
+        "Containers can run",
+    ] {
         assert!(ran.out.contains(says), "{says}: {}", ran.out);
     }
     let m = Manager::always(200, json!({"ok": false, "items": [item("fatal", Some("x"))]}));

@@ -1,5 +1,5 @@
 //! vzlist against a stand-in vzd: columns, order, filters and JSON as vzlist 4.11 prints them.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used)]
 
 mod common;
 
@@ -10,11 +10,19 @@ fn host() -> Manager {
     Manager::always(
         200,
         json!([
-            info(101, "running", json!({"hostname": "web1.example.org", "name": "web1", "ip": ["10.0.0.10", "fd00::10"], "numproc": 23,
+            info(
+                101,
+                "running",
+                json!({"hostname": "web1.example.org", "name": "web1", "ip": ["10.0.0.10", "fd00::10"], "numproc": 23,
                 "laverage": [0.1, 0.25, 1.0], "uptime": 93784, "onboot": true, "bootorder": 2, "description": "the first",
-                "diskspace": {"usage": 5000, "softlimit": 10737418240u64, "hardlimit": 10737418240u64}})),
+                "diskspace": {"usage": 5000, "softlimit": 10737418240u64, "hardlimit": 10737418240u64}})
+            ),
             info(102, "stopped", json!({"hostname": "db", "ip": ["10.0.0.9"], "onboot": false})),
-            info(1003, "running", json!({"hostname": "a-very-long-host-name-that-does-not-fit.example.org", "numproc": 5})),
+            info(
+                1003,
+                "running",
+                json!({"hostname": "a-very-long-host-name-that-does-not-fit.example.org", "numproc": 5})
+            ),
             info(104, "mounted", json!({"config_error": "line 3: unknown key"})),
         ]),
     )
@@ -24,7 +32,8 @@ const HEADER: &str = "      CTID      NPROC STATUS    IP_ADDR         HOSTNAME\n
 const R101: &str = "       101         23 running   10.0.0.10       web1.example.org\n";
 const R102: &str = "       102          - stopped   10.0.0.9        db\n";
 const R104: &str = "       104          - mounted   -               -\n";
-const R1003: &str = "      1003          5 running   -               a-very-long-host-name-that-does-not-fit.example.org\n";
+const R1003: &str =
+    "      1003          5 running   -               a-very-long-host-name-that-does-not-fit.example.org\n";
 const BROKEN: &str = "WARNING: configuration of CT 104: line 3: unknown key\n";
 
 #[test]
@@ -32,7 +41,11 @@ fn the_classic_columns() {
     host().vzlist(&[]).expect(0, &format!("{HEADER}{R101}{R1003}"), "");
     host().vzlist(&["-a"]).expect(0, &format!("{HEADER}{R101}{R102}{R104}{R1003}"), BROKEN);
     host().vzlist(&["-S", "-H"]).expect(0, R102, "");
-    host().vzlist(&["-n", "101"]).expect(0, "      CTID      NPROC STATUS    IP_ADDR         NAME\n       101         23 running   10.0.0.10       web1\n", "");
+    host().vzlist(&["-n", "101"]).expect(
+        0,
+        "      CTID      NPROC STATUS    IP_ADDR         NAME\n       101         23 running   10.0.0.10       web1\n",
+        "",
+    );
     host().vzctl(&["list", "-S", "-H"]).expect(0, R102, "");
 }
 
@@ -102,8 +115,16 @@ fn other_fields_have_their_headers_and_forms() {
 
 #[test]
 fn long_values_are_cut_unless_they_are_last_or_asked_for_whole() {
-    host().vzlist(&["-H", "1003", "-o", "hostname,ctid"]).expect(0, "a-very-long-host-name-that-does-       1003\n", "");
-    host().vzlist(&["-Ht", "1003", "-o", "hostname,ctid"]).expect(0, "a-very-long-host-name-that-does-not-fit.example.org       1003\n", "");
+    host().vzlist(&["-H", "1003", "-o", "hostname,ctid"]).expect(
+        0,
+        "a-very-long-host-name-that-does-       1003\n",
+        "",
+    );
+    host().vzlist(&["-Ht", "1003", "-o", "hostname,ctid"]).expect(
+        0,
+        "a-very-long-host-name-that-does-not-fit.example.org       1003\n",
+        "",
+    );
     host().vzlist(&["-Ht", "101", "-o", "ip,ctid"]).expect(0, "10.0.0.10 fd00::10        101\n", "");
     host().vzlist(&["-H", "101", "-o", "ctid,ip"]).expect(0, "       101 10.0.0.10 fd00::10\n", "");
 }
@@ -141,7 +162,17 @@ fn json_is_one_key_a_line_with_the_classic_shapes() {
     let all = m.vzlist(&["-a", "-j"]).json();
     let onboot: Vec<&Value> = all.as_array().unwrap().iter().map(|c| &c["onboot"]).collect();
     assert_eq!(onboot, [&json!(true), &json!(false), &Value::Null, &Value::Null]);
-    for key in ["ctid", "status", "hostname", "nameserver", "searchdomain", "ostemplate", "diskinodes", "physpages", "cpuunits"] {
+    for key in [
+        "ctid",
+        "status",
+        "hostname",
+        "nameserver",
+        "searchdomain",
+        "ostemplate",
+        "diskinodes",
+        "physpages",
+        "cpuunits",
+    ] {
         assert!(all[0].get(key).is_some(), "{key}");
     }
     assert_eq!(m.vzctl(&["--json", "list", "101", "-o", "ctid"]).json(), json!([{"ctid": 101}]));
@@ -151,7 +182,9 @@ fn json_is_one_key_a_line_with_the_classic_shapes() {
 fn the_fields_are_listed_without_vzd() {
     let ran = Manager::alone().vzlist(&["-L"]);
     assert_eq!(ran.code, 0);
-    for line in ["ctid            CTID", "numproc.f       NPROC.F", "diskinodes.s    DQINODES.S", "onboot          ONBOOT"] {
+    for line in
+        ["ctid            CTID", "numproc.f       NPROC.F", "diskinodes.s    DQINODES.S", "onboot          ONBOOT"]
+    {
         assert!(ran.out.lines().any(|l| l == line), "{line}");
     }
 }

@@ -75,7 +75,11 @@ fn number(v: Option<impl Into<u64>>) -> Value {
 }
 /// Classic figures of space are in KiB.
 fn space(i: &CtInfo) -> Option<DiskFigure> {
-    i.diskspace.map(|d| DiskFigure { usage: d.usage.map(|u| u.div_ceil(1024)), softlimit: d.softlimit / 1024, hardlimit: d.hardlimit / 1024 })
+    i.diskspace.map(|d| DiskFigure {
+        usage: d.usage.map(|u| u.div_ceil(1024)),
+        softlimit: d.softlimit / 1024,
+        hardlimit: d.hardlimit / 1024,
+    })
 }
 
 /// What the container is and where it is.
@@ -126,7 +130,9 @@ const REST: &[Field] = &[
     field("features", "FEATURES", -15, |i| Value::List(i.features.clone())),
     field("vswap", "VSWAP", 5, unknown),
     field("disabled", "DISABL", 6, |i| Value::Flag(i.disabled)),
-    field("state", "STATE", -10, |i| Value::Text(serde_json::to_value(i.state).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default())),
+    field("state", "STATE", -10, |i| {
+        Value::Text(serde_json::to_value(i.state).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default())
+    }),
     field("uuid", "UUID", -36, |i| text(&i.uuid)),
     field("uid_base", "UID_BASE", 10, |i| number(i.uid_base)),
     field("pid", "PID", 10, |i| number(i.pid.and_then(|p| u64::try_from(p).ok()))),

@@ -74,12 +74,24 @@ mod tests {
 
     #[test]
     fn patterns_match_whole_names() {
-        for (p, t) in [("web*", "web1.example"), ("*", ""), ("?b", "ab"), ("*.org", "a.b.org"), ("[a-c]x", "bx"), ("[!a]x", "bx"),
-            ("a*b*c", "a-b-b-c"), ("\\*", "*"), ("[]]", "]"), ("[", "["), ("ж*", "жук")]
-        {
+        for (p, t) in [
+            ("web*", "web1.example"),
+            ("*", ""),
+            ("?b", "ab"),
+            ("*.org", "a.b.org"),
+            ("[a-c]x", "bx"),
+            ("[!a]x", "bx"),
+            ("a*b*c", "a-b-b-c"),
+            ("\\*", "*"),
+            ("[]]", "]"),
+            ("[", "["),
+            ("ж*", "жук"),
+        ] {
             assert!(matches(p, t), "{p} {t}");
         }
-        for (p, t) in [("web", "web1"), ("?", ""), ("[a-c]x", "dx"), ("[!b]x", "bx"), ("a*b", "ac"), ("\\*", "x"), ("", "a")] {
+        for (p, t) in
+            [("web", "web1"), ("?", ""), ("[a-c]x", "dx"), ("[!b]x", "bx"), ("a*b", "ac"), ("\\*", "x"), ("", "a")]
+        {
             assert!(!matches(p, t), "{p} {t}");
         }
     }

@@ -38,7 +38,11 @@ pub fn run(args: &ListArgs) -> Outcome {
         rows.sort_by_key(|i| i.ctid);
     }
     for broken in rows.iter().filter(|i| i.config_error.is_some()) {
-        print_error(&format!("WARNING: configuration of CT {}: {}", broken.ctid, broken.config_error.as_deref().unwrap_or_default()));
+        print_error(&format!(
+            "WARNING: configuration of CT {}: {}",
+            broken.ctid,
+            broken.config_error.as_deref().unwrap_or_default()
+        ));
     }
     if args.json {
         print_line(&json(&columns, &rows, args));
@@ -54,7 +58,8 @@ pub fn run(args: &ListArgs) -> Outcome {
 
 fn known(name: &str) -> Result<&'static Field, Failure> {
     fields::find(name).ok_or_else(|| {
-        Failure::new(ExitCode::BadSyntax, format!("Unknown field: {name:?}")).hint("`vzlist -L` lists the fields there are")
+        Failure::new(ExitCode::BadSyntax, format!("Unknown field: {name:?}"))
+            .hint("`vzlist -L` lists the fields there are")
     })
 }
 
@@ -123,12 +128,14 @@ fn table(columns: &[&'static Field], rows: &[CtInfo], args: &ListArgs) -> Vec<St
         padded.join(" ").trim_end().to_owned()
     };
     let last = columns.len().saturating_sub(1);
-    let header = (!args.no_header && !args.only_ctid).then(|| line(columns.iter().map(|f| (f.header.to_owned(), f.width)).collect()));
+    let header = (!args.no_header && !args.only_ctid)
+        .then(|| line(columns.iter().map(|f| (f.header.to_owned(), f.width)).collect()));
     let body = rows.iter().map(|info| {
         let cell = |(n, f): (usize, &&'static Field)| {
             let v = f.value(info);
             let text = v.text().unwrap_or_else(|| "-".to_owned());
-            let text = if n == last || args.no_trim { text } else { trim(&v, text, usize::from(f.width.unsigned_abs())) };
+            let text =
+                if n == last || args.no_trim { text } else { trim(&v, text, usize::from(f.width.unsigned_abs())) };
             (text, f.width)
         };
         line(columns.iter().enumerate().map(cell).collect())

@@ -58,7 +58,9 @@ impl Value {
             Self::List(l) => Some(l.join(" ")),
             Self::Flag(f) => Some(if *f { "yes" } else { "no" }.to_owned()),
             Self::Load([a, b, c]) => Some(format!("{a:.2}/{b:.2}/{c:.2}")),
-            Self::Seconds(s) => Some(format!("{:03}d{:02}h:{:02}m:{:02}s", s / 86_400, s / 3600 % 24, s / 60 % 60, s % 60)),
+            Self::Seconds(s) => {
+                Some(format!("{:03}d{:02}h:{:02}m:{:02}s", s / 86_400, s / 3600 % 24, s / 60 % 60, s % 60))
+            }
             Self::Disk(d) => d.usage.map(|u| u.to_string()),
             Self::Bean(b) => Some(b.held.to_string()),
         }

@@ -1,5 +1,5 @@
 //! A manager's root with a stand-in vzd on its socket, and a way to run vzctl on it.
-#![allow(dead_code, missing_docs)]
+#![allow(dead_code, missing_docs, clippy::unwrap_used)]
 
 use serde_json::{Value, json};
 use std::{
@@ -179,7 +179,8 @@ fn serve(stream: UnixStream, asked: &Mutex<Vec<Request>>, answer: &dyn Fn(&Reque
     let mut stream = reader.into_inner();
     // In two pieces, as a chunked body: what a streaming server sends.
     let (a, b) = text.split_at(text.len() / 2);
-    write!(stream, "HTTP/1.1 {status} X\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n").unwrap();
+    write!(stream, "HTTP/1.1 {status} X\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n")
+        .unwrap();
     for piece in [a, b].iter().filter(|p| !p.is_empty()) {
         write!(stream, "{:x}\r\n{piece}\r\n", piece.len()).unwrap();
     }

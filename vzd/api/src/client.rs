@@ -92,9 +92,9 @@ impl ClientError {
     /// What to do next, if there is something.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::NotRunning { socket, .. } if socket.as_path() == Path::new("/run/vz/vzd.sock") => {
-                Some("start it with `systemctl start vzd`; for a manager with another root, set VZ_ROOT or --root".into())
-            }
+            Self::NotRunning { socket, .. } if socket.as_path() == Path::new("/run/vz/vzd.sock") => Some(
+                "start it with `systemctl start vzd`; for a manager with another root, set VZ_ROOT or --root".into(),
+            ),
             Self::NotRunning { .. } => {
                 Some("start this root's own `vzd --root DIR`, or correct VZ_ROOT or --root".into())
             }
@@ -102,7 +102,9 @@ impl ClientError {
             Self::Broken { .. } | Self::Timeout { .. } => {
                 Some("look at `systemctl status vzd` and its log; the operation may have been carried out".into())
             }
-            Self::Nonsense { .. } => Some("vzctl and vzd may be of different versions: `vzctl version` shows both".into()),
+            Self::Nonsense { .. } => {
+                Some("vzctl and vzd may be of different versions: `vzctl version` shows both".into())
+            }
             Self::Api(e) => e.hint.clone(),
         }
     }
@@ -314,11 +316,7 @@ impl Client {
         Ok(stream)
     }
 
-    fn broken(
-        &self,
-        what: &'static str,
-        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
-    ) -> ClientError {
+    fn broken(&self, what: &'static str, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> ClientError {
         ClientError::Broken { what, socket: self.socket.clone(), source: source.into() }
     }
 }
@@ -409,7 +407,12 @@ fn encode<B: Serialize>(body: &B) -> Result<Vec<u8>, ClientError> {
 fn decode<T: DeserializeOwned>(status: u16, method: &Method, path: &str, text: &[u8]) -> Result<T, ClientError> {
     serde_json::from_slice(text).map_err(|e| {
         let start: String = String::from_utf8_lossy(text).chars().filter(|c| !c.is_control()).take(160).collect();
-        ClientError::Nonsense { status, method: method.clone(), path: path.to_owned(), excerpt: format!("{e}: `{start}`") }
+        ClientError::Nonsense {
+            status,
+            method: method.clone(),
+            path: path.to_owned(),
+            excerpt: format!("{e}: `{start}`"),
+        }
     })
 }
 
