@@ -21,6 +21,7 @@ mod progress;
 mod recipe;
 mod sources;
 mod tree;
+mod watch;
 
 use manifest::Meta;
 use recipe::Recipes;
@@ -196,12 +197,13 @@ pub struct ReadyTemplate {
 pub struct Store {
     paths: Paths,
     recipes: Recipes,
+    checked: watch::Checked,
 }
 
 impl Store {
     /// The store of a manager. Touches nothing.
     pub fn new(paths: &Paths, cfg: &ManagerConfig) -> Self {
-        Self { paths: paths.clone(), recipes: Recipes::new(paths, cfg) }
+        Self { paths: paths.clone(), recipes: Recipes::new(paths, cfg), checked: watch::Checked::default() }
     }
 
     /// Every template there is or could be built, by name.
@@ -221,18 +223,30 @@ impl Store {
         }
     }
 
-    /// A template to make a container from, after the cheap check that its files are those of the build.
-    /// Where the stamp says otherwise, every byte is read and compared with the manifest.
+    /// A template to make a container from, after the cheap check that its files are those of the build: their
+    /// stamp, taken at the first use and again only when the kernel has reported a change in the tree. Where the
+    /// stamp says otherwise, every byte is read and compared with the manifest.
     pub fn ready(&self, name: &TemplateName) -> Result<ReadyTemplate, TemplateError> {
         let (dir, meta) = self.current(name)?;
         let root = dir.join("root");
-        let known = std::fs::read_to_string(dir.join("stamp")).unwrap_or_default();
-        match manifest::stamp(&root) {
-            Ok(now) if now == known => {}
-            Ok(_) => self.verify_version(name, &dir, &meta)?,
-            Err(e) => return Err(TemplateError::Broken { name: name.clone(), problem: format!("{}: {e}", root.display()) }),
-        }
+        self.checked.ensure(&root, || {
+            let known = std::fs::read_to_string(dir.join("stamp")).unwrap_or_default();
+            match manifest::stamp(&root) {
+                Ok(now) if now == known => Ok(()),
+                Ok(_) => self.verify_version(name, &dir, &meta),
+                Err(e) => Err(TemplateError::Broken { name: name.clone(), problem: format!("{}: {e}", root.display()) }),
+            }
+        })?;
         Ok(ReadyTemplate { root, digest: meta.digest, init: meta.init })
+    }
+
+    /// Checks every built template, so that the first container made from one need not wait. Errors show up there.
+    pub fn warm(&self) {
+        for name in self.built_names() {
+            if let Err(e) = self.ready(&name) {
+                tracing::warn!(template = %name, error = %e, "an OS template cannot be used");
+            }
+        }
     }
 
     /// Compares the current version with its manifest, byte by byte.
@@ -331,6 +345,7 @@ impl Store {
     /// Takes a directory out of sight by one rename, then removes it.
     fn trash(&self, dir: &Path) -> Result<(), TemplateError> {
         let name = dir.strip_prefix(self.paths.template_dir()).ok().and_then(|p| p.iter().next()).unwrap_or_default();
+        self.checked.forget(dir);
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_nanos();
         let gone = self.staging_dir().join(format!("trash.{}.{now}", name.to_string_lossy()));
         std::fs::rename(dir, &gone).map_err(|e| TemplateError::io("removing", dir, e))?;
