@@ -1,4 +1,5 @@
 //! The vz daemon and engine.
 
+pub mod network;
 pub mod storage;
 pub mod template;

@@ -184,6 +184,8 @@ pub enum Events {
     Routing,
     /// nft tables, chains, rules, sets and elements that change.
     Nftables,
+    /// Neighbours (ARP and ND entries) that change.
+    Neighbours,
 }
 
 /// A subscription to kernel events of this thread's network namespace. What changed is not told: whoever
@@ -200,6 +202,8 @@ impl EventSocket {
         // Group numbers: RTNLGRP_LINK 1, _IPV4_ROUTE 7, _IPV6_ROUTE 11 (rtnetlink.h); NFNLGRP_NFTABLES 7.
         let (protocol, groups): (isize, &[u32]) = match what {
             Events::Routing => (NETLINK_ROUTE, &[1, 7, 11]),
+            // RTNLGRP_NEIGH 3.
+            Events::Neighbours => (NETLINK_ROUTE, &[3]),
             Events::Nftables => (netlink_sys::protocols::NETLINK_NETFILTER, &[7]),
         };
         let mut socket = Socket::new(protocol)?;
