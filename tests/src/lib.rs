@@ -13,12 +13,14 @@
 //! | [`rig`] | the manager under test |
 //! | [`template`] | OS templates for tests: cached Debian ones, a tiny busybox one |
 //! | [`ssh`] | logging in |
+//! | [`probe`] | what a hostile guest would try |
 //! | [`proxy`], [`dns`] | what the outside world is played by |
 
 pub mod census;
 pub mod command;
 pub mod dns;
 pub mod netns;
+pub mod probe;
 pub mod proxy;
 pub mod rig;
 pub mod ssh;

@@ -42,7 +42,9 @@ impl Template {
     fn ingredients(self) -> Vec<PathBuf> {
         match self {
             Self::Debian12 | Self::Debian13 => vec![checkout().join(format!("templates/{}.toml", self.name()))],
-            Self::Tiny => vec![PathBuf::from("/bin/busybox"), PathBuf::from(file!())],
+            Self::Tiny => {
+ vec![PathBuf::from("/bin/busybox"), PathBuf::from(file!()), PathBuf::from("tests/probes/probe.c")]
+ }
         }
     }
 
@@ -222,6 +224,7 @@ fn tiny(work: &Path, bin: &Path) {
     for name in ["init", "poweroff", "reboot", "halt"] {
         std::os::unix::fs::symlink("../bin/busybox", root.join("sbin").join(name)).expect("linking an applet");
     }
+    fs::copy(crate::probe::binary(), root.join("bin/probe")).expect("copying the probe");
     let files = [
         ("etc/passwd", "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n"),
         ("etc/group", "root:x:0:\nshadow:x:42:\nnogroup:x:65534:\n"),

@@ -1,0 +1,35 @@
+//! The probe: a static program that tries from inside a container what a hostile guest would. Built once from
+//! `tests/probes/probe.c` and kept in the cache.
+
+use crate::{command, template};
+use std::{
+    collections::hash_map::DefaultHasher,
+    fs,
+    hash::{Hash, Hasher},
+    path::PathBuf,
+    process::Command,
+    time::Duration,
+};
+
+/// The built probe.
+///
+/// # Panics
+/// If it cannot be built (packages gcc and libc6-dev).
+#[track_caller]
+pub fn binary() -> PathBuf {
+    let source = template::checkout().join("tests/probes/probe.c");
+    let mut hash = DefaultHasher::new();
+    fs::read(&source).unwrap_or_else(|e| panic!("{}: {e}", source.display())).hash(&mut hash);
+    let cache = template::cache_dir();
+    fs::create_dir_all(&cache).unwrap_or_else(|e| panic!("cannot make {}: {e}", cache.display()));
+    let built = cache.join(format!("probe-{:016x}", hash.finish()));
+    if !built.exists() {
+        // Several test processes may build it at once: each its own file, the last rename wins.
+        let own = cache.join(format!("probe.{}", std::process::id()));
+        let mut gcc = Command::new("gcc");
+        gcc.args(["-static", "-no-pie", "-O2", "-o"]).arg(&own).arg(&source);
+        command::run(&mut gcc, None, Duration::from_secs(60)).unwrap_or_else(|e| panic!("{e}")).ok();
+        fs::rename(&own, &built).expect("moving the probe into the cache");
+    }
+    built
+}
