@@ -107,6 +107,22 @@ impl Rig {
         self.binds.push(target);
     }
 
+    /// An outside world: a namespace of its own, linked to the test host, which gets a default route to it.
+    /// The test host is 198.51.100.2 and 2001:db8:51::2, the outside 198.51.100.1 and 2001:db8:51::1; the outside
+    /// knows no route to containers. Before vzd starts, so that it finds its uplink.
+    #[track_caller]
+    pub fn outside(&self) -> NetNs {
+        let out = NetNs::new().expect("a network namespace for the outside");
+        self.host.veth("up0", &out, "out0");
+        self.host.ip("addr add 198.51.100.2/24 dev up0");
+        self.host.ip("-6 addr add 2001:db8:51::2/64 dev up0 nodad");
+        out.ip("addr add 198.51.100.1/24 dev out0");
+        out.ip("-6 addr add 2001:db8:51::1/64 dev out0 nodad");
+        self.host.ip("route add default via 198.51.100.1");
+        self.host.ip("-6 route add default via 2001:db8:51::1");
+        out
+    }
+
     /// Writes `vz.toml`. Before vzd starts.
     pub fn write_manager_config(&self, text: &str) {
         fs::write(self.paths.manager_config(), text).expect("writing vz.toml");
@@ -137,6 +153,29 @@ impl Rig {
         }
         c.stdin(Stdio::null()).stdout(log.try_clone().expect("second log descriptor")).stderr(log);
         *guard = Some(c.spawn().expect("starting vzd"));
+    }
+
+    /// Starts vzd where these programs are not: in a mount namespace of its own, an empty file lies over each. No
+    /// container can be seen from outside then; it is for refusals.
+    #[track_caller]
+    pub fn start_vzd_without(&self, programs: &[&str]) {
+        let empty = self.paths.base.join("empty");
+        fs::write(&empty, "").expect("making an empty file");
+        let hide: Vec<String> =
+            programs.iter().map(|p| format!("mount --bind {} $(readlink -f {p})", empty.display())).collect();
+        let vzd = self.bin.join("vzd");
+        let line = format!("{} && exec {} --root {}", hide.join(" && "), vzd.display(), self.paths.base.display());
+        let log = fs::File::create(self.log_file()).expect("making vzd's log");
+        let mut c = self.host.command("unshare");
+        c.args(["--mount", "--propagation", "private", "sh", "-c", &line]).stdin(Stdio::null());
+        c.stdout(log.try_clone().expect("second log descriptor")).stderr(log);
+        *self.lock() = Some(c.spawn().expect("starting vzd"));
+        let socket = self.paths.socket();
+        let up = wait::in_dir(&self.paths.run(), READY, || {
+            (UnixStream::connect(&socket).is_ok() || self.vzd_ended()).then_some(())
+        });
+        let up = up.expect("watching the run directory").is_some() && !self.vzd_ended();
+        assert!(up, "vzd does not answer without {programs:?}:\n{}", self.vzd_log(60));
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<Child>> {

@@ -1,5 +1,7 @@
 //! Every verb, as an operator uses it: words, exit codes and effects. On the tiny system, whose init is a real one.
 
+#![allow(clippy::unwrap_used)] // a panic is how a test says no
+
 use expectrl::{Eof, Expect};
 use std::{fs, time::Duration};
 use vz_tests::{Rig, template::Template::Tiny};
@@ -22,7 +24,7 @@ fn with_running_ct(options: &[&str]) -> Rig {
 }
 
 fn conf(rig: &Rig) -> String {
-    fs::read_to_string(rig.paths.conf_dir().join("101.toml")).unwrap()
+    fs::read_to_string(rig.paths.conf_dir().join("101.toml")).expect("the configuration file")
 }
 
 #[test]
@@ -218,10 +220,41 @@ fn every_plain_setting_is_saved_and_keeps_the_operators_comments() {
     let rig = with_ct(&[]);
     let file = rig.paths.conf_dir().join("101.toml");
     fs::write(&file, format!("# the web server\n{}", conf(&rig))).unwrap();
-    rig.ok(&["set", "101", "--onboot", "yes", "--bootorder", "7", "--name", "web", "--description", "it serves", "--save"]);
-    rig.ok(&["set", "101", "--nameserver", "192.0.2.53", "--nameserver", "2001:db8::53", "--searchdomain", "example.org", "--save"]);
+    rig.ok(&[
+        "set",
+        "101",
+        "--onboot",
+        "yes",
+        "--bootorder",
+        "7",
+        "--name",
+        "web",
+        "--description",
+        "it serves",
+        "--save",
+    ]);
+    rig.ok(&[
+        "set",
+        "101",
+        "--nameserver",
+        "192.0.2.53",
+        "--nameserver",
+        "2001:db8::53",
+        "--searchdomain",
+        "example.org",
+        "--save",
+    ]);
     let text = conf(&rig);
-    for part in ["# the web server", "onboot = true", "bootorder = 7", "web", "it serves", "192.0.2.53", "2001:db8::53", "example.org"] {
+    for part in [
+        "# the web server",
+        "onboot = true",
+        "bootorder = 7",
+        "web",
+        "it serves",
+        "192.0.2.53",
+        "2001:db8::53",
+        "example.org",
+    ] {
         assert!(text.contains(part), "{part:?} is missing in\n{text}");
     }
     let listed = rig.vzlist(&["-a", "-j"]).ok().json();
@@ -392,7 +425,23 @@ fn check_says_what_this_host_cannot_do_and_what_to_do_about_it() {
 fn completion_and_help_exist_for_every_verb() {
     let rig = Rig::stopped(&[]);
     let out = rig.ok(&["completion", "bash"]);
-    for verb in ["create", "start", "stop", "restart", "destroy", "status", "exec", "exec2", "enter", "console", "runscript", "mount", "umount", "set", "template"] {
+    for verb in [
+        "create",
+        "start",
+        "stop",
+        "restart",
+        "destroy",
+        "status",
+        "exec",
+        "exec2",
+        "enter",
+        "console",
+        "runscript",
+        "mount",
+        "umount",
+        "set",
+        "template",
+    ] {
         assert!(out.stdout.contains(verb), "completion without {verb}");
         rig.ok(&[verb, "--help"]);
     }

@@ -7,7 +7,11 @@ const HEADER: &str = "      CTID      NPROC STATUS    IP_ADDR         HOSTNAME";
 /// 101 running with name, host name and address; 102 stopped; 103 mounted.
 fn three() -> Rig {
     let rig = Rig::new(&[Tiny]);
-    rig.create(101, Tiny, &["--hostname", "web.example.org", "--name", "web", "--description", "front", "--ipadd", "10.99.0.1"]);
+    rig.create(
+        101,
+        Tiny,
+        &["--hostname", "web.example.org", "--name", "web", "--description", "front", "--ipadd", "10.99.0.1"],
+    );
     rig.create(102, Tiny, &["--hostname", "db.example.org", "--name", "db", "--onboot", "yes"]);
     rig.create(103, Tiny, &["--onboot", "no"]);
     rig.ok(&["start", "101"]);
@@ -54,7 +58,20 @@ fn filters_fields_and_sorting() {
     let out = rig.vzlist(&["-a", "-o", "ctid,hostname"]).ok();
     assert_eq!(out.stdout.lines().next(), Some("      CTID HOSTNAME"), "{out}");
     let fields = rig.vzlist(&["-L"]).ok();
-    for field in ["ctid", "numproc", "status", "ip", "hostname", "name", "onboot", "bootorder", "ostemplate", "diskspace", "uptime", "laverage"] {
+    for field in [
+        "ctid",
+        "numproc",
+        "status",
+        "ip",
+        "hostname",
+        "name",
+        "onboot",
+        "bootorder",
+        "ostemplate",
+        "diskspace",
+        "uptime",
+        "laverage",
+    ] {
         assert!(fields.stdout.contains(field), "{field}: {fields}");
     }
     let bad = rig.vzlist(&["-o", "no_such_field"]);

@@ -1,0 +1,546 @@
+//! What the kernel says of a running container, held against the policy ([`vz_types::policy`]), and what a hostile
+//! root inside tries: the answers must be the policy's, and the host must not notice.
+
+#![allow(clippy::unwrap_used)] // a panic is how a test says no
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    io::{BufRead, BufReader, Write},
+    os::unix::fs::{FileTypeExt, MetadataExt},
+    process::{Command, Stdio},
+    time::Duration,
+};
+use vz_tests::{
+    Rig, command, probe,
+    template::Template::{Debian12, Tiny},
+};
+use vz_types::policy::{self, DENIALS, Denial, When};
+
+const SOON: Duration = Duration::from_secs(30);
+
+fn running(options: &[&str]) -> Rig {
+    let rig = Rig::new(&[Tiny]);
+    rig.create(101, Tiny, options);
+    rig.ok(&["start", "101"]);
+    rig.wait_console(101, "tiny is up", SOON);
+    rig
+}
+
+/// A field of `/proc/PID/status`.
+fn status(pid: i32, field: &str) -> String {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = text.lines().find(|l| l.starts_with(&format!("{field}:")));
+    line.and_then(|l| l.split_once(':')).map(|(_, v)| v.trim().to_owned()).unwrap_or_default()
+}
+
+/// The kernel's number of a capability by its name (linux/capability.h).
+fn capability(name: &str) -> u32 {
+    const NAMES: &[&str] = &[
+        "chown",
+        "dac_override",
+        "dac_read_search",
+        "fowner",
+        "fsetid",
+        "kill",
+        "setgid",
+        "setuid",
+        "setpcap",
+        "linux_immutable",
+        "net_bind_service",
+        "net_broadcast",
+        "net_admin",
+        "net_raw",
+        "ipc_lock",
+        "ipc_owner",
+        "sys_module",
+        "sys_rawio",
+        "sys_chroot",
+        "sys_ptrace",
+        "sys_pacct",
+        "sys_admin",
+        "sys_boot",
+        "sys_nice",
+        "sys_resource",
+        "sys_time",
+        "sys_tty_config",
+        "mknod",
+        "lease",
+        "audit_write",
+        "audit_control",
+        "setfcap",
+        "mac_override",
+        "mac_admin",
+        "syslog",
+        "wake_alarm",
+        "block_suspend",
+        "audit_read",
+        "perfmon",
+        "bpf",
+        "checkpoint_restore",
+    ];
+    u32::try_from(NAMES.iter().position(|n| *n == name).unwrap_or_else(|| panic!("no capability {name}"))).unwrap()
+}
+
+#[test]
+fn identity_is_its_own_ids_in_namespaces_its_own_uid_owns() {
+    let rig = running(&[]);
+    let record = rig.record(101);
+    let (pid, base) = (record.init.pid, u32::from(record.uid_base));
+    assert!(base % 65_536 == 0 && (524_288..=1_879_048_191 - 65_535).contains(&base), "{base}");
+    for map in ["uid_map", "gid_map"] {
+        let text = fs::read_to_string(format!("/proc/{pid}/{map}")).unwrap();
+        let rows: Vec<Vec<&str>> = text.lines().map(|l| l.split_whitespace().collect()).collect();
+        assert_eq!(rows, [["0", &base.to_string(), "65536"]], "{map}");
+    }
+    assert_eq!(
+        status(pid, "Uid").split_whitespace().collect::<BTreeSet<_>>(),
+        BTreeSet::from([base.to_string().as_str()])
+    );
+    assert_eq!(status(pid, "Groups"), "", "no group of ours stays with it");
+    // ucounts are charged to the owner: it must be the container's own uid, never root.
+    let mut c = Command::new(probe::binary());
+    let owner = command::run(c.arg("userns-owner").arg(format!("/proc/{pid}/ns/user")), None, SOON).unwrap().ok();
+    assert_eq!(owner.text(), base.to_string());
+    for ns in ["user", "pid", "mnt", "net", "uts", "ipc", "cgroup"] {
+        let of = |p: &str| fs::read_link(format!("/proc/{p}/ns/{ns}")).unwrap();
+        assert_ne!(of(&pid.to_string()), of("self"), "{ns} namespace is the host's");
+    }
+}
+
+#[test]
+fn capabilities_are_the_policys() {
+    let rig = running(&[]);
+    let pid = rig.record(101).init.pid;
+    let set = |field: &str| u64::from_str_radix(&status(pid, field), 16).unwrap();
+    let last: u32 = fs::read_to_string("/proc/sys/kernel/cap_last_cap").unwrap().trim().parse().unwrap();
+    let all = (1u64 << (last + 1)) - 1;
+    let dropped = policy::DROPPED_CAPS.iter().fold(0u64, |m, n| m | 1 << capability(n));
+    for field in ["CapBnd", "CapPrm", "CapEff"] {
+        assert_eq!(set(field), all & !dropped, "{field}");
+    }
+    assert_eq!((set("CapInh"), set("CapAmb")), (0, 0));
+    // The same for what is executed by the operator.
+    let inside = rig.inside(101, "grep Cap /proc/self/status");
+    assert!(inside.contains(&format!("CapBnd:\t{:016x}", all & !dropped)), "{inside}");
+    assert!(inside.contains("CapAmb:\t0000000000000000") && inside.contains("CapInh:\t0000000000000000"), "{inside}");
+}
+
+#[test]
+fn a_seccomp_filter_is_on_without_no_new_privs() {
+    let rig = running(&[]);
+    let pid = rig.record(101).init.pid;
+    assert_eq!((status(pid, "Seccomp").as_str(), status(pid, "NoNewPrivs").as_str()), ("2", "0"));
+    let inside = rig.inside(101, "grep -E '^(Seccomp|NoNewPrivs):' /proc/self/status");
+    assert_eq!(
+        inside.split_whitespace().collect::<Vec<_>>(),
+        ["NoNewPrivs:", "0", "Seccomp:", "2"],
+        "exec is held by it too"
+    );
+}
+
+/// Arguments for which the row applies.
+fn arguments(d: &Denial) -> [u64; 6] {
+    let mut a = [0u64; 6];
+    match d.when {
+        When::Always => {}
+        When::NotOneOf(n, values) => {
+            // A family that exists and is none of the allowed: AF_ALG.
+            assert!(!values.contains(&38));
+            a[usize::from(n)] = 38;
+        }
+        When::AnyBit(n, bits) => a[usize::from(n)] = u64::from(bits & bits.wrapping_neg()),
+        When::BothEqual(n, x, m, y) => {
+            a[usize::from(n)] = x.into();
+            a[usize::from(m)] = y.into();
+        }
+    }
+    a
+}
+
+#[test]
+fn every_denied_call_answers_as_the_table_says_on_three_abis() {
+    let rig = running(&[]);
+    let mut lines = String::new();
+    let mut expected = Vec::new();
+    for d in DENIALS {
+        let a = arguments(d).map(|v| v.to_string()).join(" ");
+        for (abi, nr) in [("x86_64", d.x86_64), ("x32", d.x86_64), ("i386", d.i386)] {
+            let Some(nr) = nr else { continue };
+            // Numbers that only x32 has mean something else, or nothing, without its bit.
+            if abi == "x86_64" && nr >= 512 {
+                continue;
+            }
+            lines.push_str(&format!("{abi} {nr} {a}\n"));
+            expected.push((format!("{abi} {nr} {}", d.errno.number()), d.call));
+        }
+    }
+    let out = rig.vzctl_with(&["exec2", "101", "probe call"], lines.as_bytes()).ok();
+    let answers: Vec<&str> = out.stdout.lines().collect();
+    assert_eq!(answers.len(), expected.len(), "{out}");
+    let wrong: Vec<String> = answers
+        .iter()
+        .zip(&expected)
+        .filter(|(a, (e, _))| *a != e)
+        .map(|(a, (e, call))| format!("{call}: {a}, and the policy says {e}"))
+        .collect();
+    assert!(wrong.is_empty(), "ABI, number, errno:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn nesting_is_off_until_it_is_asked_for() {
+    let rig = running(&[]);
+    let tries = ["-U", "-p -f", "-u", "-i", "-C"];
+    for flags in tries {
+        let out = rig.vzctl(&["exec2", "101", &format!("unshare {flags} true")]);
+        assert_ne!(out.code(), 0, "unshare {flags}: {out}");
+    }
+    // Mount and network namespaces stay: services need them.
+    rig.inside(101, "unshare -m true && unshare -n true");
+    rig.ok(&["stop", "101", "--fast"]);
+    rig.ok(&["set", "101", "--features", "nesting:on", "--save"]);
+    rig.ok(&["start", "101"]);
+    rig.inside(101, "unshare -U true && unshare -u true && unshare -i true");
+}
+
+#[test]
+fn init_and_the_operators_programs_hold_no_descriptor_of_ours() {
+    let rig = running(&[]);
+    let pid = rig.record(101).init.pid;
+    for entry in fs::read_dir(format!("/proc/{pid}/fd")).unwrap() {
+        let entry = entry.unwrap();
+        let target = fs::read_link(entry.path()).unwrap().display().to_string();
+        let fine = target == "/dev/console"
+            || target == "/dev/null"
+            || target.starts_with("/dev/pts/")
+            || target.starts_with("anon_inode:");
+        assert!(fine, "init has descriptor {:?}: {target}", entry.file_name());
+    }
+    let out = rig.vzctl_with(&["exec2", "101", "probe fds"], b"x").ok();
+    for line in out.stdout.lines() {
+        let (number, target) = line.split_once(' ').unwrap_or((line, ""));
+        assert!(number.parse::<u32>().is_ok_and(|n| n <= 2), "exec leaks descriptor {line}");
+        assert!(!target.contains("vzmon") && !target.contains("memfd"), "{line}");
+    }
+    // What is executed shows nothing of the host: neither its program nor its directory.
+    let inside =
+        rig.inside(101, "readlink /proc/self/cwd /proc/self/root /proc/self/exe; tr '\\0' ' ' </proc/$PPID/cmdline");
+    assert!(!inside.contains(rig.paths.base.to_str().unwrap()), "{inside}");
+}
+
+#[test]
+fn mounts_are_what_a_machine_needs_and_the_sensitive_ones_are_masked() {
+    let rig = running(&[]);
+    let pid = rig.record(101).init.pid;
+    let table = fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap();
+    let find = |at: &str| {
+        table
+            .lines()
+            .rfind(|l| l.split(' ').nth(4) == Some(at))
+            .unwrap_or_else(|| panic!("{at} is not mounted\n{table}"))
+    };
+    let kind = |at: &str| find(at).split(" - ").nth(1).and_then(|t| t.split(' ').next()).unwrap_or_default().to_owned();
+    let has = |at: &str, option: &str| find(at).split(' ').nth(5).unwrap_or_default().split(',').any(|o| o == option);
+    assert_eq!(kind("/"), "overlay");
+    assert_eq!(kind("/proc"), "proc");
+    assert_eq!(kind("/sys"), "sysfs");
+    assert_eq!(kind("/sys/fs/cgroup"), "cgroup2");
+    assert_eq!(kind("/dev"), "tmpfs");
+    assert_eq!(kind("/dev/pts"), "devpts");
+    assert!(has("/sys", "ro") && !has("/sys/fs/cgroup", "ro") && !has("/proc", "ro"), "{table}");
+    assert!(has("/dev", "nosuid") && has("/proc", "nosuid") && has("/sys", "nosuid"), "{table}");
+    // Nothing of the host: no mount whose source is a directory of ours, none propagates.
+    assert!(!table.lines().any(|l| l.split(" - ").next().is_some_and(|f| f.contains(" shared:"))), "{table}");
+    for line in table.lines() {
+        let (root, at) = (line.split(' ').nth(3).unwrap_or_default(), line.split(' ').nth(4).unwrap_or_default());
+        let fine = root == "/"
+            || at.starts_with("/dev/")
+            || at.starts_with("/proc/")
+            || at.starts_with("/sys/")
+            || at.starts_with("/run/host");
+        assert!(fine, "a part of a host filesystem is mounted: {line}");
+    }
+    for file in policy::MASKED_FILES {
+        if fs::metadata(file).is_ok() {
+            let text =
+                rig.inside(101, &format!("cat {file} | head -c 1; echo x >{file} 2>/dev/null && echo written; true"));
+            assert_eq!(text, "", "{file} shows something, or takes something");
+        }
+    }
+    for dir in policy::MASKED_DIRS {
+        if fs::metadata(dir).is_ok() {
+            assert_eq!(
+                rig.inside(101, &format!("ls -A {dir}; mkdir {dir}/x 2>/dev/null && echo made; true")),
+                "",
+                "{dir}"
+            );
+        }
+    }
+}
+
+#[test]
+fn device_nodes_are_the_listed_ones_and_no_others_open() {
+    let rig = running(&[]);
+    let pid = rig.record(101).init.pid;
+    let mut found = BTreeSet::new();
+    let dev = format!("/proc/{pid}/root/dev");
+    for entry in fs::read_dir(&dev).unwrap() {
+        let entry = entry.unwrap();
+        let meta = fs::symlink_metadata(entry.path()).unwrap();
+        assert!(!meta.file_type().is_block_device(), "{:?}", entry.path());
+        if meta.file_type().is_char_device() {
+            let number = (
+                u32::try_from(nix::sys::stat::major(meta.rdev())).unwrap(),
+                u32::try_from(nix::sys::stat::minor(meta.rdev())).unwrap(),
+            );
+            found.insert((entry.file_name().to_string_lossy().into_owned(), number));
+        }
+    }
+    for (name, major, minor) in policy::DEVICES {
+        assert!(found.contains(&((*name).to_owned(), (*major, *minor))), "{name} is missing: {found:?}");
+    }
+    let extra: Vec<_> =
+        found.iter().filter(|(n, _)| n != "console" && !policy::DEVICES.iter().any(|(d, _, _)| d == n)).collect();
+    assert!(extra.is_empty(), "{extra:?}");
+    for (name, _, _) in policy::DEVICES.iter().filter(|(n, _, _)| *n != "tty") {
+        rig.inside(101, &format!("head -c0 /dev/{name}"));
+    }
+    // Nodes cannot be made, ...
+    for node in ["c 1 3", "c 1 1", "b 8 0", "b 7 0", "c 10 237"] {
+        let out = rig.vzctl(&["exec2", "101", &format!("mknod /tmp/node {node} && head -c0 /tmp/node")]);
+        assert_ne!(out.code(), 0, "mknod {node}: {out}");
+    }
+    // ... and if one were there, the device program would refuse it: a host process put into the container's
+    // cgroup opens what the policy allows and nothing else.
+    let cgroup = rig.record(101).cgroup.join("exec/cgroup.procs");
+    let line = format!(
+        "echo $$ >{} || exit 9; exec {} open /dev/null /dev/urandom /dev/ptmx /dev/kmsg /dev/loop-control /dev/mem /dev/fuse /dev/net/tun /dev/kvm",
+        cgroup.display(),
+        probe::binary().display()
+    );
+    let mut c = Command::new("sh");
+    let out = command::run(c.args(["-c", &line]), None, SOON).unwrap().ok();
+    for l in out.stdout.lines() {
+        let (path, errno) = l.split_once(' ').unwrap();
+        let allowed = ["/dev/null", "/dev/urandom", "/dev/ptmx"].contains(&path);
+        let there = fs::metadata(path).is_ok();
+        // EPERM is the device program's word.
+        assert!(if allowed { errno == "0" } else { errno == "1" || !there }, "{l}");
+    }
+}
+
+#[test]
+fn cgroup_levels_are_ours_above_and_its_own_below() {
+    let rig = running(&[]);
+    let record = rig.record(101);
+    let base = u32::from(record.uid_base);
+    let own = |p: &str| fs::metadata(record.cgroup.join(p)).unwrap().uid();
+    assert_eq!(own("."), 0, "our level stays ours");
+    assert_eq!(own("ns"), base);
+    for file in fs::read_to_string("/sys/kernel/cgroup/delegate").unwrap().lines() {
+        let path = record.cgroup.join("ns").join(file);
+        if path.exists() {
+            assert_eq!(fs::metadata(&path).unwrap().uid(), base, "{file}");
+        }
+    }
+    assert_eq!(rig.inside(101, "cat /proc/1/cgroup | grep ^0::"), "0::/");
+    // It can make its own below, and cannot leave.
+    rig.inside(101, "mkdir /sys/fs/cgroup/sub && rmdir /sys/fs/cgroup/sub");
+    assert_eq!(rig.inside(101, "ls -d /sys/fs/cgroup/../../fs/cgroup/exec 2>/dev/null; true"), "");
+    let deep = rig.inside(101, "cd /sys/fs/cgroup; i=0; while [ $i -lt 2000 ] && mkdir d$i 2>/dev/null; do i=$((i+1)); done; echo $i; rmdir d*");
+    let made: u32 = deep.lines().last().unwrap_or_default().parse().unwrap();
+    assert!(made < 2000, "no bound on the number of cgroups inside");
+}
+
+#[test]
+fn one_container_that_takes_all_inotify_instances_leaves_the_others_and_the_host_theirs() {
+    let rig = running(&[]);
+    rig.create(102, Tiny, &[]);
+    rig.ok(&["start", "102"]);
+    let mut hog = rig.vzctl_command(&["exec2", "101", "probe inotify"]);
+    let mut hog = hog.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut first = String::new();
+    BufReader::new(hog.stdout.take().unwrap()).read_line(&mut first).unwrap();
+    let taken: u32 = first.split_whitespace().next().unwrap().parse().unwrap();
+    assert!(taken > 10, "{first}");
+    let neighbour = rig.vzctl_with(&["exec2", "102", "probe inotify"], b"").ok();
+    let host = command::run(Command::new(probe::binary()).arg("inotify"), Some(b""), SOON).unwrap().ok();
+    for (who, out) in [("the neighbour", neighbour), ("host root", host)] {
+        let left: u32 = out.stdout.split_whitespace().next().unwrap().parse().unwrap();
+        assert!(left > 10, "{who} has {left} inotify instances left");
+    }
+    hog.stdin.take().unwrap().write_all(b"").unwrap();
+    hog.wait().unwrap();
+}
+
+/// A file of the host that a container must never reach, beside the manager's root.
+struct Canary {
+    dir: tempfile::TempDir,
+}
+
+impl Canary {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("file"), "untouched\n").unwrap();
+        Self { dir }
+    }
+
+    fn path(&self) -> String {
+        self.dir.path().join("file").display().to_string()
+    }
+
+    #[track_caller]
+    fn assert_untouched(&self, when: &str) {
+        let names: Vec<_> = fs::read_dir(self.dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        assert_eq!(names, ["file"], "{when}");
+        assert_eq!(fs::read_to_string(self.path()).unwrap(), "untouched\n", "{when}");
+        assert_eq!(fs::metadata(self.path()).unwrap().uid(), 0, "{when}");
+    }
+}
+
+#[test]
+fn hostile_links_and_fifos_are_harmless_for_every_option_that_touches_files() {
+    const KEY: &str =
+        "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHjkFoFz2WkNPHTpx2GhLwuHV4mZmvHkkhC2WZyyzyzE operator@example";
+    // Option and value, the file it edits, that file's directory.
+    let options: &[(&[&str], &str)] = &[
+        (&["--hostname", "new.example", "--save"], "/etc/hostname"),
+        (&["--hostname", "new.example", "--save"], "/etc/hosts"),
+        (&["--nameserver", "192.0.2.53", "--save"], "/etc/resolv.conf"),
+        (&["--searchdomain", "example.org", "--nameserver", "192.0.2.53", "--save"], "/etc/resolv.conf"),
+        (&["--userpasswd", "root:secret-word"], "/etc/shadow"),
+        (&["--userpasswd", "root:secret-word"], "/etc/passwd"),
+        (&["--userpasswd", "fresh:secret-word"], "/etc/group"),
+        (&["--sshkey", KEY], "/root/.ssh/authorized_keys"),
+        (&["--sshkey", KEY], "/root/.ssh"),
+    ];
+    let rig = running(&[]);
+    let canary = Canary::new();
+    let target = canary.path();
+    // What a tenant puts in the file's place; each leaves a way back.
+    let traps: Vec<(&str, String)> = vec![
+        ("an absolute link out", format!("ln -s {target} $F")),
+        ("a relative link out", format!("ln -s ../../../../../../../..{target} $F")),
+        ("a link through proc", format!("ln -s /proc/1/root{target} $F")),
+        ("a magic link to the host side", "ln -s /proc/self/exe $F".into()),
+        ("a fifo nobody reads", "mkfifo $F".into()),
+        ("a directory", "mkdir $F".into()),
+        ("a loop of links", "ln -s $F $F".into()),
+        ("a device", "ln -s /dev/zero $F".into()),
+        ("a hard link to its own set-uid program", "ln /bin/busybox $F".into()),
+        (
+            "a huge sparse file",
+            "truncate -s 1000G $F 2>/dev/null || dd if=/dev/zero of=$F bs=1 count=1 seek=1000000000".into(),
+        ),
+    ];
+    for (words, file) in options {
+        for (trap, line) in &traps {
+            for stopped in [false, true] {
+                let when =
+                    format!("{} with {trap} at {file}, {}", words[0], if stopped { "stopped" } else { "running" });
+                rig.inside(
+                    101,
+                    &format!("F={file}; mkdir -p /root/.ssh; cp -a /etc /root/etc-kept; rm -rf $F; {line}"),
+                );
+                if stopped {
+                    rig.inside(101, "sync");
+                    rig.ok(&["stop", "101", "--fast"]);
+                }
+                let mut all = vec!["set", "101"];
+                all.extend(*words);
+                let out = rig.vzctl(&all);
+                assert!(out.took < Duration::from_secs(15), "{when}: it hung\n{out}");
+                assert!(!out.stderr.contains("panicked"), "{when}\n{out}");
+                canary.assert_untouched(&when);
+                if stopped {
+                    rig.ok(&["start", "101"]);
+                }
+                assert_eq!(rig.status(101), "exist mounted running", "{when}");
+                rig.inside(101, "rm -rf /root/.ssh; cp -a /root/etc-kept/. /etc 2>/dev/null; for f in hostname hosts resolv.conf shadow passwd group; do [ -L /etc/$f ] || [ -p /etc/$f ] || [ -d /etc/$f ] && rm -rf /etc/$f; cp -a /root/etc-kept/$f /etc/$f; done; rm -rf /root/etc-kept");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_hostile_tree_cannot_lead_a_start_or_an_exec_astray() {
+    let rig = running(&[]);
+    let canary = Canary::new();
+    let dir = canary.dir.path().display().to_string();
+    let traps = [
+        format!("rm -rf /run && ln -s {dir} /run"),
+        format!("rm -rf /tmp && ln -s {dir} /tmp"),
+        format!("rm -rf /mnt && ln -s {dir} /mnt"),
+        format!("rm -rf /var/log && ln -s {dir} /var/log"),
+        "rm -f /etc/passwd && mkfifo /etc/passwd".to_owned(),
+    ];
+    for trap in &traps {
+        rig.inside(101, &format!("{trap}; sync"));
+        rig.ok(&["stop", "101", "--fast"]);
+        rig.ok(&["start", "101"]);
+        let out = rig.vzctl(&["exec2", "101", "true"]);
+        assert!(out.took < Duration::from_secs(10), "{trap}: {out}");
+        canary.assert_untouched(trap);
+    }
+    // Mount points that are links: a start refuses or copes, and never mounts on the host.
+    for point in ["proc", "sys", "dev"] {
+        rig.ok(&["stop", "101", "--fast"]);
+        rig.ok(&["mount", "101"]);
+        let root = rig.paths.root_dir().join("101");
+        fs::rename(root.join(point), root.join(format!("{point}.kept"))).unwrap();
+        std::os::unix::fs::symlink(&dir, root.join(point)).unwrap();
+        let before = fs::read_to_string("/proc/self/mountinfo").unwrap().lines().filter(|l| l.contains(&dir)).count();
+        let out = rig.vzctl(&["start", "101"]);
+        let after = fs::read_to_string("/proc/self/mountinfo").unwrap().lines().filter(|l| l.contains(&dir)).count();
+        assert_eq!(before, after, "/{point} led a mount onto the host: {out}");
+        canary.assert_untouched(point);
+        rig.ok(&["stop", "101", "--fast"]);
+        if rig.status(101) == "exist unmounted down" {
+            rig.ok(&["mount", "101"]);
+        }
+        fs::remove_file(root.join(point)).unwrap();
+        fs::rename(root.join(format!("{point}.kept")), root.join(point)).unwrap();
+        rig.ok(&["umount", "101"]);
+        rig.ok(&["start", "101"]);
+    }
+}
+
+#[test]
+fn the_host_is_out_of_reach_through_proc_and_sys() {
+    let rig = running(&[]);
+    for line in [
+        "echo 1 >/proc/sys/kernel/panic",
+        "echo x >/proc/sysrq-trigger",
+        "echo 1 >/proc/sys/vm/drop_caches",
+        "echo /tmp/x >/proc/sys/kernel/core_pattern",
+        "echo 0 >/sys/kernel/mm/transparent_hugepage/enabled",
+        "mount -o remount,rw /sys && echo 0 >/sys/kernel/profiling",
+        "mount -t sysfs none /mnt && echo x >/mnt/power/state",
+        "swapon /dev/zero",
+        "date -s 2001-01-01",
+        "dmesg | grep .",
+        "mount -t ext4 /dev/loop0 /mnt",
+        "ls /proc/1/root/var/lib/vz",
+        "kill -9 $(cat /proc/1/status | grep PPid | cut -f2) && false",
+    ] {
+        let out = rig.vzctl(&["exec2", "101", line]);
+        assert_ne!(out.code(), 0, "`{line}` worked: {out}");
+    }
+    // Processes of the host and of neighbours are not there.
+    let inside = rig.inside(101, "ls /proc | grep -c '^[0-9]'");
+    assert!(inside.parse::<u32>().unwrap() < 20, "{inside}");
+}
+
+#[test]
+fn debian_boots_cleanly_under_all_of_it_and_sudo_keeps_working() {
+    let rig = Rig::new(&[Debian12]);
+    rig.create(101, Debian12, &[]);
+    rig.ok(&["start", "101", "--wait"]);
+    assert_eq!(rig.inside(101, "systemctl --failed --plain --no-legend"), "");
+    rig.inside(101, "useradd -m anna && echo 'anna ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/anna");
+    assert_eq!(rig.inside(101, "su anna -c 'sudo id -u'"), "0");
+    let other = rig.vzctl(&["exec2", "101", "su anna -c 'cat /etc/shadow'"]);
+    assert_ne!(other.code(), 0, "{other}");
+    // systemd's own service namespaces work without nesting.
+    rig.inside(101, "systemd-run --wait -q -p PrivateTmp=yes -p ProtectSystem=strict -p PrivateDevices=yes -p PrivateNetwork=yes -p DynamicUser=yes true");
+}
