@@ -199,7 +199,9 @@ impl Dir {
                 }
                 Owner::of(&stat)
             }
-            Some((kind, _)) => return Err(format!("{} {}; nothing was changed in it", self.name(name), kind_word(kind))),
+            Some((kind, _)) => {
+                return Err(format!("{} {}; nothing was changed in it", self.name(name), kind_word(kind)));
+            }
         };
         self.replace(name, bytes, owner, durable)
     }
@@ -253,7 +255,9 @@ impl Root<'_> {
         if servers.is_empty() && search.is_empty() {
             return Ok(());
         }
-        let mut text = String::from("# From the container's configuration, written at each start (vzctl set --nameserver, --searchdomain).\n");
+        let mut text = String::from(
+            "# From the container's configuration, written at each start (vzctl set --nameserver, --searchdomain).\n",
+        );
         if !search.is_empty() {
             let words: Vec<&str> = search.iter().map(SearchDomain::as_str).collect();
             text.push_str(&format!("search {}\n", words.join(" ")));
@@ -270,7 +274,9 @@ impl Root<'_> {
         }
         let etc = self.etc()?;
         let _lock = lock_accounts(&etc)?;
-        let Some(passwd) = etc.read("passwd")? else { return Err("/etc/passwd is missing: this container has no users".into()) };
+        let Some(passwd) = etc.read("passwd")? else {
+            return Err("/etc/passwd is missing: this container has no users".into());
+        };
         let known = accounts::user(&passwd.bytes, user.as_str());
         if known.is_none() && user.as_str() == "root" {
             return Err("/etc/passwd has no user root".into());
@@ -299,12 +305,18 @@ impl Root<'_> {
     fn new_user(&self, etc: &Dir, user: &str, passwd: &[u8], field: &str) -> Result<Vec<u8>, String> {
         let (group, gshadow) = (etc.read("group")?, etc.read("gshadow")?);
         let group_text = group.as_ref().map_or(&b""[..], |f| &f.bytes);
-        let id = accounts::free_id(passwd, group_text).ok_or("no user id from 1000 to 59999 is free in /etc/passwd and /etc/group")?;
+        let id = accounts::free_id(passwd, group_text)
+            .ok_or("no user id from 1000 to 59999 is free in /etc/passwd and /etc/group")?;
         let gid = match accounts::group_id(group_text, user) {
             Some(gid) => gid,
             None => {
                 let new = accounts::with_line(group_text, &format!("{user}:x:{id}:"));
-                etc.replace("group", &new, group.as_ref().map_or(Owner::root(0o644), |f| Owner::of(&f.stat)), self.durable)?;
+                etc.replace(
+                    "group",
+                    &new,
+                    group.as_ref().map_or(Owner::root(0o644), |f| Owner::of(&f.stat)),
+                    self.durable,
+                )?;
                 if let Some(gshadow) = &gshadow {
                     let new = accounts::with_line(&gshadow.bytes, &format!("{user}:!::"));
                     etc.replace("gshadow", &new, Owner::of(&gshadow.stat), self.durable)?;
@@ -338,7 +350,12 @@ impl Root<'_> {
                 let Ok(name) = entry.file_name().to_str() else { continue };
                 if skel.kind(name)?.is_some_and(|(kind, _)| kind == FileType::RegularFile) {
                     let Some(file) = skel.read(name)? else { continue };
-                    home.replace(name, &file.bytes, Owner { uid: who.uid, gid: who.gid, mode: file.stat.st_mode & 0o777 }, self.durable)?;
+                    home.replace(
+                        name,
+                        &file.bytes,
+                        Owner { uid: who.uid, gid: who.gid, mode: file.stat.st_mode & 0o777 },
+                        self.durable,
+                    )?;
                 }
             }
         }
@@ -346,8 +363,13 @@ impl Root<'_> {
     }
 
     fn ssh_keys(&self, user: &UserName, keys: &[String]) -> Result<(), String> {
-        if let Some(bad) = keys.iter().find(|k| k.bytes().any(|b| b < b' ') || k.split_ascii_whitespace().nth(1).is_none()) {
-            return Err(format!("`{}` is no line of an authorized_keys file", bad.chars().take(40).collect::<String>()));
+        if let Some(bad) =
+            keys.iter().find(|k| k.bytes().any(|b| b < b' ') || k.split_ascii_whitespace().nth(1).is_none())
+        {
+            return Err(format!(
+                "`{}` is no line of an authorized_keys file",
+                bad.chars().take(40).collect::<String>()
+            ));
         }
         let etc = self.etc()?;
         let passwd = etc.read("passwd")?;
@@ -357,7 +379,9 @@ impl Root<'_> {
         if !who.home.starts_with('/') {
             return Err(format!("the home directory of {user} in /etc/passwd is no absolute path"));
         }
-        let Some(home) = self.dir(&who.home)? else { return Err(format!("{}, the home directory of {user}, does not exist", who.home)) };
+        let Some(home) = self.dir(&who.home)? else {
+            return Err(format!("{}, the home directory of {user}, does not exist", who.home));
+        };
         let ssh = self.ssh_dir(&home, &who)?;
         let old = ssh.read("authorized_keys")?;
         let new = accounts::with_keys(old.as_ref().map_or(b"", |f| &f.bytes), keys);
@@ -402,7 +426,8 @@ impl Root<'_> {
 
 /// Takes the lock that passwd(1) and useradd(8) take (`lckpwdf(3)`), so that neither loses the other's change.
 fn lock_accounts(etc: &Dir) -> Result<OwnedFd, String> {
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let flags =
+        OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let path = etc.name(".pwd.lock");
     let fd = fs::openat(&etc.fd, ".pwd.lock", flags, Mode::from_raw_mode(0o600)).map_err(|e| format!("{path}: {e}"))?;
     for _ in 0..LOCK_WAITS {

@@ -40,14 +40,15 @@ fn step<T>(what: &'static str, on: impl ToString, r: io::Result<T>) -> Result<T,
     r.map_err(|source| InsideNetError::Step { what, on: on.to_string(), source })
 }
 
-/// Brings `lo` up and makes `link` carry exactly `addresses`, with a default route for each family that has
+/// Brings `lo` up and, if there is a `link`, makes it carry exactly `addresses`, with a default route for each family that has
 /// one. Repeating it is harmless; addresses the list no longer names are taken off.
 ///
 /// # Errors
 /// The step that failed, with the link or address.
-pub fn configure(link: &str, addresses: &[CtAddr]) -> Result<(), InsideNetError> {
-    let mut net = step("open a netlink socket for", link, Netlink::open())?;
+pub fn configure(link: Option<&str>, addresses: &[CtAddr]) -> Result<(), InsideNetError> {
+    let mut net = step("open a netlink socket for", link.unwrap_or("lo"), Netlink::open())?;
     loopback_up(&mut net)?;
+    let Some(link) = link else { return Ok(()) };
     let index = match step("look for link", link, net.link(link))? {
         Some(l) => l.header.index,
         None => return Err(InsideNetError::NoLink(link.to_owned())),
@@ -66,7 +67,11 @@ pub fn configure(link: &str, addresses: &[CtAddr]) -> Result<(), InsideNetError>
         match addresses.iter().find(|a| a.ip().is_ipv4() == v4) {
             Some(first) => {
                 let route = default_route(index, first.ip());
-                step("set the default route with source", first, net.change(Message::NewRoute(route), NLM_F_CREATE | NLM_F_REPLACE))?;
+                step(
+                    "set the default route with source",
+                    first,
+                    net.change(Message::NewRoute(route), NLM_F_CREATE | NLM_F_REPLACE),
+                )?;
             }
             None => {
                 let any = if v4 { IpAddr::from([0, 0, 0, 0]) } else { Ipv6Addr::UNSPECIFIED.into() };

@@ -1,6 +1,60 @@
-//! Placeholder.
-mod edit;
-mod inside_net;
-mod storage;
+//! vzmon: the small single-threaded program that does for vz what a threaded daemon must not do.
+//!
+//! | mode | started by | what it does |
+//! |---|---|---|
+//! | `run` | vzd | makes a container's namespaces, executes its init, stays its parent until it ends ([`run`]) |
+//! | `mount` | vzd | mounts a container's files on the host ([`storage`]) |
+//! | `edit` | vzd | changes files of a stopped container from inside ([`task`], [`edit`]) |
+//! | `attach FD` | vzctl, from a sealed memfd | runs a program in a running container ([`attach`]) |
+//!
+//! Rooms: [`launch`] makes processes and namespaces, [`setup`] builds what the container sees, [`confine`] is the
+//! policy applied just before exec, [`console`], [`control`], [`stop`] and [`record`] belong to the monitor's loop.
+//! One process per running container; it needs neither vzd nor the inventory, so those can go and come back.
+//! Imports vz-types and vz-sys only.
 
-fn main() {}
+mod attach;
+mod confine;
+mod console;
+mod control;
+mod edit;
+mod error;
+mod inside_net;
+mod launch;
+mod record;
+mod run;
+mod setup;
+mod stop;
+mod storage;
+mod task;
+
+use std::process::ExitCode;
+use vz_sys::process::SingleThreaded;
+
+fn main() -> ExitCode {
+    let mut args = std::env::args().skip(1);
+    let mode = args.next().unwrap_or_default();
+    let one = match SingleThreaded::claim() {
+        Ok(one) => one,
+        Err(e) => return fail(&format!("cannot count our threads: {e}")),
+    };
+    // Whoever is about to share a namespace with strangers must not be traceable by them (prctl(2)).
+    if let Err(e) = nix::sys::prctl::set_dumpable(false) {
+        return fail(&format!("cannot become undumpable: {e}"));
+    }
+    match mode.as_str() {
+        "run" => run::main(one),
+        "mount" => task::mount(one),
+        "edit" => task::edit(one),
+        "attach" => attach::main(one, args.next().as_deref()),
+        "--version" => {
+            println!("vzmon {}", env!("CARGO_PKG_VERSION"));
+            ExitCode::SUCCESS
+        }
+        _ => fail("usage: vzmon run|mount|edit|attach FD (started by vzd and vzctl; not for people)"),
+    }
+}
+
+fn fail(message: &str) -> ExitCode {
+    eprintln!("vzmon: {message}");
+    ExitCode::from(vz_types::ExitCode::System.code())
+}

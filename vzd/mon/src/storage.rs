@@ -12,7 +12,10 @@
 
 use rustix::{
     fs::{Mode, OFlags},
-    mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, UnmountFlags, fsconfig_create, fsconfig_set_fd, fsconfig_set_string, fsmount, fsopen},
+    mount::{
+        FsMountFlags, FsOpenFlags, MountAttrFlags, UnmountFlags, fsconfig_create, fsconfig_set_fd, fsconfig_set_string,
+        fsmount, fsopen,
+    },
 };
 use std::{
     io,
@@ -77,10 +80,16 @@ pub fn mount(plan: &StoragePlan, userns: BorrowedFd<'_>) -> Result<(), StorageEr
     make_dir(&plan.root, 0o700)?;
 
     let lower = match mount::clone_mount(&plan.template_root) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(StorageError::NoTemplate(plan.template_root.clone())),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            return Err(StorageError::NoTemplate(plan.template_root.clone()));
+        }
         r => step("cannot clone the mount of", &plan.template_root, r)?,
     };
-    step("cannot idmap the template", &plan.template_root, mount::idmap(lower.as_fd(), userns, libc::MOUNT_ATTR_RDONLY))?;
+    step(
+        "cannot idmap the template",
+        &plan.template_root,
+        mount::idmap(lower.as_fd(), userns, libc::MOUNT_ATTR_RDONLY),
+    )?;
     let upper = step("cannot clone the mount of", &rw, mount::clone_mount(&rw))?;
     step("cannot idmap the writable layer", &rw, mount::idmap(upper.as_fd(), userns, 0))?;
 
@@ -121,7 +130,8 @@ fn mount_writable(plan: &StoragePlan, rw: &Path) -> Result<Unmount, StorageError
     if step("look at", rw, mount::is_mount_point(rw))? {
         return Ok(Unmount(None));
     }
-    let device = LoopDevice::attach(file.as_fd(), &image, true).map_err(|source| StorageError::Loop { image: image.clone(), source })?;
+    let device = LoopDevice::attach(file.as_fd(), &image, true)
+        .map_err(|source| StorageError::Loop { image: image.clone(), source })?;
     let source = device.path().to_string_lossy();
     // noinit_itable: the image was born with zeroed inode tables; writing them again would fill the hole.
     let options = [("source", Some(&*source)), ("noinit_itable", None), ("errors", Some("remount-ro"))];
@@ -144,7 +154,11 @@ fn mount_overlay(plan: &StoragePlan, lower: BorrowedFd<'_>, writable: BorrowedFd
     let base = plan.uid_base.get();
     let dir = |name: &str| {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        step("cannot open", &plan.private.join("rw").join(name), rustix::fs::openat(writable, name, flags, Mode::empty()))
+        step(
+            "cannot open",
+            &plan.private.join("rw").join(name),
+            rustix::fs::openat(writable, name, flags, Mode::empty()),
+        )
     };
     let (upper, work) = (dir("upper")?, dir("work")?);
     // The overlay makes files in its work directory with the mounter's filesystem ids; id 0 has no image in
@@ -159,7 +173,12 @@ fn mount_overlay(plan: &StoragePlan, lower: BorrowedFd<'_>, writable: BorrowedFd
 }
 
 /// The way for kernels before 6.15: attach both layers where only root can look, name them by path, detach.
-fn attached(plan: &StoragePlan, lower: BorrowedFd<'_>, writable: BorrowedFd<'_>, base: u32) -> Result<OwnedFd, StorageError> {
+fn attached(
+    plan: &StoragePlan,
+    lower: BorrowedFd<'_>,
+    writable: BorrowedFd<'_>,
+    base: u32,
+) -> Result<OwnedFd, StorageError> {
     let place = |name: &str, fd: BorrowedFd<'_>| -> Result<Unmount, StorageError> {
         let path = plan.private.join(name);
         make_dir_as_root(&path)?;
@@ -170,7 +189,11 @@ fn attached(plan: &StoragePlan, lower: BorrowedFd<'_>, writable: BorrowedFd<'_>,
     let _upper = place(".upper", writable)?;
     let dir = |name: &str| {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        step("cannot open", &plan.private.join(".upper").join(name), rustix::fs::openat(writable, name, flags, Mode::empty()))
+        step(
+            "cannot open",
+            &plan.private.join(".upper").join(name),
+            rustix::fs::openat(writable, name, flags, Mode::empty()),
+        )
     };
     let (upper, work) = (dir("upper")?, dir("work")?);
     let _ids = step("cannot become the container's ids for", &plan.root, FsIds::become_ids(base, base))?;
@@ -205,7 +228,11 @@ fn create_overlay(layers: &Layers<'_>, way: Way) -> io::Result<OwnedFd> {
         if text.is_empty() || e == rustix::io::Errno::INVAL { e.into() } else { io::Error::other(format!("{e}{text}")) }
     };
     fsconfig_set_string(fs.as_fd(), "source", "overlay")?;
-    for (new, old, fd) in [("lowerdir+", "lowerdir", layers.lower), ("upperdir", "upperdir", layers.upper), ("workdir", "workdir", layers.work)] {
+    for (new, old, fd) in [
+        ("lowerdir+", "lowerdir", layers.lower),
+        ("upperdir", "upperdir", layers.upper),
+        ("workdir", "workdir", layers.work),
+    ] {
         match way {
             Way::Descriptors => fsconfig_set_fd(fs.as_fd(), new, fd),
             // A path without a character the option parser splits at, and without a second look-up.
@@ -278,7 +305,11 @@ mod tests {
             std::fs::write(plan.template_root.join("etc/motd"), "hello").unwrap();
             let image = plan.private.join("disk.img");
             std::fs::File::create(&image).unwrap().set_len(64 << 20).unwrap();
-            let made = Command::new("/sbin/mkfs.ext4").args(["-q", "-F", "-m", "0", "-b", "4096"]).arg(&image).status().unwrap();
+            let made = Command::new("/sbin/mkfs.ext4")
+                .args(["-q", "-F", "-m", "0", "-b", "4096"])
+                .arg(&image)
+                .status()
+                .unwrap();
             assert!(made.success());
             Self { dir, plan }
         }

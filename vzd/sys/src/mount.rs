@@ -4,8 +4,8 @@
 use rustix::{
     fs::{AtFlags, StatxAttributes, StatxFlags},
     mount::{
-        FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
-        fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
+        FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag,
+        fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
     },
 };
 use std::{
@@ -20,11 +20,18 @@ use std::{
 /// # Errors
 /// The path cannot be looked up (other than not existing), or the kernel is older than 5.8.
 pub fn is_mount_point(path: &Path) -> io::Result<bool> {
-    match rustix::fs::statx(rustix::fs::CWD, path, AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT, StatxFlags::empty()) {
+    match rustix::fs::statx(
+        rustix::fs::CWD,
+        path,
+        AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT,
+        StatxFlags::empty(),
+    ) {
         Ok(s) if s.stx_attributes_mask.contains(StatxAttributes::MOUNT_ROOT) => {
             Ok(s.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
         }
-        Ok(_) => Err(io::Error::new(io::ErrorKind::Unsupported, "statx does not say mount points (kernel older than 5.8)")),
+        Ok(_) => {
+            Err(io::Error::new(io::ErrorKind::Unsupported, "statx does not say mount points (kernel older than 5.8)"))
+        }
         Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => Ok(false),
         Err(e) => Err(e.into()),
     }
@@ -271,7 +278,8 @@ pub fn has_project_quota(file: BorrowedFd<'_>) -> bool {
     const FS_QUOTA_PDQ_ENFD: u16 = 1 << 5;
     state[0] = 1; // qs_version = FS_QSTATV_VERSION1
     // SAFETY: Q_XGETQSTATV writes one fs_quota_statv (less than 512 bytes) into a buffer of 512 bytes.
-    let r = unsafe { libc::syscall(libc::SYS_quotactl_fd, file.as_raw_fd(), qcmd(Q_XGETQSTATV), 0, state.as_mut_ptr()) };
+    let r =
+        unsafe { libc::syscall(libc::SYS_quotactl_fd, file.as_raw_fd(), qcmd(Q_XGETQSTATV), 0, state.as_mut_ptr()) };
     // struct fs_quota_statv { s8 version; u8 pad; u16 flags; ... }: little-endian bytes 2 and 3.
     r != 0 || ((state[0] >> 16) as u16) & FS_QUOTA_PDQ_ENFD != 0
 }

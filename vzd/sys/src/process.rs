@@ -152,7 +152,8 @@ fn cap_error(e: capctl::Error) -> io::Error {
 pub fn write_id_maps(pid: i32, base: u32, count: u32) -> io::Result<()> {
     for file in ["uid_map", "gid_map"] {
         let path = format!("/proc/{pid}/{file}");
-        fs::write(&path, format!("0 {base} {count}\n")).map_err(|e| io::Error::new(e.kind(), format!("{path}: {e}")))?;
+        fs::write(&path, format!("0 {base} {count}\n"))
+            .map_err(|e| io::Error::new(e.kind(), format!("{path}: {e}")))?;
     }
     Ok(())
 }
@@ -227,10 +228,19 @@ pub fn close_from(first: RawFd) -> io::Result<()> {
 pub fn cloexec_from(first: RawFd) -> io::Result<()> {
     const CLOSE_RANGE_CLOEXEC: libc::c_uint = 4;
     // SAFETY: changes descriptor flags only.
-    let r = unsafe {
-        libc::syscall(libc::SYS_close_range, first as libc::c_uint, libc::c_uint::MAX, CLOSE_RANGE_CLOEXEC)
-    };
+    let r =
+        unsafe { libc::syscall(libc::SYS_close_range, first as libc::c_uint, libc::c_uint::MAX, CLOSE_RANGE_CLOEXEC) };
     if r < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Makes `number` refer to the same file, not close-on-exec, whatever it was before: for a descriptor that a program
+/// is to find under that number.
+///
+/// # Errors
+/// What dup2(2) says.
+pub fn duplicate_to(fd: BorrowedFd<'_>, number: RawFd) -> io::Result<()> {
+    // SAFETY: the caller is about to exec, so no owner of `number` in this process will use it again.
+    if unsafe { libc::dup2(fd.as_raw_fd(), number) } < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// Takes over an inherited descriptor by number.

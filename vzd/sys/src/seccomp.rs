@@ -83,7 +83,10 @@ fn row(out: &mut Vec<libc::sock_filter>, nr: u32, d: &Denial) {
     out.extend(body);
 }
 
-fn section(rows: impl Iterator<Item = (u32, &'static Denial)>, prologue: &[libc::sock_filter]) -> Vec<libc::sock_filter> {
+fn section(
+    rows: impl Iterator<Item = (u32, &'static Denial)>,
+    prologue: &[libc::sock_filter],
+) -> Vec<libc::sock_filter> {
     let mut out = vec![op(LD_ABS, 0, 0, 0)];
     out.extend_from_slice(prologue);
     out.push(op(ST, 0, 0, 0));
@@ -98,10 +101,8 @@ impl Filter {
     /// Compiles the table, without the rows that `features` lift.
     pub fn compile(features: &[Feature]) -> Self {
         let wanted = |d: &&'static Denial| d.unless.is_none_or(|f| !features.contains(&f));
-        let wide = section(
-            DENIALS.iter().filter(wanted).filter_map(|d| d.x86_64.map(|n| (n, d))),
-            &[op(AND, 0, 0, !X32_BIT)],
-        );
+        let wide =
+            section(DENIALS.iter().filter(wanted).filter_map(|d| d.x86_64.map(|n| (n, d))), &[op(AND, 0, 0, !X32_BIT)]);
         let narrow = section(DENIALS.iter().filter(wanted).filter_map(|d| d.i386.map(|n| (n, d))), &[]);
         let mut all = vec![
             op(LD_ABS, 0, 0, 4),
@@ -122,8 +123,7 @@ impl Filter {
     /// What seccomp(2) says.
     pub fn install(&self) -> io::Result<()> {
         const SECCOMP_SET_MODE_FILTER: libc::c_uint = 1;
-        let program =
-            libc::sock_fprog { len: self.0.len() as libc::c_ushort, filter: self.0.as_ptr().cast_mut() };
+        let program = libc::sock_fprog { len: self.0.len() as libc::c_ushort, filter: self.0.as_ptr().cast_mut() };
         // SAFETY: `program` points at `len` instructions that outlive the call; the kernel copies and checks them.
         let r = unsafe { libc::syscall(libc::SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &raw const program) };
         if r < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
@@ -177,11 +177,9 @@ mod tests {
                 }
             }
             let denied = RET_ERRNO | u32::from(d.errno.number());
-            for (arch, nr) in [
-                (ARCH_X86_64, d.x86_64),
-                (ARCH_X86_64, d.x86_64.map(|n| n | X32_BIT)),
-                (ARCH_I386, d.i386),
-            ] {
+            for (arch, nr) in
+                [(ARCH_X86_64, d.x86_64), (ARCH_X86_64, d.x86_64.map(|n| n | X32_BIT)), (ARCH_I386, d.i386)]
+            {
                 let Some(nr) = nr else { continue };
                 assert_eq!(answer(&[], arch, nr, args), denied, "{} on {arch:#x}", d.call);
                 if let Some(f) = d.unless {
@@ -193,7 +191,13 @@ mod tests {
 
     #[test]
     fn ordinary_calls_pass_and_foreign_abis_get_enosys() {
-        for (nr, args) in [(0, [0; 6]), (56, [0x11, 0, 0, 0, 0, 0]), (41, [2, 1, 0, 0, 0, 0]), (272, [0x20000, 0, 0, 0, 0, 0]), (59, [0; 6])] {
+        for (nr, args) in [
+            (0, [0; 6]),
+            (56, [0x11, 0, 0, 0, 0, 0]),
+            (41, [2, 1, 0, 0, 0, 0]),
+            (272, [0x20000, 0, 0, 0, 0, 0]),
+            (59, [0; 6]),
+        ] {
             assert_eq!(answer(&[], ARCH_X86_64, nr, args), RET_ALLOW, "{nr}");
         }
         assert_eq!(answer(&[], 0xc000_00b7, 0, [0; 6]), RET_ERRNO | ENOSYS);
@@ -202,16 +206,31 @@ mod tests {
     #[test]
     fn numbers_are_the_c_librarys() {
         for (name, number) in [
-            ("kexec_load", libc::SYS_kexec_load), ("finit_module", libc::SYS_finit_module), ("bpf", libc::SYS_bpf),
-            ("open_by_handle_at", libc::SYS_open_by_handle_at), ("unshare", libc::SYS_unshare),
-            ("clone", libc::SYS_clone), ("clone3", libc::SYS_clone3), ("socket", libc::SYS_socket),
-            ("setsockopt", libc::SYS_setsockopt), ("umount2", libc::SYS_umount2), ("keyctl", libc::SYS_keyctl),
-            ("userfaultfd", libc::SYS_userfaultfd), ("perf_event_open", libc::SYS_perf_event_open),
-            ("io_uring_setup", libc::SYS_io_uring_setup), ("fanotify_init", libc::SYS_fanotify_init),
-            ("quotactl_fd", libc::SYS_quotactl_fd), ("clock_settime", libc::SYS_clock_settime),
-            ("settimeofday", libc::SYS_settimeofday), ("syslog", libc::SYS_syslog), ("acct", libc::SYS_acct),
-            ("swapon", libc::SYS_swapon), ("swapoff", libc::SYS_swapoff), ("add_key", libc::SYS_add_key),
-            ("request_key", libc::SYS_request_key), ("kexec_file_load", libc::SYS_kexec_file_load),
+            ("kexec_load", libc::SYS_kexec_load),
+            ("finit_module", libc::SYS_finit_module),
+            ("bpf", libc::SYS_bpf),
+            ("open_by_handle_at", libc::SYS_open_by_handle_at),
+            ("unshare", libc::SYS_unshare),
+            ("clone", libc::SYS_clone),
+            ("clone3", libc::SYS_clone3),
+            ("socket", libc::SYS_socket),
+            ("setsockopt", libc::SYS_setsockopt),
+            ("umount2", libc::SYS_umount2),
+            ("keyctl", libc::SYS_keyctl),
+            ("userfaultfd", libc::SYS_userfaultfd),
+            ("perf_event_open", libc::SYS_perf_event_open),
+            ("io_uring_setup", libc::SYS_io_uring_setup),
+            ("fanotify_init", libc::SYS_fanotify_init),
+            ("quotactl_fd", libc::SYS_quotactl_fd),
+            ("clock_settime", libc::SYS_clock_settime),
+            ("settimeofday", libc::SYS_settimeofday),
+            ("syslog", libc::SYS_syslog),
+            ("acct", libc::SYS_acct),
+            ("swapon", libc::SYS_swapon),
+            ("swapoff", libc::SYS_swapoff),
+            ("add_key", libc::SYS_add_key),
+            ("request_key", libc::SYS_request_key),
+            ("kexec_file_load", libc::SYS_kexec_file_load),
         ] {
             let row = DENIALS.iter().find(|d| d.call == name && d.x86_64.is_some()).unwrap();
             assert_eq!(row.x86_64.map(i64::from), Some(number), "{name}");

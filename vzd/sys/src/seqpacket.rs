@@ -107,7 +107,7 @@ pub fn recv(socket: &impl AsFd, timeout: Option<Duration>) -> io::Result<(Vec<u8
     if let Some(timeout) = timeout {
         wait_readable(socket, Instant::now() + timeout)?;
     }
-    let mut buffer = vec![0u8; MAX_MESSAGE];
+    let mut buffer = vec![0u8; next_length(socket)?];
     let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(MAX_FDS))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let got = loop {
@@ -128,6 +128,19 @@ pub fn recv(socket: &impl AsFd, timeout: Option<Duration>) -> io::Result<(Vec<u8
     }
     buffer.truncate(got.bytes);
     Ok((buffer, fds))
+}
+
+/// Length of the message that comes next, waiting for it: so that a monitor that lives for months does not keep a
+/// buffer of [`MAX_MESSAGE`] around for the few bytes it is usually told.
+fn next_length(socket: &impl AsFd) -> io::Result<usize> {
+    let mut none: [u8; 0] = [];
+    loop {
+        match rustix::net::recv(socket, &mut none, RecvFlags::PEEK | RecvFlags::TRUNC) {
+            Ok((_, length)) => return Ok(length.clamp(1, MAX_MESSAGE)),
+            Err(Errno::INTR) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
 }
 
 /// Waits until `fd` is readable or at its end.

@@ -121,9 +121,11 @@ impl Paths {
 
     /// FNV-1a of the root: the same for the same root on every run of every version.
     fn hash(&self) -> u64 {
-        self.base.as_os_str().as_encoded_bytes().iter().fold(0xcbf2_9ce4_8422_2325, |h, b| {
-            (h ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3)
-        })
+        self.base
+            .as_os_str()
+            .as_encoded_bytes()
+            .iter()
+            .fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3))
     }
 
     /// Where this manager starts looking for a free uid range, so that managers side by side rarely share one.
@@ -218,7 +220,9 @@ pub struct HostNetwork {
 impl Default for HostNetwork {
     fn default() -> Self {
         Self {
-            masquerade: ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7"].map(String::from).into(),
+            masquerade: ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7"]
+                .map(String::from)
+                .into(),
             uplinks: Vec::new(),
         }
     }

@@ -93,6 +93,11 @@ pub enum MonitorEvent {
     },
     /// The network namespace exists; its descriptor comes with this message. Answer with [`LaunchAnswer`].
     NetReady,
+    /// Something was not done but the boot goes on without it (an edit of the container's own files).
+    Warning {
+        /// What, in words.
+        text: String,
+    },
     /// init was executed.
     Running {
         /// It.

@@ -5,8 +5,18 @@ use crate::config::Feature;
 
 /// Capabilities dropped from a container's bounding set, by kernel name without `CAP_`.
 pub const DROPPED_CAPS: &[&str] = &[
-    "mac_admin", "mac_override", "sys_module", "sys_rawio", "sys_time", "syslog", "wake_alarm", "block_suspend",
-    "audit_control", "audit_read", "bpf", "perfmon",
+    "mac_admin",
+    "mac_override",
+    "sys_module",
+    "sys_rawio",
+    "sys_time",
+    "syslog",
+    "wake_alarm",
+    "block_suspend",
+    "audit_control",
+    "audit_read",
+    "bpf",
+    "perfmon",
 ];
 
 /// A device node every container has: name below /dev, major, minor.
@@ -16,21 +26,53 @@ pub const DEVICES: &[(&str, u32, u32)] =
 /// Character devices the cgroup device program lets a container open besides [`DEVICES`]: (major, minor),
 /// `None` = every minor. Consoles and pseudo terminals: 5:1 console, 5:2 ptmx, 136..143 Unix98 slaves.
 pub const DEVICE_RANGES: &[(u32, Option<u32>)] = &[
-    (5, Some(1)), (5, Some(2)), (136, None), (137, None), (138, None), (139, None), (140, None), (141, None),
-    (142, None), (143, None),
+    (5, Some(1)),
+    (5, Some(2)),
+    (136, None),
+    (137, None),
+    (138, None),
+    (139, None),
+    (140, None),
+    (141, None),
+    (142, None),
+    (143, None),
 ];
 
 /// Files hidden behind an empty read-only file, where the kernel has them.
 pub const MASKED_FILES: &[&str] = &[
-    "/proc/kcore", "/proc/keys", "/proc/key-users", "/proc/kmsg", "/proc/latency_stats", "/proc/sched_debug",
-    "/proc/sysrq-trigger", "/proc/timer_list", "/proc/timer_stats", "/proc/kallsyms", "/proc/kpagecount", "/proc/kpageflags",
-    "/proc/kpagecgroup", "/proc/vmallocinfo", "/proc/slabinfo",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/key-users",
+    "/proc/kmsg",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/sysrq-trigger",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/proc/kallsyms",
+    "/proc/kpagecount",
+    "/proc/kpageflags",
+    "/proc/kpagecgroup",
+    "/proc/vmallocinfo",
+    "/proc/slabinfo",
 ];
 
 /// Directories hidden behind an empty read-only directory, where the kernel has them.
-pub const MASKED_DIRS: &[&str] = &["/proc/acpi", "/proc/asound", "/proc/bus", "/proc/driver", "/proc/irq", "/proc/scsi",
-    "/sys/firmware", "/sys/kernel/debug", "/sys/kernel/tracing", "/sys/kernel/config", "/sys/fs/pstore", "/sys/fs/bpf",
-    "/sys/dev/block"];
+pub const MASKED_DIRS: &[&str] = &[
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/bus",
+    "/proc/driver",
+    "/proc/irq",
+    "/proc/scsi",
+    "/sys/firmware",
+    "/sys/kernel/debug",
+    "/sys/kernel/tracing",
+    "/sys/kernel/config",
+    "/sys/fs/pstore",
+    "/sys/fs/bpf",
+    "/sys/dev/block",
+];
 
 /// What a denied call answers: values a guest's own code copes with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -163,8 +205,22 @@ pub const DENIALS: &[Denial] = {
         // SOL_PACKET ring buffers: up to 256 MiB of kernel memory charged to nobody.
         both("setsockopt", 54, 366, BothEqual(1, 263, 2, 5), NoProtoOpt, None),
         both("setsockopt", 54, 366, BothEqual(1, 263, 2, 13), NoProtoOpt, None),
-        Denial { call: "setsockopt (x32)", x86_64: Some(541), i386: None, when: BothEqual(1, 263, 2, 5), errno: NoProtoOpt, unless: None },
-        Denial { call: "setsockopt (x32)", x86_64: Some(541), i386: None, when: BothEqual(1, 263, 2, 13), errno: NoProtoOpt, unless: None },
+        Denial {
+            call: "setsockopt (x32)",
+            x86_64: Some(541),
+            i386: None,
+            when: BothEqual(1, 263, 2, 5),
+            errno: NoProtoOpt,
+            unless: None,
+        },
+        Denial {
+            call: "setsockopt (x32)",
+            x86_64: Some(541),
+            i386: None,
+            when: BothEqual(1, 263, 2, 13),
+            errno: NoProtoOpt,
+            unless: None,
+        },
         both("unshare", 272, 310, AnyBit(0, NESTING_FLAGS | NEWTIME), Perm, Some(Feature::Nesting)),
         both("clone", 56, 120, AnyBit(0, NESTING_FLAGS), Perm, Some(Feature::Nesting)),
         // Its flags are in memory, out of seccomp's sight; libc falls back to clone.

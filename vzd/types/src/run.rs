@@ -28,6 +28,9 @@ pub struct RunRecord {
     pub link: Option<String>,
     /// Addresses on venet0 now.
     pub addresses: Vec<CtAddr>,
+    /// Opened kernel surfaces, which programs of exec and enter get as well.
+    #[serde(default)]
+    pub features: Vec<crate::config::Feature>,
     /// The kernel's boot_id when this was written: a record of another host boot is stale.
     pub host_boot_id: String,
 }

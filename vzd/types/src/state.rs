@@ -109,20 +109,29 @@ pub enum Verdict {
 pub fn decide(op: Op, state: CtState, disabled: bool, force: bool) -> Verdict {
     use CtState::*;
     use Verdict::*;
-    let busy = Deny(ExitCode::Locked, "another operation on this container is under way; wait for it or look at `vzctl status`");
+    let busy = Deny(
+        ExitCode::Locked,
+        "another operation on this container is under way; wait for it or look at `vzctl status`",
+    );
     match (op, state) {
         (_, Creating | Starting | Stopping | Destroying) => busy,
         (Op::Create, Absent) => Accept,
-        (Op::Create, _) => Deny(ExitCode::Exists, "a container with this CTID exists; choose another CTID or destroy it first"),
-        (_, Absent) => Deny(ExitCode::NoConfig, "there is no container with this CTID; `vzlist -a` shows those that exist"),
+        (Op::Create, _) => {
+            Deny(ExitCode::Exists, "a container with this CTID exists; choose another CTID or destroy it first")
+        }
+        (_, Absent) => {
+            Deny(ExitCode::NoConfig, "there is no container with this CTID; `vzlist -a` shows those that exist")
+        }
         (Op::Start, Running) => Deny(ExitCode::Running, "Container is already running"),
-        (Op::Start, _) if disabled && !force => {
-            Deny(ExitCode::Disabled, "the container is disabled; `vzctl set CTID --disabled no --save` or `start --force`")
-        }
+        (Op::Start, _) if disabled && !force => Deny(
+            ExitCode::Disabled,
+            "the container is disabled; `vzctl set CTID --disabled no --save` or `start --force`",
+        ),
         (Op::Start, _) => Accept,
-        (Op::Restart, _) if disabled && !force => {
-            Deny(ExitCode::Disabled, "the container is disabled; `vzctl set CTID --disabled no --save` or `start --force`")
-        }
+        (Op::Restart, _) if disabled && !force => Deny(
+            ExitCode::Disabled,
+            "the container is disabled; `vzctl set CTID --disabled no --save` or `start --force`",
+        ),
         (Op::Restart, _) => Accept,
         (Op::Stop, Running) => Accept,
         (Op::Stop, _) => Ignore("Unable to stop: container is not running"),

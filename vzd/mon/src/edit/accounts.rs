@@ -105,8 +105,10 @@ pub fn with_shadow(shadow: &[u8], name: &str, hash: &str, days: u64) -> Vec<u8> 
 pub fn hosts(text: &[u8], name: &str) -> Vec<u8> {
     let short = name.split('.').next().unwrap_or(name);
     let ours = if short == name { format!("127.0.1.1 {name}") } else { format!("127.0.1.1 {name} {short}") };
-    let first_word = |l: &[u8]| plain(l).split(|b| b.is_ascii_whitespace()).find(|w| !w.is_empty()).unwrap_or_default().to_vec();
-    let base: &[u8] = if text.is_empty() { b"127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n" } else { text };
+    let first_word =
+        |l: &[u8]| plain(l).split(|b| b.is_ascii_whitespace()).find(|w| !w.is_empty()).unwrap_or_default().to_vec();
+    let base: &[u8] =
+        if text.is_empty() { b"127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n" } else { text };
     let old = lines(base).position(|l| first_word(l) == b"127.0.1.1");
     let after = lines(base).position(|l| first_word(l) == b"127.0.0.1");
     let mut out = Vec::with_capacity(base.len() + 128);

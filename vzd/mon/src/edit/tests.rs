@@ -81,7 +81,10 @@ fn keys(user: &str, keys: &[&str]) -> FileEdit {
     FileEdit::SshKeys { user: user.parse().unwrap(), keys: keys.iter().map(|k| k.to_string()).collect() }
 }
 fn resolver() -> FileEdit {
-    FileEdit::Resolver { nameservers: vec!["192.0.2.53".parse().unwrap()], search: vec!["example.org".parse().unwrap()] }
+    FileEdit::Resolver {
+        nameservers: vec!["192.0.2.53".parse().unwrap()],
+        search: vec!["example.org".parse().unwrap()],
+    }
 }
 const KEY: &str = "ssh-ed25519 AAAAC3Nz me@there";
 
@@ -127,9 +130,11 @@ fn repeating_an_edit_changes_nothing_on_disk() {
     let c = Case::new();
     for edit in [hostname("a"), resolver(), keys("root", &[KEY, KEY])] {
         c.run(edit.clone()).unwrap();
-        let before: Vec<u64> = ["etc/hostname", "etc/hosts"].iter().map(|f| std::fs::metadata(c.path(f)).unwrap().ino()).collect();
+        let before: Vec<u64> =
+            ["etc/hostname", "etc/hosts"].iter().map(|f| std::fs::metadata(c.path(f)).unwrap().ino()).collect();
         c.run(edit).unwrap();
-        let after: Vec<u64> = ["etc/hostname", "etc/hosts"].iter().map(|f| std::fs::metadata(c.path(f)).unwrap().ino()).collect();
+        let after: Vec<u64> =
+            ["etc/hostname", "etc/hosts"].iter().map(|f| std::fs::metadata(c.path(f)).unwrap().ino()).collect();
         assert_eq!(before, after);
     }
     assert_eq!(c.get("root/.ssh/authorized_keys"), format!("{KEY}\n"));
@@ -138,7 +143,9 @@ fn repeating_an_edit_changes_nothing_on_disk() {
 #[test]
 fn symlinks_fifos_directories_hardlinks_and_huge_files_are_refused_or_harmless() {
     for (file, edit) in edits() {
-        for trap in ["absolute link", "relative link", "dangling link", "fifo", "directory", "hardlink", "huge", "parent link"] {
+        for trap in
+            ["absolute link", "relative link", "dangling link", "fifo", "directory", "hardlink", "huge", "parent link"]
+        {
             let c = Case::new();
             let p = c.path(file);
             std::fs::create_dir_all(p.parent().unwrap()).unwrap();
@@ -162,7 +169,8 @@ fn symlinks_fifos_directories_hardlinks_and_huge_files_are_refused_or_harmless()
             let r = c.run(edit.clone());
             let whole = file == "etc/resolv.conf" || file == "etc/hostname";
             // A file written as a whole takes the place of a link, of other names' content and of any size.
-            let harmless = whole && ["absolute link", "relative link", "dangling link", "hardlink", "huge"].contains(&trap);
+            let harmless =
+                whole && ["absolute link", "relative link", "dangling link", "hardlink", "huge"].contains(&trap);
             assert_eq!(r.is_ok(), harmless, "{file} {trap}: {r:?}");
             if let Err(e) = r {
                 assert!(trap == "parent link" || e.contains(&format!("/{file}")), "{file} {trap}: {e}");
@@ -227,7 +235,8 @@ fn a_held_account_lock_ends_in_an_error_and_not_in_a_wait_for_ever() {
     let c = Case::new();
     // A lock of this process would not exclude itself; an open file description's does.
     let holder = File::create(c.path("etc/.pwd.lock")).unwrap();
-    let lock = libc::flock { l_type: libc::F_WRLCK as i16, l_whence: libc::SEEK_SET as i16, l_start: 0, l_len: 0, l_pid: 0 };
+    let lock =
+        libc::flock { l_type: libc::F_WRLCK as i16, l_whence: libc::SEEK_SET as i16, l_start: 0, l_len: 0, l_pid: 0 };
     nix::fcntl::fcntl(&holder, nix::fcntl::FcntlArg::F_OFD_SETLK(&lock)).unwrap();
     let e = c.run(password("root")).unwrap_err();
     drop(holder);

@@ -1,0 +1,366 @@
+//! `vzmon attach FD`: runs a program in a running container for `vzctl exec`, `enter` and `runscript`.
+//!
+//! ```text
+//! vzctl --(fexecve of a sealed memfd)--> relay, stays on the host
+//!   | clone3 into exec/ (beside ns/: under the container's limits, outside its delegated tree)
+//!   v
+//! joiner: setns to all namespaces of init at once, the pid namespace for its children
+//!   | clone3, CLONE_PARENT
+//!   v
+//! program: confined like init, stdio = pipes or a pty of the host, exec
+//! ```
+//! The program never gets a descriptor of the operator's: bytes are relayed. The binary is a memfd's, so nothing inside
+//! can reach a file of the host through `/proc/PID/exe`, and it is undumpable, so nothing inside can look.
+
+use crate::{
+    confine,
+    error::{At, StepError},
+    launch::reap,
+    setup,
+};
+use nix::sched::CloneFlags;
+use std::{
+    ffi::CString,
+    fs::{self, File},
+    io::{self, BufRead, Read},
+    os::fd::{AsFd, OwnedFd},
+    path::Path,
+    process::ExitCode,
+};
+use vz_sys::{
+    process::{self, Cloned, SingleThreaded},
+    pty,
+    seccomp::Filter,
+    seqpacket,
+};
+use vz_types::{plan::AttachPlan, run::RunRecord};
+
+mod relay;
+
+const STEP: &str = "attach";
+
+/// How an attach failed, for the exit status.
+enum Failure {
+    NotRunning(String),
+    NotFound(String),
+    Other(StepError),
+}
+
+impl From<StepError> for Failure {
+    fn from(e: StepError) -> Self {
+        Self::Other(e)
+    }
+}
+
+/// Runs the program of the plan on descriptor `fd`; exits with its status.
+pub fn main(one: SingleThreaded, fd: Option<&str>) -> ExitCode {
+    let plan = match fd.and_then(|n| n.parse().ok()).map(read_plan) {
+        Some(Ok(plan)) => plan,
+        Some(Err(e)) => return crate::fail(&format!("cannot read the attach plan: {e}")),
+        None => return crate::fail("attach wants the number of a descriptor"),
+    };
+    let status = match attach(one, &plan) {
+        Ok(status) => status,
+        Err(Failure::NotRunning(why)) => {
+            eprintln!("{why}");
+            vz_types::ExitCode::NotRunning.code()
+        }
+        Err(Failure::NotFound(what)) => {
+            eprintln!("{what}: not found in the container");
+            127
+        }
+        Err(Failure::Other(e)) => {
+            eprintln!("Unable to run a program in the container: {e}");
+            vz_types::ExitCode::System.code()
+        }
+    };
+    if let Some(line) = &plan.farewell {
+        println!("{line}");
+    }
+    ExitCode::from(match (status, plan.fail_as) {
+        (0, _) | (_, None) => status,
+        (_, Some(code)) => code,
+    })
+}
+
+fn read_plan(fd: i32) -> io::Result<AttachPlan> {
+    let mut file = File::from(process::inherited_fd(fd)?);
+    io::Seek::rewind(&mut file)?;
+    let mut text = String::new();
+    file.read_to_string(&mut text)?;
+    Ok(serde_json::from_str(&text)?)
+}
+
+/// The running container behind a run directory, checked to be the process on record.
+fn running(run_dir: &Path) -> Result<(RunRecord, OwnedFd), Failure> {
+    let gone = || Failure::NotRunning("Container is not running".into());
+    let text = fs::read_to_string(run_dir.join("state.json")).map_err(|_| gone())?;
+    let state: RunRecord = serde_json::from_str(&text).map_err(|e| {
+        Failure::NotRunning(format!("{} is not a run record ({e}); is another version running?", run_dir.display()))
+    })?;
+    let pidfd = process::pidfd_open(state.init.pid).map_err(|_| gone())?;
+    // The pidfd pins the process, so a match now holds for as long as we use it.
+    match process::start_time(state.init.pid) {
+        Ok(t) if t == state.init.start_time => Ok((state, pidfd)),
+        _ => Err(gone()),
+    }
+}
+
+/// Standard descriptors of the program, and what the relay keeps.
+enum Stdio {
+    Terminal(pty::Pty),
+    Pipes { program: [OwnedFd; 3], ours: [OwnedFd; 3] },
+}
+
+impl Stdio {
+    fn make(tty: bool, uid_base: u32) -> Result<Self, StepError> {
+        if tty {
+            let pty = pty::open().at(STEP, "open a terminal")?;
+            pty::give(&pty.slave, uid_base, uid_base + 5).at(STEP, "hand over the terminal")?;
+            return Ok(Self::Terminal(pty));
+        }
+        let pipe = || rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).at(STEP, "make a pipe");
+        let (in_read, in_write) = pipe()?;
+        let (out_read, out_write) = pipe()?;
+        let (err_read, err_write) = pipe()?;
+        for end in [&in_read, &out_write, &err_write] {
+            // Programs reopen /dev/stdout and friends; the pipe's inode must be theirs for that.
+            let (uid, gid) = (rustix::fs::Uid::from_raw(uid_base), rustix::fs::Gid::from_raw(uid_base));
+            rustix::fs::fchown(end, Some(uid), Some(gid)).at(STEP, "hand over a pipe")?;
+        }
+        Ok(Self::Pipes { program: [in_read, out_write, err_write], ours: [in_write, out_read, err_read] })
+    }
+
+    fn install(&self) -> Result<(), StepError> {
+        match self {
+            Self::Terminal(pty) => {
+                pty::take_control(&pty.slave).at(STEP, "take the terminal")?;
+                setup::console_as_stdio(&pty.slave)
+            }
+            Self::Pipes { program: [input, output, error], .. } => {
+                rustix::stdio::dup2_stdin(input).at(STEP, "set standard input")?;
+                rustix::stdio::dup2_stdout(output).at(STEP, "set standard output")?;
+                rustix::stdio::dup2_stderr(error).at(STEP, "set standard error")
+            }
+        }
+    }
+}
+
+fn attach(one: SingleThreaded, plan: &AttachPlan) -> Result<u8, Failure> {
+    let (state, target) = running(&plan.run_dir)?;
+    let stdio = Stdio::make(plan.tty, state.uid_base.get())?;
+    let script = match plan.script_fd {
+        Some(fd) => Some(process::inherited_fd(fd).at(STEP, "take over the script")?),
+        None => None,
+    };
+    let (ours, theirs) = seqpacket::pair().at(STEP, "make a channel")?;
+    let cgroup = exec_cgroup(&state)?;
+    let joiner = match process::clone3(one, CloneFlags::empty(), Some(cgroup.as_fd()))
+        .at(STEP, "clone into the container's cgroup")?
+    {
+        Cloned::Child => {
+            drop(ours);
+            let outcome: Result<(), StepError> = join(&target).and_then(|()| {
+                let sibling = CloneFlags::CLONE_PARENT;
+                match process::clone3(one, sibling, None).at(STEP, "clone the program")? {
+                    Cloned::Child => program(plan, &state, &stdio, script.as_ref()).map(|never| match never {}),
+                    Cloned::Parent(pid, _) => {
+                        let _ = seqpacket::send(&theirs, &pid.to_le_bytes(), &[]);
+                        process::exit_now(0)
+                    }
+                }
+            });
+            report(&theirs, outcome.err())
+        }
+        Cloned::Parent(_, pidfd) => pidfd,
+    };
+    drop(theirs);
+    let pid = match seqpacket::recv(&ours, None).at(STEP, "hear from the joiner")?.0 {
+        m if m.len() == 4 => i32::from_le_bytes([m[0], m[1], m[2], m[3]]),
+        m => {
+            reap(&joiner);
+            return Err(failure(&m));
+        }
+    };
+    let pidfd = process::pidfd_open(pid).at(STEP, "open the program's pidfd")?;
+    reap(&joiner);
+    let (message, _) = seqpacket::recv(&ours, None).at(STEP, "wait for the program's exec")?;
+    if !message.is_empty() {
+        reap(&pidfd);
+        return Err(failure(&message));
+    }
+    drop(script);
+    match stdio {
+        Stdio::Terminal(pty) => {
+            drop(pty.slave);
+            relay::terminal(pty.master, &pidfd).at(STEP, "relay the terminal")?;
+        }
+        Stdio::Pipes { program, ours } => {
+            drop(program);
+            relay::pipes(ours, &pidfd).at(STEP, "relay the program's output")?;
+        }
+    }
+    let status =
+        rustix::process::waitid(rustix::process::WaitId::PidFd(pidfd.as_fd()), rustix::process::WaitIdOptions::EXITED)
+            .at(STEP, "wait for the program")?;
+    Ok(status.map_or(0, |s| match (s.exit_status(), s.terminating_signal()) {
+        (Some(code), _) => code as u8,
+        (_, Some(signal)) => 128 + signal as u8,
+        _ => 0,
+    }))
+}
+
+/// `exec/` beside the delegated `ns/`.
+fn exec_cgroup(state: &RunRecord) -> Result<OwnedFd, StepError> {
+    use rustix::fs::{Mode, OFlags};
+    let path = state.cgroup.join("exec");
+    rustix::fs::open(&path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .at(STEP, format!("open {}", path.display()))
+}
+
+/// Joins everything init is in. The pid namespace takes effect for children only, which is why a program is cloned last.
+fn join(target: &OwnedFd) -> Result<(), StepError> {
+    let all = CloneFlags::CLONE_NEWUSER
+        | CloneFlags::CLONE_NEWNS
+        | CloneFlags::CLONE_NEWPID
+        | CloneFlags::CLONE_NEWNET
+        | CloneFlags::CLONE_NEWUTS
+        | CloneFlags::CLONE_NEWIPC
+        | CloneFlags::CLONE_NEWCGROUP;
+    nix::sched::setns(target, all).at(STEP, "join the container's namespaces")?;
+    process::become_root().at(STEP, "become root inside")
+}
+
+/// The program's process until exec; returns only with an error.
+fn program(
+    plan: &AttachPlan,
+    state: &RunRecord,
+    stdio: &Stdio,
+    script: Option<&OwnedFd>,
+) -> Result<std::convert::Infallible, StepError> {
+    rustix::process::setsid().at(STEP, "start a session")?;
+    let home = plan.env.iter().find_map(|e| e.strip_prefix("HOME=")).unwrap_or("/root");
+    if rustix::process::chdir(home).is_err() {
+        rustix::process::chdir("/").at(STEP, "enter /")?;
+    }
+    stdio.install()?;
+    let mut first_closed = 3;
+    if let Some(script) = script {
+        // Not close-on-exec: this one the program is meant to have, as /dev/fd/3.
+        process::duplicate_to(script.as_fd(), 3).at(STEP, "pass the script")?;
+        first_closed = 4;
+    }
+    confine::for_exec(&Filter::compile(&state.features), first_closed)?;
+    let argv = if plan.argv.is_empty() { login_shell() } else { plan.argv.clone() };
+    let mut last = execute(&argv, &plan.env);
+    if last == nix::Error::ENOENT && !plan.argv_fallback.is_empty() {
+        last = execute(&plan.argv_fallback, &plan.env);
+    }
+    let name = argv.first().cloned().unwrap_or_default();
+    Err(last).at(STEP, name)
+}
+
+/// execvpe(3) with the PATH of the *new* environment.
+fn execute(argv: &[String], env: &[String]) -> nix::Error {
+    let text = |list: &[String]| list.iter().map(|s| CString::new(s.as_str())).collect::<Result<Vec<_>, _>>();
+    let (Ok(mut args), Ok(env_c)) = (text(argv), text(env)) else { return nix::Error::EINVAL };
+    let Some(name) = argv.first() else { return nix::Error::ENOENT };
+    // `-bash` as argv[0] makes a login shell of the program without the dash.
+    let program = name.strip_prefix('-').filter(|p| p.starts_with('/')).unwrap_or(name);
+    if let Some(base) = name.strip_prefix("-/").and_then(|p| p.rsplit('/').next()) {
+        if let Ok(zero) = CString::new(format!("-{base}")) {
+            args[0] = zero;
+        }
+    }
+    if program.contains('/') {
+        return try_exec(program, &args, &env_c);
+    }
+    let path = env.iter().find_map(|e| e.strip_prefix("PATH=")).unwrap_or("/usr/sbin:/usr/bin:/sbin:/bin");
+    let mut worst = nix::Error::ENOENT;
+    for dir in path.split(':') {
+        match try_exec(&format!("{dir}/{program}"), &args, &env_c) {
+            nix::Error::ENOENT | nix::Error::ENOTDIR => {}
+            other => worst = other,
+        }
+    }
+    worst
+}
+
+fn try_exec(path: &str, args: &[CString], env: &[CString]) -> nix::Error {
+    match CString::new(path).map(|p| nix::unistd::execve(&p, args, env)) {
+        Ok(Err(e)) => e,
+        _ => nix::Error::EINVAL,
+    }
+}
+
+/// Root's shell as the container's own `/etc/passwd` has it, as a login shell.
+fn login_shell() -> Vec<String> {
+    let shell = File::open("/etc/passwd").ok().and_then(|f| {
+        let lines = io::BufReader::new(f.take(1 << 20)).lines();
+        lines
+            .map_while(Result::ok)
+            .find(|l| l.starts_with("root:"))
+            .and_then(|l| l.rsplit(':').next().map(str::to_owned))
+    });
+    let shell = shell.filter(|s| s.starts_with('/') && Path::new(s).exists()).unwrap_or_else(|| "/bin/sh".into());
+    vec![format!("-{shell}")]
+}
+
+/// What the children tell the relay when there is no program to run: kind, then words.
+fn report(channel: &OwnedFd, e: Option<StepError>) -> ! {
+    if let Some(e) = e {
+        let kind = if e.source.raw_os_error() == Some(libc::ENOENT) { 'n' } else { 'e' };
+        let words = if kind == 'n' { e.what } else { e.to_string() };
+        let _ = seqpacket::send(channel, format!("{kind}{words}....").as_bytes(), &[]);
+    }
+    process::exit_now(1)
+}
+
+fn failure(message: &[u8]) -> Failure {
+    let text = String::from_utf8_lossy(message);
+    let words = text.trim_end_matches("....");
+    match words.strip_prefix('n') {
+        Some(name) => Failure::NotFound(name.to_owned()),
+        None => Failure::Other(StepError {
+            step: STEP,
+            what: "inside".into(),
+            source: io::Error::other(words.strip_prefix('e').unwrap_or("it ended without a word").to_owned()),
+        }),
+    }
+}
+
+/// Runs a program inside for the monitor itself, nobody watching: its parent becomes the container's init.
+pub fn run_detached(one: SingleThreaded, state: &RunRecord, argv: &[&str]) {
+    let Ok(cgroup) = exec_cgroup(state) else { return };
+    let Ok(target) = process::pidfd_open(state.init.pid) else { return };
+    let Ok(Cloned::Parent(_, pidfd)) =
+        process::clone3(one, CloneFlags::empty(), Some(cgroup.as_fd())).map(|c| match c {
+            Cloned::Child => {
+                let plan = AttachPlan {
+                    run_dir: std::path::PathBuf::new(),
+                    argv: argv.iter().map(|s| (*s).to_owned()).collect(),
+                    env: vec!["PATH=/usr/sbin:/usr/bin:/sbin:/bin".into()],
+                    tty: false,
+                    script_fd: None,
+                    argv_fallback: Vec::new(),
+                    fail_as: None,
+                    farewell: None,
+                };
+                let done = Stdio::make(false, state.uid_base.get()).and_then(|stdio| {
+                    join(&target)?;
+                    if let Cloned::Child =
+                        process::clone3(one, CloneFlags::empty(), None).at(STEP, "clone the program")?
+                    {
+                        let _ = program(&plan, state, &stdio, None);
+                    }
+                    Ok(())
+                });
+                process::exit_now(i32::from(done.is_err()))
+            }
+            parent => parent,
+        })
+    else {
+        return;
+    };
+    reap(&pidfd);
+}

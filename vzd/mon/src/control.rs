@@ -1,0 +1,119 @@
+//! Requests on `control.sock`: reading them, and the work that is done by a child in the container's namespaces while
+//! the monitor's loop goes on.
+
+use crate::{
+    error::{At, StepError},
+    inside_net, launch,
+};
+use nix::sched::CloneFlags;
+use std::{
+    fs, io,
+    os::fd::{AsFd, OwnedFd},
+    time::{Duration, Instant},
+};
+use vz_sys::{
+    process::{self, Cloned, SingleThreaded},
+    seqpacket,
+};
+use vz_types::{
+    CtAddr, Hostname,
+    plan::{ControlReply, ControlRequest, FileEdit},
+    run::ProcessId,
+};
+
+/// Reads one request of a client that has just connected or spoken.
+pub fn read(client: &OwnedFd) -> io::Result<ControlRequest> {
+    let (message, _) = seqpacket::recv(client, Some(Duration::from_secs(5)))?;
+    if message.is_empty() {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    Ok(serde_json::from_slice(&message)?)
+}
+
+/// Answers; a client that has gone away is its own business.
+pub fn reply(client: &OwnedFd, reply: &ControlReply) {
+    if let Ok(text) = serde_json::to_vec(reply) {
+        let _ = seqpacket::send(client, &text, &[]);
+    }
+}
+
+/// Work under way in a child, and who waits for it.
+pub struct Job {
+    pub pidfd: OwnedFd,
+    pub result: OwnedFd,
+    pub deadline: Instant,
+    pub client: OwnedFd,
+}
+
+impl Job {
+    /// The child spoke, ended or ran out of time: answers and reaps.
+    pub fn conclude(self) {
+        let answer = match seqpacket::recv(&self.result, Some(Duration::ZERO)) {
+            Ok((message, _)) => match launch::read_outcome(&message) {
+                None => ControlReply::Done,
+                Some(cause) => ControlReply::Failed { cause },
+            },
+            Err(_) => {
+                ControlReply::Failed { cause: "it took longer than 5 s inside the container and was given up".into() }
+            }
+        };
+        let _ = process::pidfd_signal(self.pidfd.as_fd(), libc::SIGKILL);
+        launch::reap(&self.pidfd);
+        reply(&self.client, &answer);
+    }
+}
+
+/// What a job does once it is in the container's namespaces.
+pub enum Work<'a> {
+    /// File edits, in the mount namespace.
+    Edit(&'a [FileEdit]),
+    /// The addresses of a link, in the network namespace.
+    Addresses(&'a str, &'a [CtAddr]),
+    /// The running host name, in the UTS namespace.
+    Hostname(&'a Hostname),
+}
+
+/// Starts a child that joins the namespaces the work needs (user always, pid never: so nothing inside can see it) and
+/// does it as the container's root.
+pub fn start(one: SingleThreaded, init: ProcessId, work: &Work<'_>, client: OwnedFd) -> Result<Job, StepError> {
+    const STEP: &str = "control";
+    let open = |name: &str| {
+        fs::File::open(format!("/proc/{}/ns/{name}", init.pid))
+            .at(STEP, format!("open the container's {name} namespace"))
+    };
+    let user = open("user")?;
+    let (other, flag) = match work {
+        Work::Edit(_) => (open("mnt")?, CloneFlags::CLONE_NEWNS),
+        Work::Addresses(..) => (open("net")?, CloneFlags::CLONE_NEWNET),
+        Work::Hostname(_) => (open("uts")?, CloneFlags::CLONE_NEWUTS),
+    };
+    let (result, theirs) = seqpacket::pair().at(STEP, "make a channel")?;
+    match process::clone3(one, CloneFlags::empty(), None).at(STEP, "clone")? {
+        Cloned::Child => {
+            let outcome = (|| {
+                nix::sched::setns(&user, CloneFlags::CLONE_NEWUSER).at(STEP, "join the user namespace")?;
+                nix::sched::setns(&other, flag).at(STEP, "join the container")?;
+                process::become_root().at(STEP, "become root inside")?;
+                perform(work).map_err(io::Error::other).at(STEP, "inside")
+            })();
+            let message = match outcome {
+                Ok(()) => "+".to_owned(),
+                Err(e) => format!("-{}", e.source),
+            };
+            let _ = seqpacket::send(&theirs, message.as_bytes(), &[]);
+            process::exit_now(0)
+        }
+        Cloned::Parent(_, pidfd) => Ok(Job { pidfd, result, deadline: Instant::now() + launch::EDIT_DEADLINE, client }),
+    }
+}
+
+fn perform(work: &Work<'_>) -> Result<(), String> {
+    match work {
+        Work::Edit(edits) => {
+            crate::confine::for_edits().map_err(|e| e.to_string())?;
+            crate::edit::apply(edits)
+        }
+        Work::Addresses(link, addresses) => inside_net::configure(Some(link), addresses).map_err(|e| e.to_string()),
+        Work::Hostname(name) => nix::unistd::sethostname(name.as_str()).map_err(|e| format!("set the host name: {e}")),
+    }
+}

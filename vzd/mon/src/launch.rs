@@ -1,0 +1,357 @@
+//! From a plan to a running init, for the first boot and for every reboot from inside.
+//!
+//! ```text
+//! vzmon (root of the host)
+//!   | clone3 into ns/ [+ NEWUSER NEWNET the first time, owned by the container's own uid]
+//!   v
+//! stage: writes oom score, waits for id maps (first) or joins user+net (reboot), NEWCGROUP, becomes root inside
+//!   | clone3 NEWPID NEWNS NEWUTS NEWIPC, CLONE_PARENT: a child of vzmon, not of the stage, which exits
+//!   v
+//! init: builds its view (setup), edits files, waits for "go", sets addresses, confines itself, execs
+//! ```
+//! One seqpacket pair carries it all: pid of init, errors and warnings up, "go" down. It is close-on-exec, so its end
+//! means that init was executed.
+
+use crate::{
+    confine, edit,
+    error::{At, StepError},
+    inside_net,
+    setup::{self, Trees},
+};
+use nix::sched::CloneFlags;
+use std::{
+    ffi::CString,
+    fs, io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    time::{Duration, Instant},
+};
+use vz_sys::{
+    process::{self, ActingAs, Cloned, SingleThreaded},
+    seccomp::Filter,
+    seqpacket,
+};
+use vz_types::{
+    plan::{FileEdit, LaunchPlan},
+    run::ProcessId,
+};
+
+/// Longest a stage or a waiting init may be silent. They do some dozens of system calls; a host that needs longer than
+/// this is one on which a start should fail and say so.
+const SILENCE: Duration = Duration::from_secs(30);
+/// Deadline for edits of the container's own files.
+pub const EDIT_DEADLINE: Duration = Duration::from_secs(5);
+/// devpts instances refuse more pseudo terminals than this.
+const PTY_MAX: u32 = 1024;
+
+/// The namespaces that outlive a reboot from inside: with them addresses, counters and the link stay.
+pub struct Kept {
+    pub user: OwnedFd,
+    pub net: OwnedFd,
+}
+
+/// The process between vzmon and init.
+pub struct Stage {
+    pidfd: OwnedFd,
+    channel: OwnedFd,
+}
+
+/// An init that has built its view and waits for the word.
+pub struct Waiting {
+    pub init: ProcessId,
+    pub pidfd: OwnedFd,
+    channel: OwnedFd,
+    /// Edits that failed; the boot goes on without them.
+    pub warnings: Vec<String>,
+}
+
+/// Messages from below to vzmon.
+#[derive(serde::Serialize, serde::Deserialize)]
+enum Up {
+    /// Pid of init, as the stage sees it.
+    Init(i32),
+    /// An edit that failed.
+    Warning(String),
+    /// The view is built.
+    Ready,
+    /// It is over.
+    Failed(String),
+}
+
+/// The first stage, with new user and network namespaces. Its maps are written; it waits for [`boot`].
+pub fn first_stage(one: SingleThreaded, plan: &LaunchPlan, cgroup: BorrowedFd<'_>) -> Result<(Stage, Kept), StepError> {
+    const STEP: &str = "namespaces";
+    let base = plan.storage.uid_base.get();
+    let (ours, theirs) = seqpacket::pair().at(STEP, "make a channel")?;
+    let cloned = {
+        let _owner = ActingAs::ids(one, base, base).at(STEP, format!("act as uid {base}"))?;
+        let spaces = CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNET;
+        match process::clone3(one, spaces, Some(cgroup)) {
+            // The child leaves the guard's scope by never returning.
+            Ok(Cloned::Child) => stage(one, plan, None, theirs),
+            other => other,
+        }
+    };
+    let what = "clone into new user and network namespaces (is user.max_user_namespaces large enough?)";
+    let Cloned::Parent(pid, pidfd) = cloned.at(STEP, what)? else { unreachable_child() };
+    let stage = Stage { pidfd, channel: ours };
+    process::write_id_maps(pid, base, vz_types::UidBase::COUNT).at(STEP, "write the id maps")?;
+    let ns = |name: &str| {
+        fs::File::open(format!("/proc/{pid}/ns/{name}"))
+            .map(OwnedFd::from)
+            .at(STEP, format!("open the {name} namespace"))
+    };
+    let kept = Kept { user: ns("user")?, net: ns("net")? };
+    Ok((stage, kept))
+}
+
+/// A stage for a reboot, to join the kept namespaces.
+pub fn next_stage(
+    one: SingleThreaded,
+    plan: &LaunchPlan,
+    kept: &Kept,
+    cgroup: BorrowedFd<'_>,
+) -> Result<Stage, StepError> {
+    const STEP: &str = "namespaces";
+    let (ours, theirs) = seqpacket::pair().at(STEP, "make a channel")?;
+    match process::clone3(one, CloneFlags::empty(), Some(cgroup)) {
+        Ok(Cloned::Child) => stage(one, plan, Some(kept), theirs),
+        Ok(Cloned::Parent(_, pidfd)) => Ok(Stage { pidfd, channel: ours }),
+        Err(e) => Err(e).at(STEP, "clone for the reboot"),
+    }
+}
+
+fn unreachable_child() -> ! {
+    process::exit_now(70)
+}
+
+/// Hands the mounts to the stage, lets it make init, and waits until init has built its view. The mounts go by message
+/// and not by inheritance, because the root can be mounted only once the stage's user namespace exists.
+pub fn boot(stage: Stage, trees: Trees) -> Result<Waiting, StepError> {
+    const STEP: &str = "init";
+    let Stage { pidfd: stage_pidfd, channel } = stage;
+    let mut fds = vec![trees.root.as_fd(), trees.console.as_fd()];
+    fds.extend(trees.devices.iter().map(AsFd::as_fd));
+    seqpacket::send(&channel, b"maps", &fds).at("namespaces", "hand over the mounts")?;
+    drop(trees);
+    let pid = match receive(&channel).at("namespaces", "hear from the stage")? {
+        Some(Up::Init(pid)) => pid,
+        Some(Up::Failed(cause)) => return Err(io::Error::other(cause)).at("namespaces", "the stage"),
+        _ => return Err(io::Error::other("it ended without a word")).at("namespaces", "the stage"),
+    };
+    reap(&stage_pidfd);
+    let pidfd = process::pidfd_open(pid).at(STEP, "open init's pidfd")?;
+    let start_time = process::start_time(pid).at(STEP, "read init's start time")?;
+    let mut warnings = Vec::new();
+    loop {
+        match receive(&channel).at(STEP, "hear from init")? {
+            Some(Up::Ready) => {
+                return Ok(Waiting { init: ProcessId { pid, start_time }, pidfd, channel, warnings });
+            }
+            Some(Up::Warning(text)) => warnings.push(text),
+            Some(Up::Failed(cause)) => return Err(io::Error::other(cause)).at(STEP, "prepare init"),
+            Some(Up::Init(_)) | None => {
+                return Err(io::Error::other("it ended without a word")).at(STEP, "prepare init");
+            }
+        }
+    }
+}
+
+impl Waiting {
+    /// Lets init go and waits until it was executed.
+    pub fn go(self) -> Result<(ProcessId, OwnedFd), StepError> {
+        const STEP: &str = "init";
+        seqpacket::send(&self.channel, b"go", &[]).at(STEP, "let init go")?;
+        match receive(&self.channel).at(STEP, "wait for init's exec")? {
+            None => Ok((self.init, self.pidfd)),
+            Some(Up::Failed(cause)) => {
+                reap(&self.pidfd);
+                Err(io::Error::other(cause)).at(STEP, "execute init")
+            }
+            Some(_) => Err(io::Error::other("unexpected message")).at(STEP, "execute init"),
+        }
+    }
+}
+
+fn receive(channel: &OwnedFd) -> io::Result<Option<Up>> {
+    let (message, _) = match seqpacket::recv(channel, Some(SILENCE)) {
+        // The peer was killed with unread data of ours in its queue.
+        Err(e) if e.kind() == io::ErrorKind::ConnectionReset => return Ok(None),
+        other => other?,
+    };
+    if message.is_empty() { Ok(None) } else { Ok(Some(serde_json::from_slice(&message)?)) }
+}
+
+/// Waits for a child's end and forgets how it ended.
+pub fn reap(pidfd: &OwnedFd) {
+    let _ =
+        rustix::process::waitid(rustix::process::WaitId::PidFd(pidfd.as_fd()), rustix::process::WaitIdOptions::EXITED);
+}
+
+fn tell(channel: &OwnedFd, up: &Up) -> io::Result<()> {
+    seqpacket::send(channel, &serde_json::to_vec(up)?, &[])
+}
+
+/// Tells vzmon why, and ends.
+fn give_up(channel: &OwnedFd, e: &StepError) -> ! {
+    let _ = tell(channel, &Up::Failed(e.to_string()));
+    process::exit_now(1)
+}
+
+/// The stage's whole life. Never returns.
+fn stage(one: SingleThreaded, plan: &LaunchPlan, kept: Option<&Kept>, channel: OwnedFd) -> ! {
+    match stage_steps(one, plan, kept, &channel) {
+        Ok(()) => process::exit_now(0),
+        Err(e) => give_up(&channel, &e),
+    }
+}
+
+fn stage_steps(
+    one: SingleThreaded,
+    plan: &LaunchPlan,
+    kept: Option<&Kept>,
+    channel: &OwnedFd,
+) -> Result<(), StepError> {
+    const STEP: &str = "namespaces";
+    // Whatever protects vzd from the OOM killer is not for tenants. Raising is always allowed; a host that started
+    // vzd with a positive score keeps it.
+    let _ = fs::write("/proc/self/oom_score_adj", "0");
+    let (go, mut fds) = seqpacket::recv(channel, Some(SILENCE)).at(STEP, "wait for the id maps")?;
+    if go.is_empty() {
+        process::exit_now(0);
+    }
+    if let Some(kept) = kept {
+        nix::sched::setns(&kept.user, CloneFlags::CLONE_NEWUSER).at(STEP, "join the user namespace")?;
+        nix::sched::setns(&kept.net, CloneFlags::CLONE_NEWNET).at(STEP, "join the network namespace")?;
+    }
+    if fds.len() != 2 + vz_types::policy::DEVICES.len() {
+        return Err(io::Error::other("the mounts did not arrive")).at(STEP, "receive the mounts");
+    }
+    let root = fds.remove(0);
+    let console = fds.remove(0);
+    let trees = Trees { root, devices: fds, console };
+    nix::sched::unshare(CloneFlags::CLONE_NEWCGROUP).at(STEP, "make a cgroup namespace")?;
+    process::become_root().at(STEP, "become root inside")?;
+    let spaces = CloneFlags::CLONE_NEWPID
+        | CloneFlags::CLONE_NEWNS
+        | CloneFlags::CLONE_NEWUTS
+        | CloneFlags::CLONE_NEWIPC
+        | CloneFlags::CLONE_PARENT;
+    match process::clone3(one, spaces, None).at(STEP, "clone init")? {
+        Cloned::Child => match init(one, plan, trees, channel) {
+            Ok(never) => match never {},
+            Err(e) => give_up(channel, &e),
+        },
+        Cloned::Parent(pid, _) => tell(channel, &Up::Init(pid)).at(STEP, "report init"),
+    }
+}
+
+/// PID 1 until exec.
+fn init(
+    one: SingleThreaded,
+    plan: &LaunchPlan,
+    trees: Trees,
+    channel: &OwnedFd,
+) -> Result<std::convert::Infallible, StepError> {
+    const STEP: &str = "init";
+    // A container without its monitor has no console and nobody to notice its end: it goes with it.
+    nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL).at(STEP, "tie init to its monitor")?;
+    rustix::process::setsid().at(STEP, "start a session")?;
+    let console = trees.console.try_clone().at(STEP, "keep the console")?;
+    setup::build(trees, PTY_MAX)?;
+    let name = plan.hostname.as_ref().map_or_else(|| format!("ct{}", plan.ctid), ToString::to_string);
+    nix::unistd::sethostname(&name).at(STEP, "set the host name")?;
+    let path = setup::find_init()?;
+    for warning in apply_edits(one, &plan.edits) {
+        tell(channel, &Up::Warning(warning)).at(STEP, "report a warning")?;
+    }
+    tell(channel, &Up::Ready).at(STEP, "report ready")?;
+    let (go, _) = seqpacket::recv(channel, None).at(STEP, "wait for the word")?;
+    if go != b"go" {
+        process::exit_now(0);
+    }
+    let link = plan.link.as_ref().map(|_| plan.inside_link.as_str());
+    inside_net::configure(link, &plan.addresses).map_err(io::Error::other).at(STEP, "set up the network inside")?;
+    let console = rustix::fs::openat(
+        rustix::fs::CWD,
+        "/dev/console",
+        rustix::fs::OFlags::RDWR | rustix::fs::OFlags::NOCTTY,
+        rustix::fs::Mode::empty(),
+    )
+    .map(|fd| {
+        drop(console);
+        fd
+    })
+    .at(STEP, "open the console")?;
+    setup::console_as_stdio(&console)?;
+    drop(console);
+    let text = |s: String| CString::new(s).at(STEP, "make init's environment");
+    let argv = [text(path.to_owned())?];
+    let environment = [text("container=lxc".to_owned())?, text(format!("container_uuid={}", plan.uuid))?];
+    confine::for_exec(&Filter::compile(&plan.features), 3)?;
+    nix::unistd::execve(&argv[0], &argv, &environment).at(STEP, format!("execute {path}"))
+}
+
+/// Carries out edits in a child of this process, which is root of the container with its root as `/`. Gives back what
+/// failed, in words.
+pub fn apply_edits(one: SingleThreaded, edits: &[FileEdit]) -> Vec<String> {
+    if edits.is_empty() {
+        return Vec::new();
+    }
+    match start_edits(one, edits) {
+        Ok(job) => job.finish(),
+        Err(e) => vec![e.to_string()],
+    }
+}
+
+/// Edits under way in a child.
+pub struct EditJob {
+    pub pidfd: OwnedFd,
+    pub result: OwnedFd,
+    pub deadline: Instant,
+}
+
+/// Starts the child. The caller is inside already.
+pub fn start_edits(one: SingleThreaded, edits: &[FileEdit]) -> Result<EditJob, StepError> {
+    const STEP: &str = "edit";
+    let (result, theirs) = seqpacket::pair().at(STEP, "make a channel")?;
+    match process::clone3(one, CloneFlags::empty(), None).at(STEP, "clone for the edits")? {
+        Cloned::Child => {
+            let outcome = confine::for_edits().map_err(|e| e.to_string()).and_then(|()| edit::apply(edits));
+            let message = outcome.err().unwrap_or_default();
+            let _ = seqpacket::send(
+                &theirs,
+                format!("{}{message}", if message.is_empty() { '+' } else { '-' }).as_bytes(),
+                &[],
+            );
+            process::exit_now(0)
+        }
+        Cloned::Parent(_, pidfd) => Ok(EditJob { pidfd, result, deadline: Instant::now() + EDIT_DEADLINE }),
+    }
+}
+
+impl EditJob {
+    /// Waits for the end or the deadline; kills at the deadline. What failed, in words.
+    pub fn finish(self) -> Vec<String> {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        let outcome = seqpacket::recv(&self.result, Some(left));
+        let words = match outcome {
+            Ok((message, _)) => read_outcome(&message),
+            Err(e) if e.kind() == io::ErrorKind::TimedOut => {
+                Some("editing the container's files took longer than 5 s and was given up".to_owned())
+            }
+            Err(e) => Some(format!("editing the container's files: {e}")),
+        };
+        let _ = process::pidfd_signal(self.pidfd.as_fd(), libc::SIGKILL);
+        reap(&self.pidfd);
+        words.into_iter().collect()
+    }
+}
+
+/// The words of an edit child's message; `None` when all went well.
+pub fn read_outcome(message: &[u8]) -> Option<String> {
+    match message.split_first() {
+        Some((b'+', _)) => None,
+        Some((_, words)) => Some(String::from_utf8_lossy(words).into_owned()),
+        None => Some("the process editing the container's files died".to_owned()),
+    }
+}

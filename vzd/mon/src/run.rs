@@ -1,0 +1,501 @@
+//! `vzmon run`: the monitor of one container.
+//!
+//! ```text
+//!            plan                     go                 reboot inside
+//!  vzd -----------> launching -----------------> running <-----------+
+//!                       | failed                  |   |              |
+//!                       v                         |   +--> booting --+
+//!                 all undone, exit                | poweroff, crash, kill
+//!                                                 v
+//!                                   exit.json on disk, waiters told, exit
+//! ```
+//! Restart rule: none. A monitor is never restarted; if it dies, its container dies with it (PDEATHSIG) and vzd
+//! clears up. vzd may come and go as it likes once "go" was given.
+
+use crate::{
+    confine,
+    console::Console,
+    control::{self, Job, Work},
+    error::{At, StepError},
+    launch::{self, Kept},
+    record,
+    setup::Trees,
+    stop::{self, Next, Stopping},
+    storage,
+};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use std::{
+    io,
+    os::fd::{AsFd, OwnedFd},
+    process::ExitCode,
+    time::{Duration, Instant},
+};
+use vz_sys::{device_bpf, process, process::SingleThreaded, seqpacket};
+use vz_types::{
+    plan::{ControlReply, ControlRequest, LaunchAnswer, LaunchPlan, MonitorEvent},
+    policy::{DEVICE_RANGES, DEVICES},
+    run::{ExitReason, ExitRecord, ProcessId, RunRecord},
+};
+
+const STATE: &str = "state.json";
+const EXIT: &str = "exit.json";
+const CONTROL: &str = "control.sock";
+/// How long vzd may take for the host's side of the network.
+const NETWORK_DEADLINE: Duration = Duration::from_secs(60);
+
+/// Runs one container from the plan on standard input to its end.
+pub fn main(one: SingleThreaded) -> ExitCode {
+    let _ = process::close_from(3);
+    // Away from standard input, which becomes /dev/null.
+    let Ok(vzd) = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3) else { return ExitCode::FAILURE };
+    let _ = rustix::process::setsid();
+    let launch = Launch { vzd, begun: Instant::now(), fault: None };
+    match launch.run(one) {
+        Ok(monitor) => monitor.run(one),
+        Err(()) => ExitCode::FAILURE,
+    }
+}
+
+/// The launch: talks to vzd, dies at fault points.
+struct Launch {
+    vzd: OwnedFd,
+    begun: Instant,
+    fault: Option<String>,
+}
+
+impl Launch {
+    fn run(mut self, one: SingleThreaded) -> Result<Monitor, ()> {
+        match self.steps(one) {
+            Ok(monitor) => Ok(monitor),
+            Err(e) => {
+                self.tell(&MonitorEvent::Failed { step: e.step.into(), cause: e.to_string() }, &[]);
+                Err(())
+            }
+        }
+    }
+
+    fn tell(&self, event: &MonitorEvent, fds: &[std::os::fd::BorrowedFd<'_>]) {
+        // vzd may be gone: before "go" the next receive notices, after it nobody needs to know.
+        if let Ok(text) = serde_json::to_vec(event) {
+            let _ = seqpacket::send(&self.vzd, &text, fds);
+        }
+    }
+
+    fn done(&self, step: &str) {
+        if self.fault.as_deref() == Some(step) {
+            let _ = nix::sys::signal::raise(Signal::SIGKILL);
+        }
+        self.tell(&MonitorEvent::Step { name: step.into(), at_us: self.begun.elapsed().as_micros() as u64 }, &[]);
+    }
+
+    fn hear<T: serde::de::DeserializeOwned>(
+        &self,
+        step: &'static str,
+        what: &str,
+        within: Duration,
+    ) -> Result<T, StepError> {
+        let (message, _) = seqpacket::recv(&self.vzd, Some(within)).at(step, what)?;
+        if message.is_empty() {
+            return Err(io::Error::other("vzd went away")).at(step, what);
+        }
+        serde_json::from_slice(&message).map_err(io::Error::from).at(step, what)
+    }
+
+    fn steps(&mut self, one: SingleThreaded) -> Result<Monitor, StepError> {
+        let plan: LaunchPlan = self.hear("plan", "read the launch plan", Duration::from_secs(10))?;
+        self.begun = Instant::now();
+        self.fault.clone_from(&plan.fault);
+        let run_dir = open_dir(&plan.run_dir).at("plan", format!("open {}", plan.run_dir.display()))?;
+        own_stdio(&run_dir).at("plan", "open monitor.log")?;
+        confine::default_rlimits().at("plan", "set the resource limits")?;
+        let signals = termination_signals().at("plan", "block the termination signals")?;
+        let listener = seqpacket::listen(run_dir.as_fd(), CONTROL).at("plan", "listen on control.sock")?;
+        record::remove(&run_dir, EXIT);
+        self.done("plan");
+
+        let base = plan.storage.uid_base.get();
+        let console = Console::open(run_dir.as_fd(), base, plan.console_log).at("console", "open the console")?;
+        self.done("console");
+
+        let cgroup = plan.cgroup.join("ns");
+        let cgroup = open_dir(&cgroup).at("namespaces", format!("open {}", cgroup.display()))?;
+        let level = open_dir(&plan.cgroup).at("namespaces", format!("open {}", plan.cgroup.display()))?;
+        let standard = DEVICES.iter().map(|(_, major, minor)| (*major, Some(*minor)));
+        let rules: Vec<_> = standard.chain(DEVICE_RANGES.iter().copied()).collect();
+        device_bpf::attach(level.as_fd(), &rules).at("namespaces", "attach the device program")?;
+        let (stage, kept) = launch::first_stage(one, &plan, cgroup.as_fd())?;
+        self.done("namespaces");
+        // vzd makes the link while the storage is mounted here.
+        self.tell(&MonitorEvent::NetReady, &[kept.net.as_fd()]);
+
+        storage::mount(&plan.storage, kept.user.as_fd())
+            .map_err(io::Error::other)
+            .at("storage", "mount the container's files")?;
+        self.done("storage");
+        let trees = Trees::open(&plan.storage.root, console.slave())?;
+        let waiting = launch::boot(stage, trees)?;
+        for text in &waiting.warnings {
+            self.tell(&MonitorEvent::Warning { text: text.clone() }, &[]);
+        }
+        match self.hear("network", "wait for the host's side of the network", NETWORK_DEADLINE)? {
+            LaunchAnswer::Go => {}
+            LaunchAnswer::Abort => return Err(io::Error::other("vzd gave up")).at("network", "start"),
+        }
+        self.done("network");
+
+        let now = record::now();
+        let me = std::process::id() as i32;
+        let state = RunRecord {
+            ctid: plan.ctid,
+            init: waiting.init,
+            monitor: ProcessId { pid: me, start_time: process::start_time(me).at("record", "read our start time")? },
+            cgroup: plan.cgroup.clone(),
+            uid_base: plan.storage.uid_base,
+            boots: 1,
+            booted_at: now,
+            started_at: now,
+            link: plan.link.clone(),
+            addresses: plan.addresses.clone(),
+            host_boot_id: record::host_boot_id().at("record", "read the host's boot id")?,
+            features: plan.features.clone(),
+        };
+        record::write_json(run_dir.as_fd(), STATE, &state, false).at("record", "write state.json")?;
+        self.done("record");
+        self.done("go");
+        let (init, pidfd) = match waiting.go() {
+            Ok(running) => running,
+            Err(e) => {
+                record::remove(&run_dir, STATE);
+                return Err(e);
+            }
+        };
+        self.done("init");
+        self.tell(&MonitorEvent::Running { init }, &[]);
+        Ok(Monitor {
+            plan,
+            state,
+            kept,
+            cgroup,
+            run_dir,
+            console,
+            listener,
+            signals,
+            pidfd,
+            stopping: None,
+            jobs: Vec::new(),
+            newcomers: Vec::new(),
+        })
+    }
+}
+
+fn open_dir(path: &std::path::Path) -> io::Result<OwnedFd> {
+    use rustix::fs::{Mode, OFlags};
+    Ok(rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty())?)
+}
+
+/// Nothing of whoever started us stays open: a pipe held for the container's whole life would keep its reader waiting.
+fn own_stdio(run_dir: &OwnedFd) -> io::Result<()> {
+    use rustix::fs::{Mode, OFlags};
+    let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let log = rustix::fs::openat(run_dir, "monitor.log", flags, Mode::RUSR | Mode::WUSR)?;
+    rustix::stdio::dup2_stdin(&null)?;
+    rustix::stdio::dup2_stdout(&null)?;
+    rustix::stdio::dup2_stderr(&log)?;
+    Ok(())
+}
+
+fn termination_signals() -> io::Result<SignalFd> {
+    let mut set = SigSet::empty();
+    set.add(Signal::SIGTERM);
+    set.add(Signal::SIGINT);
+    set.add(Signal::SIGHUP);
+    set.thread_block()?;
+    Ok(SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?)
+}
+
+/// A running container's monitor.
+struct Monitor {
+    plan: LaunchPlan,
+    state: RunRecord,
+    kept: Kept,
+    cgroup: OwnedFd,
+    run_dir: OwnedFd,
+    console: Console,
+    listener: OwnedFd,
+    signals: SignalFd,
+    pidfd: OwnedFd,
+    stopping: Option<Stopping>,
+    jobs: Vec<Job>,
+    /// Connected, nothing said yet.
+    newcomers: Vec<OwnedFd>,
+}
+
+/// What woke the loop.
+#[derive(Clone, Copy)]
+enum Source {
+    Init,
+    Signal,
+    Listener,
+    Console,
+    Client(usize),
+    Newcomer(usize),
+    Job(usize),
+}
+
+impl Monitor {
+    fn run(mut self, one: SingleThreaded) -> ExitCode {
+        loop {
+            let deadline = self.climb(one);
+            for source in self.wait(deadline) {
+                match source {
+                    Source::Init => {
+                        if let Some(reason) = self.init_ended(one) {
+                            return self.finish(reason);
+                        }
+                    }
+                    Source::Signal => {
+                        while let Ok(Some(_)) = self.signals.read_signal() {
+                            self.begin_stop(None, false, None);
+                        }
+                    }
+                    Source::Listener => {
+                        while let Ok(client) = seqpacket::accept(&self.listener) {
+                            self.newcomers.push(client);
+                        }
+                    }
+                    Source::Console => self.console.output(),
+                    Source::Client(i) => self.console.client_input(i),
+                    Source::Newcomer(i) => {
+                        let client = self.newcomers.remove(i);
+                        self.request(one, client);
+                    }
+                    Source::Job(i) => self.jobs.remove(i).conclude(),
+                }
+            }
+            self.expire_jobs();
+        }
+    }
+
+    /// Takes the stop's next rungs; says when to look again.
+    fn climb(&mut self, one: SingleThreaded) -> Option<Instant> {
+        loop {
+            match self.stopping.as_mut()?.next() {
+                Next::Wait(until) => return Some(until),
+                Next::RunPoweroff => crate::attach::run_detached(one, &self.state, &["/sbin/poweroff"]),
+                Next::Kill => {
+                    let _ = stop::kill_cgroup(&self.plan.cgroup);
+                    // Where cgroup.kill is missing, ending PID 1 ends its namespace.
+                    let _ = process::pidfd_signal(self.pidfd.as_fd(), libc::SIGKILL);
+                }
+            }
+        }
+    }
+
+    /// Waits for events, those with indexes highest first so that removing one does not shift another.
+    fn wait(&self, deadline: Option<Instant>) -> Vec<Source> {
+        let mut sources = vec![Source::Console, Source::Init, Source::Signal, Source::Listener];
+        let mut fds = vec![
+            PollFd::from_borrowed_fd(self.console.master(), PollFlags::IN),
+            PollFd::new(&self.pidfd, PollFlags::IN),
+            PollFd::new(&self.signals, PollFlags::IN),
+            PollFd::new(&self.listener, PollFlags::IN),
+        ];
+        for (i, fd) in self.console.clients().enumerate() {
+            sources.push(Source::Client(i));
+            fds.push(PollFd::from_borrowed_fd(fd, PollFlags::IN));
+        }
+        for (i, fd) in self.newcomers.iter().enumerate() {
+            sources.push(Source::Newcomer(i));
+            fds.push(PollFd::new(fd, PollFlags::IN));
+        }
+        for (i, job) in self.jobs.iter().enumerate() {
+            sources.push(Source::Job(i));
+            fds.push(PollFd::new(&job.result, PollFlags::IN));
+        }
+        let first_job = self.jobs.iter().map(|j| j.deadline).min();
+        let until = deadline.into_iter().chain(first_job).min();
+        let spec = until.map(|at| {
+            let left = at.saturating_duration_since(Instant::now());
+            Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) }
+        });
+        if poll(&mut fds, spec.as_ref()).is_err() {
+            return Vec::new();
+        }
+        let mut woken: Vec<Source> =
+            sources.into_iter().zip(&fds).filter(|(_, fd)| !fd.revents().is_empty()).map(|(s, _)| s).collect();
+        // Init's end last: what the console still holds belongs to this boot.
+        woken.reverse();
+        woken.sort_by_key(|s| matches!(s, Source::Init));
+        woken
+    }
+
+    fn expire_jobs(&mut self) {
+        let now = Instant::now();
+        while let Some(i) = self.jobs.iter().position(|j| j.deadline <= now) {
+            self.jobs.remove(i).conclude();
+        }
+    }
+
+    fn request(&mut self, one: SingleThreaded, client: OwnedFd) {
+        let request = match control::read(&client) {
+            Ok(request) => request,
+            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return,
+            Err(e) => {
+                return control::reply(&client, &ControlReply::Failed { cause: format!("request not understood: {e}") });
+            }
+        };
+        match request {
+            ControlRequest::Console { replay } => {
+                control::reply(&client, &ControlReply::Done);
+                self.console.join(client, replay);
+            }
+            ControlRequest::Stop { fast, timeout } => self.begin_stop(Some(client), fast, timeout),
+            ControlRequest::SetAddresses { addresses } => {
+                self.plan.addresses.clone_from(&addresses);
+                self.state.addresses = addresses;
+                let _ = record::write_json(self.run_dir.as_fd(), STATE, &self.state, false);
+                let link = self.plan.inside_link.clone();
+                let addresses = self.plan.addresses.clone();
+                self.start(one, &Work::Addresses(&link, &addresses), client);
+            }
+            ControlRequest::SetBoot { hostname, edits } => {
+                self.plan.edits = edits;
+                match hostname {
+                    Some(name) if self.plan.hostname.as_ref() != Some(&name) => {
+                        self.plan.hostname = Some(name.clone());
+                        self.start(one, &Work::Hostname(&name), client);
+                    }
+                    _ => control::reply(&client, &ControlReply::Done),
+                }
+            }
+            ControlRequest::Edit { edits } => self.start(one, &Work::Edit(&edits), client),
+        }
+    }
+
+    fn start(&mut self, one: SingleThreaded, work: &Work<'_>, client: OwnedFd) {
+        // The job needs the client; a second descriptor answers if it cannot even be started.
+        let spare = client.try_clone();
+        match control::start(one, self.state.init, work, client) {
+            Ok(job) => self.jobs.push(job),
+            Err(e) => {
+                if let Ok(client) = spare {
+                    control::reply(&client, &ControlReply::Failed { cause: e.to_string() });
+                }
+            }
+        }
+    }
+
+    fn begin_stop(&mut self, waiter: Option<OwnedFd>, fast: bool, timeout: Option<u32>) {
+        let timeout = Duration::from_secs(timeout.unwrap_or(self.plan.stop_timeout).into());
+        let (pid, pidfd) = (self.state.init.pid, self.pidfd.as_fd());
+        match &mut self.stopping {
+            Some(stopping) => stopping.hurry(timeout, fast),
+            None => self.stopping = Some(Stopping::begin(pid, pidfd, timeout, fast)),
+        }
+        if let (Some(stopping), Some(waiter)) = (&mut self.stopping, waiter) {
+            stopping.waiters.push(waiter);
+        }
+    }
+
+    /// Init is dead. `None`: it rebooted and runs again.
+    fn init_ended(&mut self, one: SingleThreaded) -> Option<ExitReason> {
+        self.console.output();
+        let status = rustix::process::waitid(
+            rustix::process::WaitId::PidFd(self.pidfd.as_fd()),
+            rustix::process::WaitIdOptions::EXITED,
+        );
+        let status = status.ok().flatten();
+        let killed_by_us = self.stopping.as_ref().is_some_and(Stopping::killed);
+        let reason = match status.as_ref().map(|s| (s.exit_status(), s.terminating_signal())) {
+            _ if killed_by_us => ExitReason::Killed,
+            // reboot(2): in a pid namespace, LINUX_REBOOT_CMD_RESTART ends init with SIGHUP, HALT and POWER_OFF with SIGINT.
+            Some((_, Some(libc::SIGINT))) => ExitReason::Poweroff,
+            Some((_, Some(libc::SIGHUP))) if self.stopping.is_some() => ExitReason::Poweroff,
+            Some((_, Some(libc::SIGHUP))) => match self.reboot(one) {
+                Ok(()) => return None,
+                Err(e) => ExitReason::RebootFailed { cause: e.to_string() },
+            },
+            Some((_, Some(signal))) => ExitReason::Crashed { signal },
+            Some((Some(status), _)) => ExitReason::Exited { status },
+            _ => ExitReason::Crashed { signal: 0 },
+        };
+        Some(reason)
+    }
+
+    /// The same container again: user and network namespaces, addresses, counters and console stay.
+    fn reboot(&mut self, one: SingleThreaded) -> Result<(), StepError> {
+        self.console.say("rebooting");
+        let ns = self.plan.cgroup.join("ns");
+        empty_cgroup(&ns).at("namespaces", format!("clear {}", ns.display()))?;
+        let stage = launch::next_stage(one, &self.plan, &self.kept, self.cgroup.as_fd())?;
+        let trees = Trees::open(&self.plan.storage.root, self.console.slave())?;
+        let waiting = launch::boot(stage, trees)?;
+        for text in &waiting.warnings {
+            self.console.say(text);
+        }
+        self.state.init = waiting.init;
+        self.state.boots += 1;
+        self.state.booted_at = record::now();
+        record::write_json(self.run_dir.as_fd(), STATE, &self.state, false).at("record", "write state.json")?;
+        let (_, pidfd) = waiting.go()?;
+        self.pidfd = pidfd;
+        Ok(())
+    }
+
+    /// Nothing of the container runs any more: put it on record, then tell.
+    fn finish(mut self, reason: ExitReason) -> ExitCode {
+        let _ = stop::kill_cgroup(&self.plan.cgroup);
+        self.console.output();
+        let exit =
+            ExitRecord { ctid: self.plan.ctid, reason: reason.clone(), at: record::now(), boots: self.state.boots };
+        let _ = record::write_json(self.run_dir.as_fd(), EXIT, &exit, true);
+        record::remove(&self.run_dir, STATE);
+        record::remove(&self.run_dir, CONTROL);
+        for job in self.jobs.drain(..) {
+            control::reply(&job.client, &ControlReply::Failed { cause: "the container ended".into() });
+        }
+        for waiter in self.stopping.iter().flat_map(|s| &s.waiters) {
+            control::reply(waiter, &ControlReply::Ended { reason: reason.clone() });
+        }
+        ExitCode::SUCCESS
+    }
+}
+
+/// Removes what the last boot left below the delegated cgroup; its processes are dead.
+fn empty_cgroup(dir: &std::path::Path) -> io::Result<()> {
+    for entry in std::fs::read_dir(dir)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            empty_cgroup(&entry.path())?;
+            // The last processes of a killed namespace leave their cgroup a moment after they are reaped.
+            let events = entry.path().join("cgroup.events");
+            wait_unpopulated(&events)?;
+            std::fs::remove_dir(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+fn wait_unpopulated(events: &std::path::Path) -> io::Result<()> {
+    use std::io::{Read, Seek};
+    let deadline = Instant::now() + Duration::from_secs(5);
+    let mut file = std::fs::File::open(events)?;
+    loop {
+        let mut text = String::new();
+        file.rewind()?;
+        file.read_to_string(&mut text)?;
+        if text.lines().any(|l| l == "populated 0") {
+            return Ok(());
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        // kernfs reports a changed file as an exceptional condition (cgroup-v2, "cgroup.events").
+        let spec = Timespec { tv_sec: 0, tv_nsec: i64::from(left.min(Duration::from_millis(100)).subsec_nanos()) };
+        poll(&mut [PollFd::new(&file, PollFlags::PRI)], Some(&spec))?;
+    }
+}

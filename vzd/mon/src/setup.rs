@@ -1,0 +1,267 @@
+//! What a container sees: its root with fresh kernel filesystems, a private /dev, masks. Built by the process that
+//! is to become init, already root of the container's user namespace and alone in new pid, mount, uts, ipc and
+//! cgroup namespaces.
+//!
+//! The mounts that need the host's rights (the idmapped root, device nodes, the console) were made by the monitor as
+//! detached trees and only get attached here. Every path below is walked without following symbolic links, although
+//! the walker could hurt nobody but the container itself.
+
+use crate::error::{At, StepError};
+use rustix::{
+    fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags},
+    io::Errno,
+    mount::{
+        FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
+        fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount_change, move_mount, open_tree,
+        unmount,
+    },
+};
+use std::{
+    fs::File,
+    io::{self, Write},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+};
+use vz_types::policy::{DEVICES, MASKED_DIRS, MASKED_FILES};
+
+const STEP: &str = "init";
+
+/// Detached mounts made with the host's rights, to be attached inside.
+pub struct Trees {
+    /// The container's root.
+    pub root: OwnedFd,
+    /// Host nodes of [`DEVICES`], in its order.
+    pub devices: Vec<OwnedFd>,
+    /// The console's slave.
+    pub console: OwnedFd,
+}
+
+impl Trees {
+    /// Clones the root mount without the host's `nosuid`, and the host's device nodes after checking that they are
+    /// what they should be.
+    pub fn open(root: &std::path::Path, console: BorrowedFd<'_>) -> Result<Self, StepError> {
+        const STEP: &str = "namespaces";
+        let clone = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        let shown = root.display();
+        let tree = open_tree(CWD, root, clone).at(STEP, format!("clone the mount at {shown}"))?;
+        vz_sys::mount::set_flags(tree.as_fd(), 0, MountAttrFlags::MOUNT_ATTR_NOSUID.bits().into())
+            .at(STEP, format!("allow set-uid files on the container's view of {shown}"))?;
+        let mut devices = Vec::with_capacity(DEVICES.len());
+        for (name, major, minor) in DEVICES {
+            let path = format!("/dev/{name}");
+            let node = open_tree(CWD, &path, clone).at(STEP, format!("clone {path}"))?;
+            let stat = rustix::fs::fstat(&node).at(STEP, format!("look at {path}"))?;
+            let is = (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev));
+            if rustix::fs::FileType::from_raw_mode(stat.st_mode) != rustix::fs::FileType::CharacterDevice
+                || is != (*major, *minor)
+            {
+                return Err(io::Error::other(format!("it is no character device {major}:{minor}")))
+                    .at(STEP, format!("check {path}"));
+            }
+            devices.push(node);
+        }
+        let console =
+            open_tree(console, "", clone | OpenTreeFlags::AT_EMPTY_PATH).at(STEP, "clone the console's mount")?;
+        Ok(Self { root: tree, devices, console })
+    }
+}
+
+/// Enters the new root with the old one still stacked over it, out of sight of absolute paths. The kernel lets a
+/// user namespace mount a fresh proc or sysfs only while a full one is visible in its mount namespace, so the old root
+/// goes last ([`leave_old_root`]).
+pub fn enter_root(root: OwnedFd) -> Result<(), StepError> {
+    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
+        .at(STEP, "make all mounts private")?;
+    // Any directory that every host has will do: this mount namespace is nobody else's.
+    move_mount(&root, "", CWD, "/proc", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).at(STEP, "attach the root")?;
+    rustix::process::chdir("/proc").at(STEP, "enter the root")?;
+    rustix::process::pivot_root(".", ".").at(STEP, "pivot_root")
+}
+
+/// Detaches the old root: from here on nothing of the host can be named.
+pub fn leave_old_root() -> Result<(), StepError> {
+    unmount(".", UnmountFlags::DETACH).at(STEP, "detach the host's root")?;
+    rustix::process::chdir("/").at(STEP, "enter /")
+}
+
+/// Everything between the new root and the old one's end.
+pub fn build(trees: Trees, pty_max: u32) -> Result<(), StepError> {
+    let Trees { root, devices, console } = trees;
+    // Read while the host's /proc is still in sight.
+    let boot_id = std::fs::read("/proc/sys/kernel/random/uuid").at(STEP, "make a boot id")?;
+    enter_root(root)?;
+    let masks = Masks::make(&boot_id)?;
+    mount_at("proc", "proc", &[], &[], ACTIVE)?;
+    mount_at("sysfs", "sys", &[], &[], ACTIVE | MountAttrFlags::MOUNT_ATTR_RDONLY)?;
+    mount_at("cgroup2", "sys/fs/cgroup", &[], &[], ACTIVE)?;
+    let files = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+    mount_at("tmpfs", "run", &[("mode", "0755"), ("size", "20%"), ("nr_inodes", "800k")], &[], files)?;
+    build_dev(devices, console, pty_max)?;
+    write_new("run/host/container-manager", "vz\n")?;
+    masks.apply()?;
+    leave_old_root()
+}
+
+/// nosuid, nodev, noexec: for filesystems that hold no programs.
+const ACTIVE: MountAttrFlags =
+    MountAttrFlags::MOUNT_ATTR_NOSUID.union(MountAttrFlags::MOUNT_ATTR_NODEV).union(MountAttrFlags::MOUNT_ATTR_NOEXEC);
+
+fn build_dev(devices: Vec<OwnedFd>, console: OwnedFd, pty_max: u32) -> Result<(), StepError> {
+    let quiet = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    mount_at("tmpfs", "dev", &[("mode", "0755"), ("size", "4m"), ("nr_inodes", "4096")], &[], quiet)?;
+    let dev = open_dir("dev")?;
+    for ((name, ..), node) in DEVICES.iter().zip(&devices) {
+        attach_node(&dev, name, node)?;
+    }
+    attach_node(&dev, "console", &console)?;
+    for (name, target) in
+        [("fd", "/proc/self/fd"), ("stdin", "fd/0"), ("stdout", "fd/1"), ("stderr", "fd/2"), ("ptmx", "pts/ptmx")]
+    {
+        rustix::fs::symlinkat(target, &dev, name).at(STEP, format!("link /dev/{name}"))?;
+    }
+    let max = pty_max.to_string();
+    let pts = [("mode", "0620"), ("ptmxmode", "0666"), ("gid", "5"), ("max", max.as_str())];
+    mount_at("devpts", "dev/pts", &pts, &["newinstance"], quiet)?;
+    let files = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+    mount_at("tmpfs", "dev/shm", &[("mode", "1777")], &[], files)?;
+    mount_at("mqueue", "dev/mqueue", &[], &[], ACTIVE)
+}
+
+/// A regular file with a host node's mount on it: root inside could not make the node, and cannot change it.
+fn attach_node(dev: &OwnedFd, name: &str, node: &OwnedFd) -> Result<(), StepError> {
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    rustix::fs::openat(dev, name, flags, Mode::from_raw_mode(0o600)).at(STEP, format!("create /dev/{name}"))?;
+    move_mount(node, "", dev, name, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).at(STEP, format!("attach /dev/{name}"))
+}
+
+/// Opens a directory of the new root without following links.
+fn open_dir(path: &str) -> Result<OwnedFd, StepError> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::openat2(CWD, format!("/{path}"), flags, Mode::empty(), ResolveFlags::NO_SYMLINKS)
+        .at(STEP, format!("open /{path} (it must be a directory, not a link)"))
+}
+
+/// Makes `path` a directory if nothing is there, then mounts a new filesystem of `kind` on it.
+fn mount_at(
+    kind: &str,
+    path: &str,
+    strings: &[(&str, &str)],
+    flags: &[&str],
+    attributes: MountAttrFlags,
+) -> Result<(), StepError> {
+    let what = format!("mount {kind} on /{path}");
+    let fs = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC).at(STEP, &what)?;
+    for (key, value) in strings {
+        fsconfig_set_string(&fs, *key, *value).at(STEP, format!("{what}: option {key}={value}"))?;
+    }
+    for flag in flags {
+        fsconfig_set_flag(&fs, *flag).at(STEP, format!("{what}: option {flag}"))?;
+    }
+    fsconfig_create(&fs).at(STEP, &what)?;
+    let mount = fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, attributes).at(STEP, &what)?;
+    match rustix::fs::mkdir(format!("/{path}"), Mode::from_raw_mode(0o755)) {
+        Ok(()) | Err(Errno::EXIST | Errno::ROFS | Errno::ACCESS | Errno::PERM) => {}
+        Err(e) => return Err(e).at(STEP, format!("make /{path}")),
+    }
+    let target = open_dir(path)?;
+    let both = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    move_mount(&mount, "", &target, "", both).at(STEP, what)
+}
+
+fn write_new(path: &str, text: &str) -> Result<(), StepError> {
+    let what = format!("write /{path}");
+    if let Some((dir, _)) = path.rsplit_once('/') {
+        match rustix::fs::mkdir(format!("/{dir}"), Mode::from_raw_mode(0o755)) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(e) => return Err(e).at(STEP, &what),
+        }
+    }
+    let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::TRUNC;
+    let mut file = File::from(rustix::fs::open(format!("/{path}"), flags, Mode::from_raw_mode(0o644)).at(STEP, &what)?);
+    file.write_all(text.as_bytes()).at(STEP, what)
+}
+
+/// An empty read-only file and directory, cloned once per mask, and this boot's id: the kernel's own is the host's, and
+/// journald and friends tell boots apart by it. They come from a filesystem made here a moment ago, so
+/// nothing a container can write to decides what hides the kernel's files.
+struct Masks {
+    boot_id: OwnedFd,
+    file: Vec<OwnedFd>,
+    dir: Vec<OwnedFd>,
+}
+
+impl Masks {
+    fn make(boot_id: &[u8]) -> Result<Self, StepError> {
+        let what = "make the masks";
+        let fs = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC).at(STEP, what)?;
+        for (key, value) in [("mode", "0555"), ("size", "4k"), ("nr_inodes", "4")] {
+            fsconfig_set_string(&fs, key, value).at(STEP, what)?;
+        }
+        fsconfig_create(&fs).at(STEP, what)?;
+        let mount = fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, ACTIVE).at(STEP, what)?;
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+        rustix::fs::openat(&mount, "file", flags, Mode::empty()).at(STEP, what)?;
+        let id = rustix::fs::openat(&mount, "boot_id", flags, Mode::from_raw_mode(0o444)).at(STEP, what)?;
+        File::from(id).write_all(boot_id).at(STEP, what)?;
+        rustix::fs::mkdirat(&mount, "dir", Mode::from_raw_mode(0o555)).at(STEP, what)?;
+        fsconfig_set_flag(&fs, "ro").at(STEP, what)?;
+        rustix::mount::fsconfig_reconfigure(&fs).at(STEP, what)?;
+        // Kernels before 6.15 clone only from attached mounts; /proc is about to be mounted over anyway.
+        let place = open_place()?;
+        let both = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+        move_mount(&mount, "", &place, "", both).at(STEP, what)?;
+        let clone = |name: &str| {
+            open_tree(&mount, name, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC).at(STEP, what)
+        };
+        let boot_id = clone("boot_id")?;
+        let file = MASKED_FILES.iter().map(|_| clone("file")).collect::<Result<_, _>>()?;
+        let dir = MASKED_DIRS.iter().map(|_| clone("dir")).collect::<Result<_, _>>()?;
+        unmount("/proc", UnmountFlags::DETACH).at(STEP, what)?;
+        Ok(Self { boot_id, file, dir })
+    }
+
+    fn apply(self) -> Result<(), StepError> {
+        let rows = std::iter::once((&"/proc/sys/kernel/random/boot_id", self.boot_id));
+        let rows = rows.chain(MASKED_FILES.iter().zip(self.file)).chain(MASKED_DIRS.iter().zip(self.dir));
+        for (path, mask) in rows {
+            let target = match rustix::fs::openat2(
+                CWD,
+                *path,
+                OFlags::PATH | OFlags::CLOEXEC,
+                Mode::empty(),
+                ResolveFlags::NO_SYMLINKS,
+            ) {
+                Ok(target) => target,
+                // This kernel has no such file, or none this container could reach.
+                Err(Errno::NOENT | Errno::ACCESS | Errno::NOTDIR) => continue,
+                Err(e) => return Err(e).at(STEP, format!("mask {path}")),
+            };
+            let both = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+            move_mount(&mask, "", &target, "", both).at(STEP, format!("mask {path}"))?;
+        }
+        Ok(())
+    }
+}
+
+fn open_place() -> Result<OwnedFd, StepError> {
+    match rustix::fs::mkdir("/proc", Mode::from_raw_mode(0o555)) {
+        Ok(()) | Err(Errno::EXIST) => open_dir("proc"),
+        Err(e) => Err(e).at(STEP, "make /proc"),
+    }
+}
+
+/// The init to execute: the first of the usual paths that is there.
+pub fn find_init() -> Result<&'static str, StepError> {
+    const INITS: [&str; 4] = ["/sbin/init", "/usr/sbin/init", "/lib/systemd/systemd", "/init"];
+    INITS
+        .into_iter()
+        .find(|p| rustix::fs::accessat(CWD, *p, rustix::fs::Access::EXEC_OK, AtFlags::empty()).is_ok())
+        .ok_or_else(|| io::Error::from(Errno::NOENT))
+        .at(STEP, format!("find an init (looked for {})", INITS.join(", ")))
+}
+
+/// The three standard descriptors become the console.
+pub fn console_as_stdio(console: &impl AsFd) -> Result<(), StepError> {
+    rustix::stdio::dup2_stdin(console).at(STEP, "make the console standard input")?;
+    rustix::stdio::dup2_stdout(console).at(STEP, "make the console standard output")?;
+    rustix::stdio::dup2_stderr(console).at(STEP, "make the console standard error")
+}

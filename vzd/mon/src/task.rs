@@ -1,0 +1,136 @@
+//! The short modes: `vzmon mount` and `vzmon edit`. One plan on standard input, one answer, done.
+
+use crate::{
+    error::{At, StepError},
+    launch, setup, storage,
+};
+use nix::sched::CloneFlags;
+use rustix::{
+    fs::CWD,
+    mount::{OpenTreeFlags, open_tree},
+};
+use std::{
+    fs::File,
+    io,
+    os::fd::{AsFd, OwnedFd},
+    process::ExitCode,
+    time::Duration,
+};
+use vz_sys::{
+    process::{self, ActingAs, Cloned, SingleThreaded},
+    seqpacket,
+};
+use vz_types::{
+    UidBase,
+    plan::{EditPlan, StoragePlan, TaskReply},
+};
+
+const STEP: &str = "task";
+
+/// Mounts a container's files on the host.
+pub fn mount(one: SingleThreaded) -> ExitCode {
+    task(|channel| {
+        let plan: StoragePlan = hear(channel)?;
+        let space = TemporaryUserns::make(one, plan.uid_base)?;
+        storage::mount(&plan, space.fd.as_fd()).map_err(io::Error::other).at("storage", "mount the container's files")
+    })
+}
+
+/// Edits files of a stopped container, from inside a pair of namespaces made for it.
+pub fn edit(one: SingleThreaded) -> ExitCode {
+    task(|channel| {
+        let plan: EditPlan = hear(channel)?;
+        let base = plan.storage.uid_base.get();
+        let shown = plan.storage.root.display();
+        let root =
+            open_tree(CWD, &plan.storage.root, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC)
+                .at(STEP, format!("clone the mount at {shown}"))?;
+        let (ours, theirs) = seqpacket::pair().at(STEP, "make a channel")?;
+        let cloned = {
+            let _owner = ActingAs::ids(one, base, base).at(STEP, format!("act as uid {base}"))?;
+            match process::clone3(one, CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS, None) {
+                Ok(Cloned::Child) => inside(one, &plan, root, &theirs),
+                other => other,
+            }
+        };
+        let Cloned::Parent(pid, pidfd) = cloned.at(STEP, "clone into temporary namespaces")? else {
+            process::exit_now(70)
+        };
+        drop(theirs);
+        process::write_id_maps(pid, base, UidBase::COUNT).at(STEP, "write the id maps")?;
+        seqpacket::send(&ours, b"go", &[]).at(STEP, "go on")?;
+        let outcome = seqpacket::recv(&ours, Some(launch::EDIT_DEADLINE + Duration::from_secs(2)));
+        let _ = process::pidfd_signal(pidfd.as_fd(), libc::SIGKILL);
+        launch::reap(&pidfd);
+        let (message, _) = outcome.at(STEP, "edit the container's files")?;
+        match launch::read_outcome(&message) {
+            None => Ok(()),
+            Some(cause) => Err(io::Error::other(cause)).at(STEP, "edit the container's files"),
+        }
+    })
+}
+
+/// The temporary namespaces' one process. Never returns.
+fn inside(one: SingleThreaded, plan: &EditPlan, root: OwnedFd, channel: &OwnedFd) -> ! {
+    let outcome = (|| {
+        seqpacket::recv(channel, Some(Duration::from_secs(10))).at(STEP, "wait for the id maps")?;
+        process::become_root().at(STEP, "become root inside")?;
+        setup::enter_root(root)?;
+        setup::leave_old_root()?;
+        match launch::apply_edits(one, &plan.edits).into_iter().next() {
+            None => Ok(()),
+            Some(cause) => Err(io::Error::other(cause)).at(STEP, "edit"),
+        }
+    })();
+    let message = match outcome {
+        Ok(()) => "+".to_owned(),
+        Err(e) => format!("-{}", e.source),
+    };
+    let _ = seqpacket::send(channel, message.as_bytes(), &[]);
+    process::exit_now(0)
+}
+
+/// A user namespace with a container's maps, kept by a descriptor: idmapped mounts take their map from one.
+struct TemporaryUserns {
+    fd: OwnedFd,
+}
+
+impl TemporaryUserns {
+    fn make(one: SingleThreaded, base: UidBase) -> Result<Self, StepError> {
+        let (ours, theirs) = seqpacket::pair().at(STEP, "make a channel")?;
+        match process::clone3(one, CloneFlags::CLONE_NEWUSER, None).at(STEP, "clone into a user namespace")? {
+            Cloned::Child => {
+                drop(ours);
+                let _ = seqpacket::recv(&theirs, Some(Duration::from_secs(10)));
+                process::exit_now(0)
+            }
+            Cloned::Parent(pid, pidfd) => {
+                process::write_id_maps(pid, base.get(), UidBase::COUNT).at(STEP, "write the id maps")?;
+                let fd = File::open(format!("/proc/{pid}/ns/user"))
+                    .map(OwnedFd::from)
+                    .at(STEP, "open the user namespace")?;
+                drop(ours);
+                launch::reap(&pidfd);
+                Ok(Self { fd })
+            }
+        }
+    }
+}
+
+fn hear<T: serde::de::DeserializeOwned>(channel: &OwnedFd) -> Result<T, StepError> {
+    let (message, _) = seqpacket::recv(channel, Some(Duration::from_secs(10))).at(STEP, "read the plan")?;
+    serde_json::from_slice(&message).map_err(io::Error::from).at(STEP, "read the plan")
+}
+
+fn task(work: impl FnOnce(&OwnedFd) -> Result<(), StepError>) -> ExitCode {
+    let Ok(channel) = process::inherited_fd(0) else { return ExitCode::FAILURE };
+    let _ = process::close_from(3);
+    let reply = match work(&channel) {
+        Ok(()) => TaskReply::Done,
+        Err(e) => TaskReply::Failed { cause: e.to_string() },
+    };
+    if let Ok(text) = serde_json::to_vec(&reply) {
+        let _ = seqpacket::send(&channel, &text, &[]);
+    }
+    ExitCode::SUCCESS
+}
