@@ -124,11 +124,6 @@ pub fn is_empty(s: &Settings) -> bool {
     *s == Settings::default()
 }
 
-/// Whether anything is set that a configuration file could keep.
-pub fn is_savable(s: &Settings) -> bool {
-    !is_empty(&Settings { userpasswd: Vec::new(), sshkeys: Vec::new(), ..s.clone() })
-}
-
 /// Seconds of `stop --timeout`.
 pub fn timeout(v: &str) -> Result<u32, Failure> {
     v.parse()

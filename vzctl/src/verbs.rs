@@ -16,10 +16,6 @@ use vz_types::{Ctid, ExitCode, Paths, TemplateName};
 /// The sentences of vzctl 4.11, printed where vzd sends none of its own.
 const STARTED: &[&str] = &["Starting container...", "Container is mounted", "Container start in progress..."];
 const STOPPED: &[&str] = &["Stopping container ...", "Container was stopped", "Container is unmounted"];
-/// vzctl 4.11's own words, its spelling included: scripts look for them.
-const NOT_SAVED: &str =
-    "WARNING: Settings were not saved and will be resetted to original values on next start (use --save flag)";
-
 /// One manager and how to print.
 pub struct Session {
     /// Where its files are.
@@ -139,16 +135,9 @@ impl Session {
             return Err(Failure::new(ExitCode::BadSyntax, format!("nothing to set for CT {target}"))
                 .hint("name what to change; `vzctl set --help` lists what there is"));
         }
-        let unsaved = !args.save && settings::is_savable(&settings);
         let request = SetRequest { settings, save: args.save, setmode: args.setmode.clone() };
         let answer =
             self.ui.waiting(&format!("Changing CT {target}"), || self.client.set(&target.to_string(), &request));
-        let answer = answer.map(|mut done| {
-            if unsaved && !done.warnings.iter().any(|w| w.contains("--save")) {
-                done.warnings.push(NOT_SAVED.to_owned());
-            }
-            done
-        });
         let saved =
             answer.as_ref().ok().filter(|_| args.save).and_then(|d| d.ctid).and_then(|c| Ctid::try_from(c).ok());
         let classic = saved.map(|c| format!("CT configuration saved to {}", self.paths.conf(c).display()));

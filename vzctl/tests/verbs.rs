@@ -122,8 +122,8 @@ fn create_sends_every_option_typed() {
 }
 
 #[test]
-fn set_without_save_warns_in_the_classic_words_and_with_save_names_the_file() {
-    let m = nothing_said();
+fn set_passes_on_the_warning_of_vzd_and_with_save_names_the_file() {
+    let m = Manager::always(200, json!({"ctid": 101, "warnings": [NOT_SAVED.trim_end()]}));
     m.vzctl(&["set", "101", "--onboot", "yes"]).expect(0, "", NOT_SAVED);
     assert_eq!(m.asked_once().body, json!({"settings": {"onboot": true}, "save": false, "setmode": null}));
     let m = nothing_said();
@@ -134,7 +134,7 @@ fn set_without_save_warns_in_the_classic_words_and_with_save_names_the_file() {
         m.asked_once().body,
         json!({"settings": {"ipadd": ["10.0.0.3"], "ipdel": ["all"]}, "save": true, "setmode": "restart"})
     );
-    // A password is never saved, so there is nothing to warn about.
+    // A password may come from the input, so that no argument holds it.
     let m = nothing_said();
     m.vzctl_with_input(&["set", "101", "--userpasswd", "bob:-"], b"secret\n").expect(0, "", "");
     assert_eq!(m.asked_once().body["settings"]["userpasswd"], json!([{"user": "bob", "password": "secret"}]));
