@@ -7,8 +7,12 @@ use crate::{
     verbs::Session,
 };
 use serde::Serialize;
+use std::time::Duration;
 use vz_api::client::ClientError;
 use vz_types::{CtState, Ctid, ExitCode};
+
+/// A vzd that takes longer than this to say it is taken as none.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// `status --json`.
 #[derive(Serialize)]
@@ -71,7 +75,7 @@ fn line(ct: &str, state: CtState) -> String {
 }
 
 fn of(session: &Session, target: &Target) -> Status {
-    match session.client.info(&target.to_string()) {
+    match session.client.within(PATIENCE).info(&target.to_string()) {
         Ok(info) => {
             let mut status = Status::from_line(Some(info.ctid), info.status_line, "vzd");
             status.state = Some(info.state);

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Manager, Ran, program_path, run};
+use common::{Manager, Ran, program_path, resize, run, shows, terminal};
 use nix::sys::socket::{
     AddressFamily, Backlog, MsgFlags, SockFlag, SockType, UnixAddr, bind, listen, recv, send, socket,
 };
@@ -187,4 +187,66 @@ fn a_console_without_its_monitor_is_an_error_that_says_so() {
     let ran = m.vzctl(&["console", "101"]);
     assert_eq!(ran.code, 3);
     assert!(ran.err.contains("console of CT 101") && ran.err.contains("vzmon"), "{ran:?}");
+}
+
+fn at_terminal(m: &Manager, theirs: &fs::File) -> std::process::Child {
+    let end = || std::process::Stdio::from(theirs.try_clone().unwrap());
+    m.command("vzctl").args(["console", "101"]).stdin(end()).stdout(end()).stderr(end()).spawn().unwrap()
+}
+
+#[test]
+fn the_console_at_a_terminal_is_raw_knows_its_size_and_is_left_by_escape_and_a_dot() {
+    let m = running();
+    let (said, heard) = std::sync::mpsc::channel();
+    let monitor = monitor(&m, move |client| {
+        loop {
+            match frame(&client) {
+                f if f.is_empty() => return,
+                f => said.send(f).unwrap(),
+            }
+        }
+    });
+    let (ours, theirs) = terminal();
+    let before = format!("{:?}", rustix::termios::tcgetattr(&theirs).unwrap());
+    let mut child = at_terminal(&m, &theirs);
+    let next = || heard.recv_timeout(std::time::Duration::from_secs(20)).unwrap();
+    assert_eq!(next(), b"\x01{\"rows\":30,\"cols\":100}");
+    shows(&ours, "Attached to CT 101");
+    // Ctrl-C is for the container, and an Esc of an arrow key is no reason to leave.
+    rustix::io::write(&ours, b"\x03").unwrap();
+    assert_eq!(next(), b"\x00\x03");
+    rustix::io::write(&ours, b"\x1b[A").unwrap();
+    assert_eq!(next(), b"\x00\x1b[A");
+    resize(&ours, 40);
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(child.id() as i32), nix::sys::signal::Signal::SIGWINCH).unwrap();
+    assert_eq!(next(), b"\x01{\"rows\":40,\"cols\":100}");
+    rustix::io::write(&ours, b"\x1b").unwrap();
+    assert_eq!(next(), b"\x00\x1b");
+    rustix::io::write(&ours, b".").unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    monitor.join().unwrap();
+    assert_eq!(format!("{:?}", rustix::termios::tcgetattr(&theirs).unwrap()), before, "the terminal is as it was");
+}
+
+#[test]
+fn the_console_at_a_terminal_waits_for_the_next_start_of_a_container_that_went_down() {
+    let m = running();
+    let first = monitor(&m, drop);
+    let (ours, theirs) = terminal();
+    let mut child = at_terminal(&m, &theirs);
+    shows(&ours, "CT 101 is down");
+    first.join().unwrap();
+    fs::rename(m.path("run/vz/ct/101"), m.path("gone")).unwrap();
+    fs::create_dir(m.path("run/vz/ct/101")).unwrap();
+    let (left, leave) = std::sync::mpsc::channel();
+    let second = monitor(&m, move |client| {
+        send(client.as_raw_fd(), b"\0booted again", MsgFlags::empty()).unwrap();
+        leave.recv().unwrap();
+    });
+    m.pretend_running(101);
+    shows(&ours, "booted again");
+    rustix::io::write(&ours, b"\x1b.").unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    left.send(()).unwrap();
+    second.join().unwrap();
 }

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Manager, info};
+use common::{Manager, info, shows, terminal};
 use serde_json::{Value, json};
 
 const NOT_SAVED: &str =
@@ -326,4 +326,33 @@ fn check_lists_every_gap_with_its_remedy_and_exits_3_only_when_nothing_can_run()
     let m = Manager::always(200, json!({"ok": false, "items": [item("fatal", Some("x"))]}));
     assert_eq!((m.vzctl(&["check"]).code, m.vzctl(&["check", "--json"]).code), (3, 3));
     assert_eq!(m.vzctl(&["check", "--json"]).json()["items"][0]["remedy"], "x");
+}
+
+#[test]
+fn who_waits_at_a_terminal_longer_than_two_seconds_is_told_what_for() {
+    let (answer, wait) = std::sync::mpsc::channel();
+    let m = Manager::answering(move |_| {
+        wait.recv().unwrap();
+        (200, json!({"ctid": 101}).to_string())
+    });
+    let (ours, theirs) = terminal();
+    let mut command = m.command("vzctl");
+    command.args(["start", "101", "--wait"]).stderr(theirs).stdout(std::process::Stdio::piped());
+    let child = command.spawn().unwrap();
+    shows(&ours, "Starting CT 101, waiting for its default runlevel");
+    answer.send(()).unwrap();
+    let done = child.wait_with_output().unwrap();
+    assert_eq!(done.status.code(), Some(0));
+    assert!(done.stdout.ends_with(b"Container start in progress...\n"), "{done:?}");
+}
+
+#[test]
+fn a_vzd_that_does_not_answer_cannot_hide_what_runs() {
+    let (_hold, wait) = std::sync::mpsc::channel::<()>();
+    let m = Manager::answering(move |_| {
+        let _ = wait.recv();
+        (0, String::new())
+    });
+    m.pretend_running(101);
+    m.vzctl(&["status", "101"]).expect(0, "CTID 101 exist mounted running\n", "");
 }

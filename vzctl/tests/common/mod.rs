@@ -5,7 +5,13 @@ use serde_json::{Value, json};
 use std::{
     fs,
     io::{BufRead, BufReader, Read, Write},
-    os::unix::net::{UnixListener, UnixStream},
+    os::{
+        fd::OwnedFd,
+        unix::{
+            fs::OpenOptionsExt,
+            net::{UnixListener, UnixStream},
+        },
+    },
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::{Arc, Mutex},
@@ -112,7 +118,9 @@ impl Manager {
         let process = json!({"pid": std::process::id(), "start_time": start});
         let record = json!({"ctid": ctid, "init": process, "monitor": process, "cgroup": "/", "uid_base": 524288, "boots": 1,
             "booted_at": 1, "started_at": 1, "link": null, "addresses": [], "host_boot_id": boot_id.trim()});
-        fs::write(dir.join("state.json"), record.to_string()).unwrap();
+        // Replaced atomically, as the monitor does.
+        fs::write(dir.join("new"), record.to_string()).unwrap();
+        fs::rename(dir.join("new"), dir.join("state.json")).unwrap();
     }
 
     pub fn configure(&self, ctid: u32, text: &str) {
@@ -214,4 +222,44 @@ pub fn info(ctid: u32, status: &str, changes: Value) -> Value {
 
 pub fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
+}
+
+/// A terminal of 30 rows: our side and the program's.
+pub fn terminal() -> (OwnedFd, fs::File) {
+    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+    let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
+    grantpt(&ours).unwrap();
+    unlockpt(&ours).unwrap();
+    let name = ptsname(&ours, Vec::new()).unwrap().into_string().unwrap();
+    let theirs = fs::File::options()
+        .read(true)
+        .write(true)
+        .custom_flags(rustix::fs::OFlags::NOCTTY.bits() as i32)
+        .open(name)
+        .unwrap();
+    resize(&ours, 30);
+    (ours, theirs)
+}
+
+pub fn resize(terminal: &OwnedFd, rows: u16) {
+    let size = rustix::termios::Winsize { ws_row: rows, ws_col: 100, ws_xpixel: 0, ws_ypixel: 0 };
+    rustix::termios::tcsetwinsize(terminal, size).unwrap();
+}
+
+/// Reads until the terminal has shown `words`.
+pub fn shows(terminal: &OwnedFd, words: &str) {
+    let mut seen = Vec::new();
+    while !String::from_utf8_lossy(&seen).contains(words) {
+        let mut buffer = [0; 1024];
+        let mut fds = [rustix::event::PollFd::new(terminal, rustix::event::PollFlags::IN)];
+        let limit = rustix::event::Timespec { tv_sec: 20, tv_nsec: 0 };
+        assert_eq!(
+            rustix::event::poll(&mut fds, Some(&limit)).unwrap(),
+            1,
+            "{words:?} in {:?}",
+            String::from_utf8_lossy(&seen)
+        );
+        let n = rustix::io::read(terminal, &mut buffer).unwrap();
+        seen.extend_from_slice(&buffer[..n]);
+    }
 }

@@ -1,7 +1,7 @@
 //! A small blocking client of vzd's API over its Unix socket: one connection per request, because each
 //! `vzctl` makes one and ends. hyper speaks HTTP inside a current-thread runtime made for the request.
 //!
-//! Reading has a deadline of 15 seconds. Changes have none: a stop may rightly take its timeout, a
+//! Reading has a deadline, of 15 seconds unless [`Client::within`] says otherwise. Changes have none: a stop may rightly take its timeout, a
 //! template build many minutes, and a vzd that dies closes the socket, which ends the wait at once.
 
 use crate::wire::{
@@ -67,13 +67,15 @@ pub enum ClientError {
         /// The parser's words and the answer's beginning.
         excerpt: String,
     },
-    /// A reading request took longer than 15 seconds.
-    #[error("vzd did not answer {method} {path} within {} seconds", READ_DEADLINE.as_secs())]
+    /// A request that only reads took longer than its deadline.
+    #[error("vzd did not answer {method} {path} within {} seconds", deadline.as_secs())]
     Timeout {
         /// Of the request.
         method: Method,
         /// Of the request.
         path: String,
+        /// The deadline.
+        deadline: Duration,
     },
     /// vzd refused or failed, and says why.
     #[error("{}", .0.message)]
@@ -119,12 +121,18 @@ impl ClientError {
 #[derive(Clone, Debug)]
 pub struct Client {
     socket: PathBuf,
+    deadline: Duration,
 }
 
 impl Client {
     /// For the vzd of the manager at `paths`. Connects at each request, not here.
     pub fn new(paths: &Paths) -> Self {
-        Self { socket: paths.socket() }
+        Self { socket: paths.socket(), deadline: READ_DEADLINE }
+    }
+
+    /// The same, with another deadline for answers that only read.
+    pub fn within(&self, deadline: Duration) -> Self {
+        Self { deadline, ..self.clone() }
     }
 
     /// Versions of the daemon.
@@ -213,7 +221,7 @@ impl Client {
     }
 
     fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
-        self.whole(Method::GET, path, Vec::new(), Some(READ_DEADLINE))
+        self.whole(Method::GET, path, Vec::new(), Some(self.deadline))
     }
 
     fn change<B: Serialize>(&self, method: Method, path: &str, body: &B) -> Result<Done, ClientError> {
@@ -257,7 +265,7 @@ impl Client {
                 None => exchange.await,
                 Some(d) => match tokio::time::timeout(d, exchange).await {
                     Ok(done) => done,
-                    Err(_) => Err(ClientError::Timeout { method: method.clone(), path: path.to_owned() }),
+                    Err(_) => Err(ClientError::Timeout { method: method.clone(), path: path.to_owned(), deadline: d }),
                 },
             }
         })
