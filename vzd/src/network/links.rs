@@ -321,12 +321,26 @@ pub(super) fn neighbour(net: &mut Netlink, link: u32, a: CtAddr, patience: Durat
         unless(net.change(Message::DelNeighbour(entry(NeighbourState::None, NeighbourFlags::empty())), 0), &[libc::ENOENT])
     };
     let answers = EventSocket::open(Events::Neighbours)?;
-    // What was learnt long ago proves nothing.
-    forget(net)?;
-    net.change(Message::NewNeighbour(entry(NeighbourState::None, NeighbourFlags::Use)), NLM_F_CREATE)?;
-    let end = Instant::now() + patience;
+    let question = entry(NeighbourState::None, NeighbourFlags::Use);
     let mut found = None;
+    // Twice, because a question can be lost and the kernel itself repeats it only after a second.
+    for _ in 0..2 {
+        // What was learnt long ago proves nothing.
+        forget(net)?;
+        net.change(Message::NewNeighbour(question.clone()), NLM_F_CREATE)?;
+        found = answer(net, link, a, &answers, Instant::now() + patience / 2)?;
+        if found.is_some() {
+            break;
+        }
+    }
+    forget(net)?;
+    Ok(found)
+}
+
+/// Waits for a neighbour entry of `a` to get its hardware address.
+fn answer(net: &mut Netlink, link: u32, a: CtAddr, answers: &EventSocket, end: Instant) -> io::Result<Option<Vec<u8>>> {
     loop {
+        let mut found = None;
         let mut ask = NeighbourMessage::default();
         ask.header.family = family(a.ip());
         ask.attributes.push(NeighbourAttribute::IfIndex(link));
@@ -344,13 +358,11 @@ pub(super) fn neighbour(net: &mut Netlink, link: u32, a: CtAddr, patience: Durat
         }
         let left = end.saturating_duration_since(Instant::now());
         if found.is_some() || left.is_zero() {
-            break;
+            return Ok(found);
         }
-        vz_sys::netlink::wait_readable(&answers, left)?;
+        vz_sys::netlink::wait_readable(answers, left)?;
         answers.drain(|_| true);
     }
-    forget(net)?;
-    Ok(found)
 }
 
 /// Can neighbours be asked on this link at all?
