@@ -261,7 +261,7 @@ fn init(
     let name = plan.hostname.as_ref().map_or_else(|| format!("ct{}", plan.ctid), ToString::to_string);
     nix::unistd::sethostname(&name).at(STEP, "set the host name")?;
     let path = setup::find_init()?;
-    for warning in apply_edits(one, &plan.edits) {
+    for warning in apply_edits(one, &plan.edits, edit::apply_for_boot) {
         tell(channel, &Up::Warning(warning)).at(STEP, "report a warning")?;
     }
     tell(channel, &Up::Ready).at(STEP, "report ready")?;
@@ -293,30 +293,33 @@ fn init(
 
 /// Carries out edits in a child of this process, which is root of the container with its root as `/`. Gives back what
 /// failed, in words.
-pub fn apply_edits(one: SingleThreaded, edits: &[FileEdit]) -> Vec<String> {
+pub fn apply_edits(one: SingleThreaded, edits: &[FileEdit], apply: Apply) -> Vec<String> {
     if edits.is_empty() {
         return Vec::new();
     }
-    match start_edits(one, edits) {
+    match start_edits(one, edits, apply) {
         Ok(job) => job.finish(),
         Err(e) => vec![e.to_string()],
     }
 }
 
+/// [`edit::apply`] or [`edit::apply_for_boot`].
+pub type Apply = fn(&[FileEdit]) -> Result<(), String>;
+
 /// Edits under way in a child.
-pub struct EditJob {
-    pub pidfd: OwnedFd,
-    pub result: OwnedFd,
-    pub deadline: Instant,
+struct EditJob {
+    pidfd: OwnedFd,
+    result: OwnedFd,
+    deadline: Instant,
 }
 
 /// Starts the child. The caller is inside already.
-pub fn start_edits(one: SingleThreaded, edits: &[FileEdit]) -> Result<EditJob, StepError> {
+fn start_edits(one: SingleThreaded, edits: &[FileEdit], apply: Apply) -> Result<EditJob, StepError> {
     const STEP: &str = "edit";
     let (result, theirs) = seqpacket::pair().at(STEP, "make a channel")?;
     match process::clone3(one, CloneFlags::empty(), None).at(STEP, "clone for the edits")? {
         Cloned::Child => {
-            let outcome = confine::for_edits().map_err(|e| e.to_string()).and_then(|()| edit::apply(edits));
+            let outcome = confine::for_edits().map_err(|e| e.to_string()).and_then(|()| apply(edits));
             let message = outcome.err().unwrap_or_default();
             let _ = seqpacket::send(
                 &theirs,
@@ -331,7 +334,7 @@ pub fn start_edits(one: SingleThreaded, edits: &[FileEdit]) -> Result<EditJob, S
 
 impl EditJob {
     /// Waits for the end or the deadline; kills at the deadline. What failed, in words.
-    pub fn finish(self) -> Vec<String> {
+    fn finish(self) -> Vec<String> {
         let left = self.deadline.saturating_duration_since(Instant::now());
         let outcome = seqpacket::recv(&self.result, Some(left));
         let words = match outcome {

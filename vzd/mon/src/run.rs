@@ -344,7 +344,10 @@ impl Monitor {
             Ok(request) => request,
             Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return,
             Err(e) => {
-                return control::reply(&client, &ControlReply::Failed { cause: format!("request not understood: {e}") });
+                return control::reply(
+                    &client,
+                    &ControlReply::Failed { cause: format!("request not understood: {e}") },
+                );
             }
         };
         match request {

@@ -77,7 +77,7 @@ fn inside(one: SingleThreaded, plan: &EditPlan, root: OwnedFd, channel: &OwnedFd
         process::become_root().at(STEP, "become root inside")?;
         setup::enter_root(root)?;
         setup::leave_old_root()?;
-        match launch::apply_edits(one, &plan.edits).into_iter().next() {
+        match launch::apply_edits(one, &plan.edits, crate::edit::apply).into_iter().next() {
             None => Ok(()),
             Some(cause) => Err(io::Error::other(cause)).at(STEP, "edit"),
         }
