@@ -1,2 +1,209 @@
-//! Placeholder.
-fn main() {}
+//! vzd: command line, log, lock, signals. What it does is in the library.
+
+use anyhow::{Context, bail};
+use clap::{Parser, Subcommand};
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{Read, Seek, Write},
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
+use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitExt};
+use vz_types::{ManagerConfig, Paths};
+use vzd::{api, conf, engine, onboot};
+
+/// The vz daemon: manages the containers below one root.
+#[derive(Parser, Debug)]
+#[command(name = "vzd", version)]
+struct Args {
+    /// Everything of this manager is below DIR.
+    #[arg(long, env = "VZ_ROOT", default_value = "/", value_name = "DIR")]
+    root: PathBuf,
+    /// Log to standard error even where the journal is there.
+    #[arg(long)]
+    foreground: bool,
+    /// What to log: error, warn, info, debug or trace, or a tracing filter.
+    #[arg(long, env = "VZ_LOG", default_value = "info", value_name = "FILTER")]
+    log: String,
+    /// One JSON object per log line on standard error.
+    #[arg(long)]
+    log_json: bool,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Build the inventory anew from configuration files and private areas.
+    Recover,
+    /// Print the OpenAPI document.
+    Openapi,
+    /// Print every fault point for crash tests.
+    #[command(hide = true)]
+    FaultPoints,
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let done = match args.command {
+        Some(Command::Openapi) => print(&api::document()),
+        Some(Command::FaultPoints) => print(&(engine::steps::points().collect::<Vec<_>>().join("\n") + "\n")),
+        Some(Command::Recover) => recover(&args),
+        None => serve(&args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("vzd: {e:#}");
+            ExitCode::from(vz_types::ExitCode::System.code())
+        }
+    }
+}
+
+fn print(text: &str) -> anyhow::Result<()> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(e.into()),
+        _ => Ok(()),
+    }
+}
+
+fn paths(args: &Args) -> anyhow::Result<Paths> {
+    // Every name derived from the root must be the same however it is spelled.
+    fs::create_dir_all(&args.root).with_context(|| format!("making the root {}", args.root.display()))?;
+    let root = fs::canonicalize(&args.root).with_context(|| format!("finding the root {}", args.root.display()))?;
+    Ok(Paths::new(root))
+}
+
+fn recover(args: &Args) -> anyhow::Result<()> {
+    let paths = paths(args)?;
+    let _lock = Lock::take(&paths)?;
+    for line in engine::rebuild(&paths).map_err(|e| anyhow::anyhow!(e.report()))? {
+        print(&format!("{line}\n"))?;
+    }
+    Ok(())
+}
+
+fn serve(args: &Args) -> anyhow::Result<()> {
+    start_log(args)?;
+    if !nix::unistd::geteuid().is_root() {
+        bail!("it must run as root");
+    }
+    let paths = paths(args)?;
+    let _lock = Lock::take(&paths)?;
+    let config = manager_config(&paths)?;
+    if !engine::steps::Fault::from_env().known() {
+        bail!("{} names no fault point; `vzd fault-points` lists them", engine::steps::FAULT_ENV);
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .max_blocking_threads(64)
+        .thread_stack_size(512 << 10)
+        .thread_keep_alive(Duration::from_secs(5))
+        .enable_all()
+        .build()
+        .context("starting the runtime")?;
+    let engine = engine::Engine::open(paths.clone(), config, runtime.handle().clone()).map_err(|e| {
+        let hint = e.hint().map_or_else(String::new, |h| format!(" ({h})"));
+        anyhow::anyhow!("{}{hint}", e.report())
+    })?;
+    engine.recover().map_err(|e| anyhow::anyhow!(e.report()))?;
+    let socket = paths.socket();
+    runtime.block_on(async {
+        let listener = api::Listener::bind(&socket).with_context(|| format!("serving on {}", socket.display()))?;
+        let mut term = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+        let mut int = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())?;
+        notify(&[sd_notify::NotifyState::Ready]);
+        tracing::info!(root = %paths.base.display(), socket = %socket.display(), version = env!("CARGO_PKG_VERSION"), "serving");
+        engine.guard_network().context("starting the thread that guards the network")?;
+        let (booting, warming) = (engine.clone(), engine.clone());
+        let boot = tokio::task::spawn_blocking(move || onboot::run(&booting));
+        let warm = tokio::task::spawn_blocking(move || warming.templates.warm());
+        api::serve(listener, api::router(engine.clone()), async {
+            tokio::select! {
+                _ = term.recv() => {}
+                _ = int.recv() => {}
+            }
+            engine.quit();
+            notify(&[sd_notify::NotifyState::Stopping]);
+        })
+        .await;
+        drop((boot, warm));
+        finish(&engine).await;
+        anyhow::Ok(())
+    })?;
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    tracing::info!("ended; containers keep running");
+    Ok(())
+}
+
+/// Operations that no client waits for any more are finished as well.
+async fn finish(engine: &Arc<engine::Engine>) {
+    while engine.under_way() > 0 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+fn notify(state: &[sd_notify::NotifyState<'_>]) {
+    if let Err(e) = sd_notify::notify(state) {
+        tracing::debug!("no word to the service manager: {e}");
+    }
+}
+
+fn start_log(args: &Args) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(&args.log).with_context(|| format!("`{}` is no log filter", args.log))?;
+    let registry = tracing_subscriber::registry().with(filter);
+    if !args.foreground && !args.log_json {
+        if let Ok(journal) = tracing_journald::layer() {
+            registry.with(journal).init();
+            return Ok(());
+        }
+    }
+    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false);
+    if args.log_json {
+        registry.with(layer.json()).init();
+    } else {
+        registry.with(layer).init();
+    }
+    Ok(())
+}
+
+fn manager_config(paths: &Paths) -> anyhow::Result<ManagerConfig> {
+    let path = paths.manager_config();
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(ManagerConfig::default()),
+        Err(e) => return Err(e).with_context(|| format!("reading {}", path.display())),
+    };
+    toml::from_str(&text).map_err(|e| conf::located(&path, &text, &e).into())
+}
+
+/// The one vzd of a root: a lock the kernel gives back however this process ends.
+struct Lock {
+    _file: File,
+}
+
+impl Lock {
+    fn take(paths: &Paths) -> anyhow::Result<Self> {
+        let path = paths.lock();
+        let dir: &Path = path.parent().unwrap_or(Path::new("/"));
+        fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .with_context(|| format!("opening {}", path.display()))?;
+        if rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_err() {
+            let mut holder = String::new();
+            file.read_to_string(&mut holder).context("reading the lock's holder")?;
+            bail!("another vzd (pid {}) already serves the root {}; stop it first, or choose another --root", holder.trim(), paths.base.display());
+        }
+        file.set_len(0)?;
+        file.rewind()?;
+        writeln!(file, "{}", std::process::id())?;
+        Ok(Self { _file: file })
+    }
+}

@@ -9,6 +9,7 @@ pub mod device_bpf;
 pub mod loopdev;
 pub mod mount;
 pub mod netlink;
+pub mod peer;
 pub mod process;
 pub mod pty;
 pub mod seccomp;

@@ -1,0 +1,48 @@
+//! The OpenAPI document: generated from the handlers and the wire types, served at `/v1/openapi.json` and
+//! checked in as `docs/reference/openapi.json`.
+
+use super::handlers;
+use utoipa::OpenApi;
+use vz_api::wire;
+
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "vz", description = "The API of vzd over its Unix socket. Every answer that is no success is an ApiError."),
+    paths(
+        handlers::version,
+        handlers::check,
+        handlers::openapi,
+        handlers::list,
+        handlers::create,
+        handlers::show,
+        handlers::set,
+        handlers::destroy,
+        handlers::start,
+        handlers::stop,
+        handlers::restart,
+        handlers::mount,
+        handlers::umount,
+        handlers::templates,
+        handlers::template,
+        handlers::template_remove,
+        handlers::template_build
+    ),
+    components(schemas(wire::ApiError, wire::BuildEvent))
+)]
+struct Document;
+
+/// The document, as it is checked in.
+pub fn document() -> String {
+    // The document is a tree of strings; it always has a JSON form.
+    Document::openapi().to_pretty_json().unwrap_or_default() + "\n"
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_checked_in_document_is_the_served_one() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/reference/openapi.json");
+        let there = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(there == super::document(), "{path} is out of date: write it anew with `vzd openapi > docs/reference/openapi.json`");
+    }
+}

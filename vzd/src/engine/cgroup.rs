@@ -1,0 +1,264 @@
+//! Our part of the cgroup2 tree: `<mount>/<name>/<CTID>/{ns,exec}`. The CTID level is ours and
+//! root-owned; `ns/` is delegated to the container, `exec/` holds what is run in it from outside. The
+//! only module that uses cgroups-rs, and only its readers: see the pitfalls that chose this.
+//!
+//! On a hybrid host the tree exists without controllers: containers run, `kill` and `freeze` work, and
+//! no limit can be enforced. [`Cgroups::controllers`] is what tells.
+
+use cgroups_rs::fs::{hierarchies, pid::PidController};
+use rustix::event::{PollFd, PollFlags, poll};
+use std::{
+    fs::{self, File},
+    io::{self, Read, Seek},
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+use vz_types::{Ctid, ExitCode, Paths, UidBase};
+
+/// Levels and cgroups a container may make below its own (cgroup-v2.rst, `cgroup.max.*`).
+const MAX_DEPTH: &str = "32";
+const MAX_DESCENDANTS: &str = "4096";
+
+/// Controllers a container's limits need, in the kernel's words.
+pub const WANTED: &[&str] = &["cpu", "cpuset", "io", "memory", "pids"];
+
+/// Why a cgroup could not be had.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No cgroup2 is mounted.
+    #[error("no cgroup2 filesystem is mounted on this host")]
+    NotMounted,
+    /// The configured path is something else.
+    #[error("{} is not on a cgroup2 filesystem", .0.display())]
+    NotCgroup2(PathBuf),
+    /// A file or directory of the tree refused.
+    #[error("cgroup {}: {what}", path.display())]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// What was tried.
+        what: &'static str,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// Processes would not go.
+    #[error("cgroup {} still has processes after {seconds} s", path.display())]
+    Populated {
+        /// Which.
+        path: PathBuf,
+        /// How long was waited.
+        seconds: u64,
+    },
+}
+
+impl Error {
+    /// What `vzctl` exits with.
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Populated { .. } => ExitCode::StopFailed,
+            _ => ExitCode::Environment,
+        }
+    }
+
+    /// What to do next.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::NotMounted => Some("mount -t cgroup2 none /sys/fs/cgroup".into()),
+            Self::NotCgroup2(_) => Some("correct `cgroup_root` in vz.toml, or remove it to have the mount found".into()),
+            _ => None,
+        }
+    }
+}
+
+fn io_error<'a>(path: &'a Path, what: &'static str) -> impl FnOnce(io::Error) -> Error + 'a {
+    move |source| Error::Io { path: path.into(), what, source }
+}
+
+/// One manager's part of the tree.
+#[derive(Clone, Debug)]
+pub struct Cgroups {
+    mount: PathBuf,
+    base: PathBuf,
+    controllers: Vec<String>,
+}
+
+impl Cgroups {
+    /// Finds the cgroup2 mount, or takes the configured one.
+    pub fn find(paths: &Paths, configured: Option<&Path>) -> Result<Self, Error> {
+        let mount = match configured {
+            Some(path) if is_cgroup2(path) => path.to_path_buf(),
+            Some(path) => return Err(Error::NotCgroup2(path.into())),
+            None => hierarchies::mountinfo_self()
+                .into_iter()
+                .filter(|m| m.fs_type.0 == "cgroup2" && m.mount_root == Path::new("/"))
+                .map(|m| m.mount_point)
+                .find(|p| is_cgroup2(p))
+                .ok_or(Error::NotMounted)?,
+        };
+        let text = fs::read_to_string(mount.join("cgroup.controllers")).map_err(io_error(&mount, "reading its controllers"))?;
+        let controllers = text.split_whitespace().map(String::from).collect();
+        Ok(Self { base: mount.join(paths.cgroup_name()), mount, controllers })
+    }
+
+    /// Where cgroup2 is mounted.
+    pub fn mount(&self) -> &Path {
+        &self.mount
+    }
+
+    /// Controllers the kernel offers on this tree.
+    pub fn controllers(&self) -> &[String] {
+        &self.controllers
+    }
+
+    /// Our level of a container.
+    pub fn path(&self, ctid: Ctid) -> PathBuf {
+        self.base.join(ctid.to_string())
+    }
+
+    /// Makes our level of a container with `ns/`, owned by `owner`, and `exec/`. What is there already is kept.
+    pub fn create(&self, ctid: Ctid, owner: UidBase) -> Result<PathBuf, Error> {
+        let path = self.path(ctid);
+        if !self.base.is_dir() {
+            make(&self.base)?;
+            self.enable(&self.mount)?;
+            self.enable(&self.base)?;
+        }
+        make(&path)?;
+        self.enable(&path)?;
+        write(&path, "cgroup.max.depth", MAX_DEPTH)?;
+        write(&path, "cgroup.max.descendants", MAX_DESCENDANTS)?;
+        make(&path.join("exec"))?;
+        let ns = path.join("ns");
+        make(&ns)?;
+        let uid = Some(owner.get());
+        std::os::unix::fs::chown(&ns, uid, uid).map_err(io_error(&ns, "giving it to the container"))?;
+        // The kernel's own list of what a delegate may write; some files exist only with their controller.
+        let delegate = fs::read_to_string("/sys/kernel/cgroup/delegate")
+            .unwrap_or_else(|_| "cgroup.procs\ncgroup.threads\ncgroup.subtree_control\n".into());
+        for file in delegate.split_whitespace() {
+            match std::os::unix::fs::chown(ns.join(file), uid, uid) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                    return Err(Error::Io { path: ns, what: "giving its files to the container", source: e });
+                }
+                _ => {}
+            }
+        }
+        Ok(path)
+    }
+
+    /// Hands every wanted controller that exists down from `level`.
+    fn enable(&self, level: &Path) -> Result<(), Error> {
+        for c in self.controllers.iter().filter(|c| WANTED.contains(&c.as_str())) {
+            write(level, "cgroup.subtree_control", &format!("+{c}"))?;
+        }
+        Ok(())
+    }
+
+    /// Kills everything in a container's tree and waits until it is gone; nothing there is fine.
+    pub fn kill(&self, ctid: Ctid, deadline: Duration) -> Result<(), Error> {
+        let path = self.path(ctid);
+        match fs::write(path.join("cgroup.kill"), "1") {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(e) => Err(Error::Io { path, what: "killing what is in it", source: e }),
+            Ok(()) => wait_empty(&path, deadline),
+        }
+    }
+
+    /// Whether a process is in a container's tree.
+    pub fn populated(&self, ctid: Ctid) -> bool {
+        fs::read_to_string(self.path(ctid).join("cgroup.events")).is_ok_and(|t| t.contains("populated 1"))
+    }
+
+    /// Removes a container's tree, which must be empty of processes; nothing there is fine.
+    pub fn remove(&self, ctid: Ctid) -> Result<(), Error> {
+        remove_tree(&self.path(ctid))
+    }
+
+    /// Processes and threads in a container's tree; none when there is no tree.
+    pub fn count(&self, ctid: Ctid) -> Option<u64> {
+        let path = self.path(ctid);
+        if self.controllers.iter().any(|c| c == "pids") {
+            return PidController::new(path, self.base.clone(), true).get_pid_current().ok();
+        }
+        count_threads(&path).ok()
+    }
+
+    /// Every container that has a tree.
+    pub fn list(&self) -> Vec<Ctid> {
+        let Ok(entries) = fs::read_dir(&self.base) else { return Vec::new() };
+        entries.flatten().filter_map(|e| e.file_name().to_str()?.parse().ok()).collect()
+    }
+
+    /// Removes the manager's own level once no container is left in it; refusal is no error.
+    pub fn remove_base_if_empty(&self) {
+        let _ = fs::remove_dir(&self.base);
+    }
+}
+
+/// cgroup2's magic number (statfs(2)): a path on a tmpfs would take our writes as ordinary files.
+fn is_cgroup2(path: &Path) -> bool {
+    rustix::fs::statfs(path).is_ok_and(|s| s.f_type as u64 == 0x6367_7270)
+}
+
+fn make(path: &Path) -> Result<(), Error> {
+    match fs::create_dir(path) {
+        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => Err(Error::Io { path: path.into(), what: "making it", source: e }),
+        _ => Ok(()),
+    }
+}
+
+fn write(dir: &Path, file: &'static str, text: &str) -> Result<(), Error> {
+    fs::write(dir.join(file), text).map_err(io_error(dir, file))
+}
+
+fn wait_empty(path: &Path, deadline: Duration) -> Result<(), Error> {
+    let until = Instant::now() + deadline;
+    let mut events = match File::open(path.join("cgroup.events")) {
+        Ok(f) => f,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(Error::Io { path: path.into(), what: "watching it", source: e }),
+    };
+    loop {
+        let mut text = String::new();
+        events.rewind().and_then(|()| events.read_to_string(&mut text)).map_err(io_error(path, "watching it"))?;
+        if text.contains("populated 0") {
+            return Ok(());
+        }
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(Error::Populated { path: path.into(), seconds: deadline.as_secs() });
+        }
+        // The kernel raises POLLPRI on every change of cgroup.events.
+        let timeout = rustix::event::Timespec::try_from(left).unwrap_or(rustix::event::Timespec { tv_sec: 1, tv_nsec: 0 });
+        let _ = poll(&mut [PollFd::new(&events, PollFlags::PRI)], Some(&timeout));
+    }
+}
+
+/// Depth first; a cgroup directory takes no files, so only directories count.
+fn remove_tree(path: &Path) -> Result<(), Error> {
+    let entries = match fs::read_dir(path) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(Error::Io { path: path.into(), what: "listing it", source: e }),
+    };
+    for entry in entries.flatten().filter(|e| e.file_type().is_ok_and(|t| t.is_dir())) {
+        remove_tree(&entry.path())?;
+    }
+    match fs::remove_dir(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::Io { path: path.into(), what: "removing it", source: e }),
+        _ => Ok(()),
+    }
+}
+
+fn count_threads(path: &Path) -> io::Result<u64> {
+    let here = match fs::read(path.join("cgroup.threads")) {
+        Ok(text) => text.iter().filter(|b| **b == b'\n').count() as u64,
+        // A threaded domain's root refuses; its processes are counted below it.
+        Err(e) if e.raw_os_error() == Some(libc::EOPNOTSUPP) => 0,
+        Err(e) => return Err(e),
+    };
+    let below = fs::read_dir(path)?.flatten().filter(|e| e.file_type().is_ok_and(|t| t.is_dir()));
+    // A cgroup that goes away while we count holds nothing.
+    Ok(below.fold(here, |n, e| n + count_threads(&e.path()).unwrap_or(0)))
+}

@@ -1,0 +1,337 @@
+//! Talking to vzmon: spawning it for one task, launching a container with it, and asking a running one
+//! through its control socket. Everything is one JSON message per seqpacket ([`vz_types::plan`]).
+
+use super::process;
+use serde::{Serialize, de::DeserializeOwned};
+use std::{
+    fs::OpenOptions,
+    io,
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::{fs::OpenOptionsExt, process::CommandExt},
+    },
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    time::{Duration, Instant},
+};
+use vz_sys::seqpacket;
+use vz_types::{
+    ExitCode, Paths,
+    plan::{ControlReply, ControlRequest, LaunchAnswer, LaunchPlan, MonitorEvent, TaskReply},
+    run::ProcessId,
+};
+
+/// What mounting (a journal replay included) and every launch step may take at most.
+const STEP_DEADLINE: Duration = Duration::from_secs(90);
+
+/// Why vzmon did not do as asked.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The program is nowhere.
+    #[error("the monitor program vzmon is neither at {}", .0.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(" nor at "))]
+    NoProgram(Vec<PathBuf>),
+    /// It could not be started.
+    #[error("{} cannot be started", program.display())]
+    Spawn {
+        /// Which.
+        program: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The conversation broke off.
+    #[error("the conversation with vzmon broke off while {what}")]
+    Talk {
+        /// During what.
+        what: &'static str,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// It ended without an answer.
+    #[error("vzmon ended with {status} while {what}{}", last_words(said))]
+    Died {
+        /// How.
+        status: String,
+        /// During what.
+        what: &'static str,
+        /// The last line it wrote.
+        said: Option<String>,
+    },
+    /// It said something out of place.
+    #[error("vzmon answered out of turn while {what}: {answer}")]
+    Answer {
+        /// During what.
+        what: &'static str,
+        /// What.
+        answer: String,
+    },
+    /// It refused or failed, and says why.
+    #[error("{cause}")]
+    Failed {
+        /// The monitor's own step, when launching.
+        step: Option<String>,
+        /// Its words.
+        cause: String,
+    },
+    /// Nobody listens on the control socket.
+    #[error("the monitor does not answer on {}", path.display())]
+    Unreachable {
+        /// The socket.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+fn last_words(said: &Option<String>) -> String {
+    said.as_deref().map_or_else(String::new, |s| format!("; it said: {s}"))
+}
+
+impl Error {
+    /// What `vzctl` exits with.
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Failed { step: Some(step), .. } if step == "storage" => ExitCode::MountFailed,
+            Self::Failed { step: Some(_), .. } => ExitCode::Environment,
+            _ => ExitCode::System,
+        }
+    }
+
+    /// What to do next.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::NoProgram(_) => Some("install vzmon beside vzd, or set `vzmon` in vz.toml".into()),
+            _ => None,
+        }
+    }
+}
+
+/// The vzmon program.
+#[derive(Clone, Debug)]
+pub struct Monitor {
+    program: PathBuf,
+}
+
+impl Monitor {
+    /// The configured program, else the one beside vzd, else the installed one.
+    pub fn find(configured: Option<&Path>) -> Result<Self, Error> {
+        let mut places: Vec<PathBuf> = Vec::new();
+        match configured {
+            Some(path) => places.push(path.into()),
+            None => {
+                if let Ok(exe) = std::env::current_exe() {
+                    places.push(exe.with_file_name("vzmon"));
+                }
+                places.push("/usr/libexec/vz/vzmon".into());
+            }
+        }
+        match places.iter().find(|p| p.is_file()) {
+            Some(program) => Ok(Self { program: program.clone() }),
+            None => Err(Error::NoProgram(places)),
+        }
+    }
+
+    /// Where it is.
+    pub fn program(&self) -> &Path {
+        &self.program
+    }
+
+    fn spawn(&self, mode: &str, stdin: OwnedFd, log: Stdio) -> Result<Child, Error> {
+        // Its own process group: a Ctrl-C in vzd's terminal is not meant for containers.
+        Command::new(&self.program)
+            .arg(mode)
+            .env_clear()
+            .stdin(Stdio::from(stdin))
+            .stdout(Stdio::null())
+            .stderr(log)
+            .process_group(0)
+            .spawn()
+            .map_err(|source| Error::Spawn { program: self.program.clone(), source })
+    }
+
+    /// Runs `vzmon MODE` for one task and waits for its answer.
+    pub fn task(&self, mode: &'static str, plan: &impl Serialize, paths: &Paths) -> Result<(), Error> {
+        let (ours, theirs) = pair()?;
+        let log_path = paths.run().join("vzmon-task.log");
+        let mut child = self.spawn(mode, theirs, log_file(&log_path))?;
+        let reply = send(&ours, plan, mode).and_then(|()| receive::<TaskReply>(&ours, mode, STEP_DEADLINE));
+        let status = end(&mut child, reply.is_ok());
+        match reply? {
+            Some((TaskReply::Done, _)) => Ok(()),
+            Some((TaskReply::Failed { cause }, _)) => Err(Error::Failed { step: None, cause }),
+            None => Err(died(status, mode, &log_path)),
+        }
+    }
+
+    /// Spawns the monitor of a container and gives it its plan.
+    pub fn launch(&self, plan: &LaunchPlan) -> Result<Launching, Error> {
+        let (ours, theirs) = pair()?;
+        let log = plan.run_dir.join("monitor.log");
+        let child = self.spawn("run", theirs, log_file(&log))?;
+        let launching = Launching { child: Some(child), socket: ours, log, steps: Vec::new(), warnings: Vec::new() };
+        send(&launching.socket, plan, "sending the plan")?;
+        Ok(launching)
+    }
+}
+
+/// A monitor on its way to a running container. Dropped before that, it is killed and reaped.
+#[derive(Debug)]
+pub struct Launching {
+    child: Option<Child>,
+    socket: OwnedFd,
+    log: PathBuf,
+    /// The monitor's steps so far: name and microseconds since the plan arrived.
+    pub steps: Vec<(String, u64)>,
+    /// What was not done although the boot goes on.
+    pub warnings: Vec<String>,
+}
+
+/// A container whose init was executed.
+#[derive(Debug)]
+pub struct Launched {
+    /// Its init.
+    pub init: ProcessId,
+    /// Its monitor, from now on the caller's to reap.
+    pub child: Child,
+    /// The monitor's steps: name and microseconds since the plan arrived.
+    pub steps: Vec<(String, u64)>,
+    /// What was not done although the boot goes on.
+    pub warnings: Vec<String>,
+}
+
+impl Launching {
+    /// Waits for the container's network namespace.
+    pub fn net_ready(&mut self) -> Result<OwnedFd, Error> {
+        match self.next("preparing the container")? {
+            (MonitorEvent::NetReady, mut fds) if fds.len() == 1 => Ok(fds.remove(0)),
+            (other, _) => Err(Error::Answer { what: "preparing the container", answer: format!("{other:?}") }),
+        }
+    }
+
+    /// Lets init run.
+    pub fn go(mut self) -> Result<Launched, Error> {
+        let what = "booting the container";
+        send(&self.socket, &LaunchAnswer::Go, what)?;
+        match self.next(what)? {
+            (MonitorEvent::Running { init }, _) => match self.child.take() {
+                Some(child) => {
+                    Ok(Launched { init, child, steps: std::mem::take(&mut self.steps), warnings: std::mem::take(&mut self.warnings) })
+                }
+                None => Err(Error::Answer { what, answer: "the monitor is gone".into() }),
+            },
+            (other, _) => Err(Error::Answer { what, answer: format!("{other:?}") }),
+        }
+    }
+
+    /// Tells the monitor to unwind, and waits until it has.
+    pub fn abort(mut self) {
+        let told = send(&self.socket, &LaunchAnswer::Abort, "giving up").is_ok();
+        if let Some(mut child) = self.child.take() {
+            end(&mut child, told);
+        }
+    }
+
+    /// The monitor's pid.
+    pub fn pid(&self) -> Option<i32> {
+        self.child.as_ref().and_then(|c| i32::try_from(c.id()).ok())
+    }
+
+    fn next(&mut self, what: &'static str) -> Result<(MonitorEvent, Vec<OwnedFd>), Error> {
+        loop {
+            match receive::<MonitorEvent>(&self.socket, what, STEP_DEADLINE)? {
+                Some((MonitorEvent::Step { name, at_us }, _)) => self.steps.push((name, at_us)),
+                Some((MonitorEvent::Warning { text }, _)) => self.warnings.push(text),
+                Some((MonitorEvent::Failed { step, cause }, _)) => {
+                    if let Some(mut child) = self.child.take() {
+                        end(&mut child, true);
+                    }
+                    return Err(Error::Failed { step: Some(step), cause });
+                }
+                Some(answer) => return Ok(answer),
+                None => {
+                    let status = self.child.take().and_then(|mut c| end(&mut c, true));
+                    return Err(died(status, what, &self.log));
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Launching {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            end(&mut child, false);
+        }
+    }
+}
+
+/// Reaps a monitor: one that was told to end gets a moment, any other is killed.
+fn end(child: &mut Child, told: bool) -> Option<ExitStatus> {
+    let pid = rustix::process::Pid::from_child(child);
+    let gone = told
+        && rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())
+            .is_ok_and(|fd| process::wait_end(&fd, Duration::from_secs(10)));
+    if !gone {
+        let _ = child.kill();
+    }
+    child.wait().ok()
+}
+
+fn died(status: Option<ExitStatus>, what: &'static str, log: &Path) -> Error {
+    let status = status.map_or_else(|| "no status".into(), |s| s.to_string());
+    let said = std::fs::read_to_string(log).ok().and_then(|t| t.lines().last().map(|l| l.chars().take(300).collect()));
+    Error::Died { status, what, said }
+}
+
+/// What vzmon writes when it fails without words of its own. A file, because it outlives vzd.
+fn log_file(path: &Path) -> Stdio {
+    OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)
+        .map_or_else(|_| Stdio::null(), Stdio::from)
+}
+
+fn pair() -> Result<(OwnedFd, OwnedFd), Error> {
+    seqpacket::pair().map_err(|source| Error::Talk { what: "making a socket", source })
+}
+
+fn send(socket: &impl AsFd, message: &impl Serialize, what: &'static str) -> Result<(), Error> {
+    let text = serde_json::to_vec(message).map_err(|e| Error::Talk { what, source: e.into() })?;
+    seqpacket::send(socket, &text, &[]).map_err(|source| Error::Talk { what, source })
+}
+
+/// The next message, or `None` when the other side is gone.
+fn receive<T: DeserializeOwned>(socket: &impl AsFd, what: &'static str, deadline: Duration) -> Result<Option<(T, Vec<OwnedFd>)>, Error> {
+    match seqpacket::recv(socket, Some(deadline)) {
+        Ok((text, _)) if text.is_empty() => Ok(None),
+        Err(e) if e.kind() == io::ErrorKind::ConnectionReset || e.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
+        Ok((text, fds)) => match serde_json::from_slice(&text) {
+            Ok(message) => Ok(Some((message, fds))),
+            Err(_) => Err(Error::Answer { what, answer: String::from_utf8_lossy(&text).chars().take(200).collect() }),
+        },
+        Err(source) => Err(Error::Talk { what, source }),
+    }
+}
+
+/// Asks the monitor of a running container.
+pub fn control(run_dir: &Path, request: &ControlRequest, deadline: Duration) -> Result<ControlReply, Error> {
+    let path = run_dir.join("control.sock");
+    let unreachable = |source| Error::Unreachable { path: path.clone(), source };
+    let socket = seqpacket::connect(run_dir, "control.sock").map_err(unreachable)?;
+    let what = "asking the monitor";
+    let began = Instant::now();
+    send(&socket, request, what)?;
+    match receive::<ControlReply>(&socket, what, deadline)? {
+        Some((ControlReply::Failed { cause }, _)) => Err(Error::Failed { step: None, cause }),
+        Some((reply, _)) => Ok(reply),
+        None => Err(Error::Talk {
+            what,
+            source: io::Error::new(io::ErrorKind::UnexpectedEof, format!("no answer after {} ms", began.elapsed().as_millis())),
+        }),
+    }
+}

@@ -1,0 +1,272 @@
+//! `set`: what the running container can take is changed live, and the configuration with `--save`.
+//!
+//! The configuration file's rename is what makes a saved change the new state. After a failure or a kill,
+//! [`Engine::converge`] brings everything else to what the file then says, so it ends old or new.
+
+use super::{
+    Changes, Engine, Error, Outcome, Result, SetMode, SetSpec, StopSpec,
+    create::check_config,
+    disk_spec, edits, lock, monitor,
+    run::{Live, Steps},
+};
+use crate::{inventory::CtRow, storage};
+use serde::{Deserialize, Serialize};
+use std::{sync::Arc, time::Duration};
+use vz_types::{CtAddr, CtConfig, CtState, Ctid, ExitCode, plan::ControlRequest, state::Op};
+
+/// The classic sentence of a change that is not in the configuration.
+const NOT_SAVED: &str = "WARNING: Settings were not saved and will be resetted to original values on next start (use --save flag)";
+/// What one request to the monitor may take: its own limit for edits is 5 s.
+const CONTROL: Duration = Duration::from_secs(20);
+
+/// What recovery must know of an interrupted set.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct SetNote {
+    /// Text of the configuration that is to be, when it is to be saved.
+    new_conf: Option<String>,
+    /// Addresses of the running container before and after.
+    live_before: Vec<CtAddr>,
+    live_after: Vec<CtAddr>,
+    /// Whether files inside or the disk's size are touched.
+    files: bool,
+    disk: bool,
+}
+
+/// A set with everything decided and nothing done.
+struct Plan {
+    old: Arc<CtConfig>,
+    new: CtConfig,
+    live: Option<Live>,
+    save: bool,
+    note: SetNote,
+    /// Addresses nobody had before.
+    claims: Vec<CtAddr>,
+}
+
+impl Plan {
+    fn boot_changed(&self) -> bool {
+        let (old, new) = (&self.old, &self.new);
+        old.hostname != new.hostname
+            || old.network.nameserver != new.network.nameserver
+            || old.network.searchdomain != new.network.searchdomain
+    }
+
+    /// Addresses claimed once it is done: (saved, only for the running container).
+    fn claims_after(&self) -> (Vec<CtAddr>, Vec<CtAddr>) {
+        let saved = if self.save { &self.new.network.ip } else { &self.old.network.ip };
+        let unsaved = self.note.live_after.iter().filter(|ip| !saved.contains(ip)).copied().collect();
+        (saved.clone(), unsaved)
+    }
+}
+
+impl Engine {
+    /// Changes a container.
+    pub fn set(self: &Arc<Self>, ctid: Ctid, spec: &SetSpec) -> Result<Outcome> {
+        let guard = self.take(ctid, Op::Set)?;
+        let row = self.row(ctid)?;
+        self.decide(Op::Set, &row, false, false)?;
+        let plan = self.plan_set(&row, spec)?;
+        let running = plan.live.is_some();
+        let held_back = running && plan.old.features != plan.new.features;
+        if held_back && spec.mode.is_none() {
+            let message = format!("CT {ctid}: features cannot change while it is running");
+            return Err(Error::refused(ExitCode::Running, message, "add --setmode restart to restart it, or --setmode ignore to change them at its next start"));
+        }
+        let mut steps = Steps::new(self, Op::Set, ctid);
+        if let Err(e) = self.set_steps(&mut steps, &row, &plan, &spec.changes) {
+            if steps.is_journalled() {
+                self.converge(&row, &plan.note);
+            }
+            return Err(e);
+        }
+        let mut outcome = steps.outcome(self.set_messages(&plan, ctid));
+        let config_changed = *plan.old != plan.new;
+        if !plan.save && config_changed {
+            outcome.warnings.push(NOT_SAVED.into());
+        }
+        if held_back && plan.save && spec.mode == Some(SetMode::Restart) {
+            let stopped = self.stop_held(&row, StopSpec::default())?;
+            guard.becomes(Op::Start);
+            outcome = outcome.and(stopped).and(self.start_held(ctid, true)?);
+        } else if held_back {
+            outcome.warnings.push(format!("features of the running CT {ctid} stay as they are until its next start"));
+        }
+        Ok(outcome)
+    }
+
+    fn plan_set(&self, row: &CtRow, spec: &SetSpec) -> Result<Plan> {
+        let changes = &spec.changes;
+        let old = self.conf.read(row.ctid)?;
+        let new = changes.apply(&old);
+        check_config(&new)?;
+        let mut live = lock(&self.cell(row.ctid).live).clone();
+        if let Some(live) = live.as_mut() {
+            live.refresh(&self.paths.ct_run(row.ctid));
+        }
+        let live_before = live.as_ref().map(|l| l.record.addresses.clone()).unwrap_or_default();
+        let live_after = if live.is_some() { changes.addresses(&live_before) } else { Vec::new() };
+        let had: Vec<CtAddr> = self.inventory.addresses(row.ctid)?.into_iter().map(|(ip, _)| ip).collect();
+        let saved: &[CtAddr] = if spec.save { &new.network.ip } else { &[] };
+        let mut claims: Vec<CtAddr> = saved.iter().chain(&live_after).filter(|ip| !had.contains(ip)).copied().collect();
+        claims.sort_unstable();
+        claims.dedup();
+        self.probe(&claims)?;
+        if changes.touches_files() {
+            self.private_area(row)?;
+        }
+        let new_conf = match spec.save && new != *old {
+            true => Some(self.conf.edited(row.ctid, &new)?),
+            false => None,
+        };
+        let note = SetNote { new_conf, live_before, live_after, files: changes.touches_files(), disk: old.disk != new.disk };
+        Ok(Plan { old, new, live, save: spec.save, note, claims })
+    }
+
+    fn set_steps(&self, steps: &mut Steps<'_>, row: &CtRow, plan: &Plan, changes: &Changes) -> Result<()> {
+        let ctid = row.ctid;
+        let name = if plan.save { &plan.new.name } else { &plan.old.name };
+        steps.run("claim", || {
+            // A struct of strings, numbers and booleans always has a JSON form.
+            let note = serde_json::to_string(&plan.note).unwrap_or_default();
+            Ok(self.inventory.claim_set(ctid, name.as_ref(), &plan.claims, &note)?)
+        })?;
+        steps.journalled();
+        if !plan.claims.is_empty() {
+            steps.run("filter", || Ok(self.network.allow(ctid, &plan.claims)?))?;
+        }
+        if plan.note.disk && (plan.save || plan.live.is_some()) {
+            steps.run("disk", || Ok(storage::resize(&self.storage_plan(row), &disk_spec(&plan.new))?))?;
+        }
+        steps.run("live", || self.set_live(row, plan, changes))?;
+        if let Some(text) = &plan.note.new_conf {
+            steps.run("conf", || Ok(self.conf.replace(ctid, text)?))?;
+        }
+        let before: Vec<CtAddr> = self.inventory.addresses(ctid)?.into_iter().map(|(ip, _)| ip).collect();
+        let (saved, unsaved) = plan.claims_after();
+        steps.run("commit", || Ok(self.inventory.settle(ctid, name.as_ref(), &saved, &unsaved, true, true)?))?;
+        let gone: Vec<CtAddr> = before.into_iter().filter(|ip| !saved.contains(ip) && !unsaved.contains(ip)).collect();
+        if !gone.is_empty() {
+            // The container has lost them already: a filter element too many lets nothing of use through.
+            steps.attempt("release", || Ok(self.network.deny(ctid, &gone)?));
+        }
+        Ok(())
+    }
+
+    /// Everything a running container is changed in; passwords and keys of a stopped one as well.
+    fn set_live(&self, row: &CtRow, plan: &Plan, changes: &Changes) -> Result<()> {
+        let at_once = edits::now(changes);
+        if plan.live.is_none() {
+            return if at_once.is_empty() { Ok(()) } else { self.edit_stopped(row, at_once).map_err(password_code(changes)) };
+        }
+        let mut edit_now = at_once;
+        if plan.boot_changed() {
+            self.set_boot(row.ctid, &plan.new)?;
+            edit_now.extend(edits::boot(&plan.new));
+        }
+        if !edit_now.is_empty() {
+            self.ask(row.ctid, &ControlRequest::Edit { edits: edit_now }).map_err(password_code(changes))?;
+        }
+        let (before, after) = (&plan.note.live_before, &plan.note.live_after);
+        if before != after {
+            self.set_addresses(row.ctid, before, after)?;
+        }
+        Ok(())
+    }
+
+    /// Gives a running container exactly `after`; `before` may be more than it has.
+    fn set_addresses(&self, ctid: Ctid, before: &[CtAddr], after: &[CtAddr]) -> Result<()> {
+        let new: Vec<CtAddr> = after.iter().filter(|ip| !before.contains(ip)).copied().collect();
+        let gone: Vec<CtAddr> = before.iter().filter(|ip| !after.contains(ip)).copied().collect();
+        if !new.is_empty() {
+            self.network.add_addresses(ctid, &new)?;
+        }
+        self.ask(ctid, &ControlRequest::SetAddresses { addresses: after.to_vec() })?;
+        if !gone.is_empty() {
+            self.network.del_addresses(ctid, &gone)?;
+        }
+        Ok(())
+    }
+
+    fn set_boot(&self, ctid: Ctid, config: &CtConfig) -> Result<()> {
+        self.ask(ctid, &ControlRequest::SetBoot { hostname: config.hostname.clone(), edits: edits::boot(config) })
+    }
+
+    fn ask(&self, ctid: Ctid, request: &ControlRequest) -> Result<()> {
+        monitor::control(&self.paths.ct_run(ctid), request, CONTROL)?;
+        Ok(())
+    }
+
+    fn set_messages(&self, plan: &Plan, ctid: Ctid) -> Vec<String> {
+        let words = |ips: Vec<&CtAddr>| ips.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+        let (before, after) = match &plan.live {
+            Some(_) => (&plan.note.live_before, &plan.note.live_after),
+            None => (&plan.old.network.ip, &plan.new.network.ip),
+        };
+        let gone: Vec<&CtAddr> = before.iter().filter(|ip| !after.contains(ip)).collect();
+        let new: Vec<&CtAddr> = after.iter().filter(|ip| !before.contains(ip)).collect();
+        let mut messages = Vec::new();
+        if !gone.is_empty() {
+            messages.push(format!("Deleting IP address(es): {}", words(gone)));
+        }
+        if !new.is_empty() {
+            messages.push(format!("Adding IP address(es): {}", words(new)));
+        }
+        if plan.save {
+            messages.push(format!("CT configuration saved to {}", self.paths.conf(ctid).display()));
+        }
+        messages
+    }
+
+    /// After a failure or a kill: claims, filter, disk, running container and files inside become what the
+    /// configuration file now says, and the journal row is closed. Problems are logged.
+    pub(crate) fn converge(&self, row: &CtRow, note: &SetNote) {
+        let ctid = row.ctid;
+        let mut problems: Vec<String> = Vec::new();
+        let mut attempt = |r: Result<()>| problems.extend(r.err().map(|e| e.report()));
+        let saved_now = note.new_conf.is_some() && self.conf.text(ctid).ok() == note.new_conf;
+        let config = self.conf.read(ctid);
+        let live = lock(&self.cell(ctid).live).clone().filter(|l| !l.ended());
+        let target = if saved_now { &note.live_after } else { &note.live_before };
+        if let Ok(config) = &config {
+            if note.disk {
+                attempt(storage::resize(&self.storage_plan(row), &disk_spec(config)).map_err(Error::from));
+            }
+            if live.is_some() {
+                attempt(self.set_boot(ctid, config));
+                let edits = edits::boot(config);
+                if !edits.is_empty() {
+                    attempt(self.ask(ctid, &ControlRequest::Edit { edits }));
+                }
+            }
+        }
+        if live.is_some() && note.live_before != note.live_after {
+            let other = if saved_now { &note.live_before } else { &note.live_after };
+            attempt(self.set_addresses(ctid, other, target));
+        }
+        let had: Vec<CtAddr> = self.inventory.addresses(ctid).unwrap_or_default().into_iter().map(|(ip, _)| ip).collect();
+        let saved: Vec<CtAddr> = config.as_ref().map(|c| c.network.ip.clone()).unwrap_or_default();
+        let running: &[CtAddr] = if live.is_some() { target } else { &[] };
+        let unsaved: Vec<CtAddr> = running.iter().filter(|ip| !saved.contains(ip)).copied().collect();
+        let name = config.as_ref().map_or(row.name.clone(), |c| c.name.clone());
+        attempt(self.inventory.settle(ctid, name.as_ref(), &saved, &unsaved, true, true).map_err(Error::from));
+        let gone: Vec<CtAddr> = had.into_iter().filter(|ip| !saved.contains(ip) && !unsaved.contains(ip)).collect();
+        if !gone.is_empty() {
+            attempt(self.network.deny(ctid, &gone).map_err(Error::from));
+        }
+        if note.files && self.settled_state(row) == CtState::Mounted {
+            // A stopped container's files were being edited: the mount was ours.
+            attempt(storage::umount(&self.storage_plan(row)).map_err(Error::from));
+        }
+        for p in problems {
+            tracing::warn!(ctid = ctid.get(), op = "set", "after a failure: {p}");
+        }
+    }
+}
+
+/// A failed edit is exit code 74 when a password was to be changed.
+fn password_code(changes: &Changes) -> impl Fn(Error) -> Error + '_ {
+    move |e| match changes.passwords.is_empty() {
+        true => e,
+        false => Error::Refused { code: ExitCode::PasswordFailed, message: e.report(), hint: e.hint() },
+    }
+}

@@ -1,0 +1,62 @@
+//! The inventory's schema, as the numbered steps that led to it. Append only: a released step never
+//! changes, because hosts have run it.
+
+use rusqlite_migration::{M, Migrations};
+
+/// Every step in order; SQLite's `user_version` is how many a database has seen.
+pub const STEPS: &[M<'_>] = &[M::up(
+    "CREATE TABLE host(
+        key TEXT PRIMARY KEY,
+        value TEXT NOT NULL
+     ) STRICT;
+     CREATE TABLE container(
+        ctid INTEGER PRIMARY KEY,
+        uuid TEXT NOT NULL UNIQUE,
+        name TEXT UNIQUE,
+        uid_base INTEGER NOT NULL UNIQUE,
+        template TEXT NOT NULL,
+        template_digest TEXT NOT NULL,
+        layout TEXT NOT NULL,
+        created INTEGER NOT NULL,
+        last_exit TEXT,
+        last_failure TEXT
+     ) STRICT;
+     CREATE TABLE address(
+        ip TEXT PRIMARY KEY,
+        ctid INTEGER NOT NULL REFERENCES container(ctid) ON DELETE CASCADE,
+        saved INTEGER NOT NULL
+     ) STRICT;
+     CREATE INDEX address_ctid ON address(ctid);
+     CREATE TABLE journal(
+        ctid INTEGER PRIMARY KEY,
+        op TEXT NOT NULL,
+        step TEXT NOT NULL,
+        payload TEXT NOT NULL,
+        started INTEGER NOT NULL
+     ) STRICT;",
+)];
+
+/// The steps, ready to run.
+pub fn migrations() -> Migrations<'static> {
+    Migrations::from_slice(STEPS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rusqlite::Connection;
+
+    #[test]
+    fn every_version_reaches_the_latest() {
+        migrations().validate().unwrap();
+        for version in 0..=STEPS.len() {
+            let mut db = Connection::open_in_memory().unwrap();
+            migrations().to_version(&mut db, version).unwrap();
+            migrations().to_latest(&mut db).unwrap();
+            let tables: i64 = db
+                .query_row("SELECT count(*) FROM sqlite_master WHERE type='table' AND name IN ('host','container','address','journal')", [], |r| r.get(0))
+                .unwrap();
+            assert_eq!(tables, 4);
+        }
+    }
+}

@@ -1,0 +1,621 @@
+//! Which containers exist and what they have claimed: SQLite in WAL mode at `/var/lib/vz/inventory.db`,
+//! with the journal of operations under way. May be imported by the engine; imports vz-types alone.
+//!
+//! Durability: commits that decide something (a container exists, is being destroyed, has new claims)
+//! are written with `synchronous=FULL`; everything else with `NORMAL`, which survives a kill and may lose
+//! only its last commits at a power cut, when nothing runs any more anyway.
+
+mod migrations;
+
+pub use migrations::{STEPS, migrations};
+
+use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, Transaction, TransactionBehavior, params};
+use serde::{Deserialize, Serialize};
+use std::{
+    path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{SystemTime, UNIX_EPOCH},
+};
+use vz_types::{CtAddr, CtName, Ctid, ExitCode, TemplateName, UidBase, config::Layout, state::Op};
+
+/// Why the inventory did not do as asked.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file is no database, or a damaged one.
+    #[error("the inventory {path} is damaged")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite says.
+        #[source]
+        source: rusqlite::Error,
+    },
+    /// The file is gone although containers exist.
+    #[error("the inventory {path} is missing, but {private} holds containers' private areas")]
+    Missing {
+        /// The file.
+        path: PathBuf,
+        /// What shows that there were containers.
+        private: PathBuf,
+    },
+    /// Written by a later version, or a migration failed.
+    #[error("the inventory {path} cannot be brought to this version")]
+    Migration {
+        /// The file.
+        path: PathBuf,
+        /// What the migration said.
+        #[source]
+        source: rusqlite_migration::Error,
+    },
+    /// Another container has the address.
+    #[error("address {ip} belongs to CT {holder}")]
+    AddressTaken {
+        /// The address.
+        ip: CtAddr,
+        /// Whose it is.
+        holder: Ctid,
+    },
+    /// Another container has the name.
+    #[error("the name `{name}` belongs to CT {holder}")]
+    NameTaken {
+        /// The name.
+        name: CtName,
+        /// Whose it is.
+        holder: Ctid,
+    },
+    /// There is such a container.
+    #[error("CT {0} exists")]
+    Exists(Ctid),
+    /// Every uid range is given away.
+    #[error("all {} uid ranges are in use", UidBase::SLOTS)]
+    NoUidRange,
+    /// SQLite failed.
+    #[error("the inventory failed while {what}")]
+    Sqlite {
+        /// What it was doing.
+        what: &'static str,
+        /// What SQLite says.
+        #[source]
+        source: rusqlite::Error,
+    },
+    /// A row holds what no version of ours writes.
+    #[error("the inventory's row of CT {ctid} is unusable: {cause}")]
+    BadRow {
+        /// Which.
+        ctid: i64,
+        /// Why.
+        cause: String,
+    },
+}
+
+impl Error {
+    /// What `vzctl` exits with.
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::AddressTaken { .. } => ExitCode::IpInUse,
+            Self::NameTaken { .. } => ExitCode::SetName,
+            Self::Exists(_) => ExitCode::Exists,
+            Self::Sqlite { source: rusqlite::Error::SqliteFailure(e, _), .. } if e.code == ErrorCode::DiskFull => ExitCode::NoSpace,
+            _ => ExitCode::System,
+        }
+    }
+
+    /// What to do next.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Damaged { .. } | Self::Missing { .. } => {
+                Some("`vzd recover` builds it again from the configuration files and the private areas".into())
+            }
+            Self::AddressTaken { holder, ip } => Some(format!("choose another address, or `vzctl set {holder} --ipdel {ip} --save`")),
+            Self::NameTaken { holder, .. } => Some(format!("choose another name, or `vzctl set {holder} --name '' --save`")),
+            _ => None,
+        }
+    }
+}
+
+/// One container as the inventory knows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CtRow {
+    /// Its number.
+    pub ctid: Ctid,
+    /// Stable for life: 32 hex digits with dashes.
+    pub uuid: String,
+    /// The name it has claimed.
+    pub name: Option<CtName>,
+    /// Its uid range.
+    pub uid_base: UidBase,
+    /// The OS template it was made from.
+    pub template: TemplateName,
+    /// Which build of it.
+    pub template_digest: String,
+    /// How its files are stored.
+    pub layout: Layout,
+    /// Seconds since the epoch.
+    pub created: u64,
+    /// How the last run ended.
+    pub last_exit: Option<String>,
+    /// What failed last: operation, step, cause.
+    pub last_failure: Option<String>,
+}
+
+/// What a new container is to claim.
+#[derive(Clone, Debug)]
+pub struct NewCt {
+    /// Its number.
+    pub ctid: Ctid,
+    /// Its uuid.
+    pub uuid: String,
+    /// Its name.
+    pub name: Option<CtName>,
+    /// Where to start looking for a uid range ([`vz_types::Paths::first_uid_slot`]).
+    pub first_slot: u32,
+    /// Its OS template.
+    pub template: TemplateName,
+    /// Which build of it.
+    pub template_digest: String,
+    /// Its layout.
+    pub layout: Layout,
+    /// Its addresses.
+    pub addresses: Vec<CtAddr>,
+}
+
+/// One operation under way, or interrupted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JournalRow {
+    /// The container.
+    pub ctid: Ctid,
+    /// The operation.
+    pub op: Op,
+    /// The last step that was begun.
+    pub step: String,
+    /// What recovery needs beyond the facts on disk (JSON).
+    pub payload: String,
+    /// Seconds since the epoch.
+    pub started: u64,
+}
+
+/// The open inventory.
+#[derive(Debug)]
+pub struct Inventory {
+    db: Mutex<Connection>,
+}
+
+type Result<T> = std::result::Result<T, Error>;
+
+fn sqlite(what: &'static str) -> impl FnOnce(rusqlite::Error) -> Error {
+    move |source| Error::Sqlite { what, source }
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
+}
+
+impl Inventory {
+    /// Opens or makes the inventory at `path` and brings it to this version.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] when there is no file although `private` has private areas in it;
+    /// [`Error::Damaged`] and [`Error::Migration`] as they say.
+    pub fn open(path: &Path, private: &Path) -> Result<Self> {
+        if !path.exists() && has_private_areas(private) {
+            return Err(Error::Missing { path: path.into(), private: private.into() });
+        }
+        Self::open_or_make(path)
+    }
+
+    /// As [`Inventory::open`], without asking whether there were containers: for rebuilding.
+    pub fn open_or_make(path: &Path) -> Result<Self> {
+        let damaged = |source| Error::Damaged { path: path.into(), source };
+        let mut db = Connection::open(path).map_err(damaged)?;
+        // The first statement is what finds out that the file is no database.
+        db.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(())).map_err(damaged)?;
+        let verdict: String = db.query_row("PRAGMA quick_check(1)", [], |r| r.get(0)).map_err(damaged)?;
+        if verdict != "ok" {
+            return Err(damaged(rusqlite::Error::InvalidColumnName(verdict)));
+        }
+        Self::prepare(&mut db).map_err(damaged)?;
+        migrations().to_latest(&mut db).map_err(|source| Error::Migration { path: path.into(), source })?;
+        db.pragma_update(None, "synchronous", "NORMAL").map_err(damaged)?;
+        Ok(Self { db: Mutex::new(db) })
+    }
+
+    fn prepare(db: &mut Connection) -> rusqlite::Result<()> {
+        db.busy_timeout(std::time::Duration::from_secs(5))?;
+        db.pragma_update(None, "foreign_keys", true)?;
+        // 256 KiB of page cache: the whole inventory of some hundred containers.
+        db.pragma_update(None, "cache_size", -256)?;
+        db.pragma_update(None, "synchronous", "FULL")
+    }
+
+    fn db(&self) -> MutexGuard<'_, Connection> {
+        self.db.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs `f` in one IMMEDIATE transaction; a durable one is on disk when this returns.
+    fn transaction<T>(&self, what: &'static str, durable: bool, f: impl FnOnce(&Transaction<'_>) -> Result<T>) -> Result<T> {
+        let mut db = self.db();
+        db.pragma_update(None, "synchronous", if durable { "FULL" } else { "NORMAL" }).map_err(sqlite(what))?;
+        let t = db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(sqlite(what))?;
+        let out = f(&t)?;
+        t.commit().map_err(sqlite(what))?;
+        Ok(out)
+    }
+
+    /// A fact about the host (`boot_id`).
+    pub fn host_fact(&self, key: &str) -> Result<Option<String>> {
+        self.db()
+            .query_row("SELECT value FROM host WHERE key=?1", [key], |r| r.get(0))
+            .optional()
+            .map_err(sqlite("reading a host fact"))
+    }
+
+    /// Remembers a fact about the host.
+    pub fn set_host_fact(&self, key: &str, value: &str) -> Result<()> {
+        self.transaction("writing a host fact", true, |t| {
+            t.execute("INSERT INTO host VALUES(?1,?2) ON CONFLICT(key) DO UPDATE SET value=?2", [key, value])
+                .map_err(sqlite("writing a host fact"))
+                .map(drop)
+        })
+    }
+
+    /// Every container in CTID order.
+    pub fn containers(&self) -> Result<Vec<CtRow>> {
+        let db = self.db();
+        let mut q = db.prepare_cached(&format!("{SELECT_CT} ORDER BY ctid")).map_err(sqlite("listing containers"))?;
+        let rows = q.query_map([], |r| Ok(ct_row(r))).map_err(sqlite("listing containers"))?;
+        rows.map(|r| r.map_err(sqlite("listing containers"))?).collect()
+    }
+
+    /// One container.
+    pub fn container(&self, ctid: Ctid) -> Result<Option<CtRow>> {
+        let db = self.db();
+        let mut q = db.prepare_cached(&format!("{SELECT_CT} WHERE ctid=?1")).map_err(sqlite("looking a container up"))?;
+        q.query_row([ctid.get()], |r| Ok(ct_row(r))).optional().map_err(sqlite("looking a container up"))?.transpose()
+    }
+
+    /// The container that has claimed `name`.
+    pub fn by_name(&self, name: &str) -> Result<Option<Ctid>> {
+        let n: Option<u32> = self
+            .db()
+            .query_row("SELECT ctid FROM container WHERE name=?1", [name], |r| r.get(0))
+            .optional()
+            .map_err(sqlite("looking a name up"))?;
+        n.map(|n| Ctid::try_from(n).map_err(|e| Error::BadRow { ctid: n.into(), cause: e.to_string() })).transpose()
+    }
+
+    /// The addresses a container has claimed, and whether each is in its configuration.
+    pub fn addresses(&self, ctid: Ctid) -> Result<Vec<(CtAddr, bool)>> {
+        let db = self.db();
+        let mut q = db
+            .prepare_cached("SELECT ip, saved FROM address WHERE ctid=?1 ORDER BY rowid")
+            .map_err(sqlite("listing addresses"))?;
+        let rows = q
+            .query_map([ctid.get()], |r| Ok((r.get::<_, String>(0)?, r.get::<_, bool>(1)?)))
+            .map_err(sqlite("listing addresses"))?;
+        rows.map(|r| {
+            let (ip, saved) = r.map_err(sqlite("listing addresses"))?;
+            let ip = ip.parse().map_err(|e: vz_types::addr::AddrError| Error::BadRow { ctid: ctid.get().into(), cause: e.to_string() })?;
+            Ok((ip, saved))
+        })
+        .collect()
+    }
+
+    /// Claims everything a new container needs, all or nothing, and opens its journal row.
+    pub fn claim_create(&self, new: &NewCt, payload: &str) -> Result<CtRow> {
+        self.transaction("claiming a new container", false, |t| {
+            let exists: bool = t
+                .query_row("SELECT EXISTS(SELECT 1 FROM container WHERE ctid=?1)", [new.ctid.get()], |r| r.get(0))
+                .map_err(sqlite("claiming a new container"))?;
+            if exists {
+                return Err(Error::Exists(new.ctid));
+            }
+            name_is_free(t, new.name.as_ref(), new.ctid)?;
+            let row = CtRow {
+                ctid: new.ctid,
+                uuid: new.uuid.clone(),
+                name: new.name.clone(),
+                uid_base: free_uid_base(t, new.first_slot)?,
+                template: new.template.clone(),
+                template_digest: new.template_digest.clone(),
+                layout: new.layout,
+                created: now(),
+                last_exit: None,
+                last_failure: None,
+            };
+            insert_ct(t, &row)?;
+            claim_addresses(t, new.ctid, &new.addresses, true)?;
+            journal_open(t, Op::Create, new.ctid, payload)?;
+            Ok(row)
+        })
+    }
+
+    /// Puts a container found on disk into the inventory: for rebuilding.
+    pub fn adopt(&self, row: &CtRow, addresses: &[CtAddr]) -> Result<()> {
+        self.transaction("adopting a container", true, |t| {
+            name_is_free(t, row.name.as_ref(), row.ctid)?;
+            insert_ct(t, row)?;
+            claim_addresses(t, row.ctid, addresses, true)
+        })
+    }
+
+    /// Opens the journal row of an operation; `durable` when this is the operation's point of no return.
+    pub fn journal_open(&self, op: Op, ctid: Ctid, payload: &str, durable: bool) -> Result<()> {
+        self.transaction("opening the journal", durable, |t| journal_open(t, op, ctid, payload))
+    }
+
+    /// Notes the step an operation has begun.
+    pub fn journal_step(&self, ctid: Ctid, step: &str) -> Result<()> {
+        self.transaction("noting a step", false, |t| {
+            t.prepare_cached("UPDATE journal SET step=?2 WHERE ctid=?1")
+                .and_then(|mut q| q.execute(params![ctid.get(), step]))
+                .map_err(sqlite("noting a step"))
+                .map(drop)
+        })
+    }
+
+    /// Replaces what recovery is told.
+    pub fn journal_payload(&self, ctid: Ctid, payload: &str) -> Result<()> {
+        self.set_text("UPDATE journal SET payload=?2 WHERE ctid=?1", ctid, Some(payload))
+    }
+
+    /// Closes a container's journal row.
+    pub fn journal_close(&self, ctid: Ctid, durable: bool) -> Result<()> {
+        self.transaction("closing the journal", durable, |t| journal_close(t, ctid))
+    }
+
+    /// Every open journal row.
+    pub fn journal(&self) -> Result<Vec<JournalRow>> {
+        let db = self.db();
+        let mut q = db
+            .prepare_cached("SELECT ctid, op, step, payload, started FROM journal ORDER BY started, ctid")
+            .map_err(sqlite("reading the journal"))?;
+        let rows = q
+            .query_map([], |r| {
+                Ok((r.get::<_, i64>(0)?, r.get::<_, String>(1)?, r.get::<_, String>(2)?, r.get::<_, String>(3)?, r.get::<_, i64>(4)?))
+            })
+            .map_err(sqlite("reading the journal"))?;
+        rows.map(|r| {
+            let (ctid, op, step, payload, started) = r.map_err(sqlite("reading the journal"))?;
+            let bad = |cause: String| Error::BadRow { ctid, cause };
+            Ok(JournalRow {
+                ctid: u32::try_from(ctid).map_err(|e| bad(e.to_string()))?.try_into().map_err(|e: vz_types::ctid::CtidError| bad(e.to_string()))?,
+                op: serde_json::from_value(op.into()).map_err(|e| bad(e.to_string()))?,
+                step,
+                payload,
+                started: started.unsigned_abs(),
+            })
+        })
+        .collect()
+    }
+
+    /// Forgets a container with everything it claimed, and its journal row.
+    pub fn forget(&self, ctid: Ctid, durable: bool) -> Result<()> {
+        self.transaction("forgetting a container", durable, |t| {
+            t.execute("DELETE FROM container WHERE ctid=?1", [ctid.get()]).map_err(sqlite("forgetting a container"))?;
+            journal_close(t, ctid)
+        })
+    }
+
+    /// Claims addresses beside those a container has; `saved`: they are in its configuration.
+    pub fn claim(&self, ctid: Ctid, addresses: &[CtAddr], saved: bool) -> Result<()> {
+        self.transaction("claiming addresses", false, |t| claim_addresses(t, ctid, addresses, saved))
+    }
+
+    /// Checks a name and addresses against everybody else's claims, claims the new ones beside the old
+    /// ones, and opens the journal row of a `set`.
+    pub fn claim_set(&self, ctid: Ctid, name: Option<&CtName>, addresses: &[CtAddr], payload: &str) -> Result<()> {
+        self.transaction("claiming for set", false, |t| {
+            name_is_free(t, name, ctid)?;
+            claim_addresses(t, ctid, addresses, false)?;
+            journal_open(t, Op::Set, ctid, payload)
+        })
+    }
+
+    /// Makes a container's claims exactly these, and closes its journal row when `close`.
+    pub fn settle(&self, ctid: Ctid, name: Option<&CtName>, saved: &[CtAddr], unsaved: &[CtAddr], close: bool, durable: bool) -> Result<()> {
+        self.transaction("settling claims", durable, |t| {
+            name_is_free(t, name, ctid)?;
+            t.execute("UPDATE container SET name=?2 WHERE ctid=?1", params![ctid.get(), name.map(CtName::as_str)])
+                .map_err(sqlite("settling claims"))?;
+            t.execute("DELETE FROM address WHERE ctid=?1", [ctid.get()]).map_err(sqlite("settling claims"))?;
+            claim_addresses(t, ctid, saved, true)?;
+            claim_addresses(t, ctid, unsaved, false)?;
+            if close { journal_close(t, ctid) } else { Ok(()) }
+        })
+    }
+
+    /// Remembers how the last run ended; a fresh end clears no failure.
+    pub fn set_last_exit(&self, ctid: Ctid, text: &str) -> Result<()> {
+        self.set_text("UPDATE container SET last_exit=?2 WHERE ctid=?1", ctid, Some(text))
+    }
+
+    /// Remembers what failed last, or that nothing did.
+    pub fn set_last_failure(&self, ctid: Ctid, text: Option<&str>) -> Result<()> {
+        self.set_text("UPDATE container SET last_failure=?2 WHERE ctid=?1", ctid, text)
+    }
+
+    fn set_text(&self, sql: &'static str, ctid: Ctid, text: Option<&str>) -> Result<()> {
+        self.transaction("recording an outcome", false, |t| {
+            t.execute(sql, params![ctid.get(), text]).map_err(sqlite("recording an outcome")).map(drop)
+        })
+    }
+}
+
+const SELECT_CT: &str =
+    "SELECT ctid, uuid, name, uid_base, template, template_digest, layout, created, last_exit, last_failure FROM container";
+
+fn ct_row(r: &Row<'_>) -> Result<CtRow> {
+    let ctid: i64 = r.get(0).map_err(sqlite("reading a row"))?;
+    let bad = |cause: String| Error::BadRow { ctid, cause };
+    let text = |i: usize| r.get::<_, String>(i).map_err(|e| bad(e.to_string()));
+    let maybe = |i: usize| r.get::<_, Option<String>>(i).map_err(|e| bad(e.to_string()));
+    Ok(CtRow {
+        ctid: r.get::<_, u32>(0).map_err(|e| bad(e.to_string()))?.try_into().map_err(|e: vz_types::ctid::CtidError| bad(e.to_string()))?,
+        uuid: text(1)?,
+        name: maybe(2)?.map(|n| n.parse()).transpose().map_err(|e: vz_types::names::NameError| bad(e.to_string()))?,
+        uid_base: r.get::<_, u32>(3).map_err(|e| bad(e.to_string()))?.try_into().map_err(bad)?,
+        template: text(4)?.parse().map_err(|e: vz_types::names::NameError| bad(e.to_string()))?,
+        template_digest: text(5)?,
+        layout: text(6)?.parse().map_err(bad)?,
+        created: r.get::<_, i64>(7).map_err(|e| bad(e.to_string()))?.unsigned_abs(),
+        last_exit: maybe(8)?,
+        last_failure: maybe(9)?,
+    })
+}
+
+fn insert_ct(t: &Transaction<'_>, row: &CtRow) -> Result<()> {
+    t.execute(
+        "INSERT INTO container VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10)",
+        params![
+            row.ctid.get(),
+            row.uuid,
+            row.name.as_ref().map(CtName::as_str),
+            row.uid_base.get(),
+            row.template.as_str(),
+            row.template_digest,
+            row.layout.to_string(),
+            row.created as i64,
+            row.last_exit,
+            row.last_failure
+        ],
+    )
+    .map_err(sqlite("adding a container"))
+    .map(drop)
+}
+
+fn name_is_free(t: &Transaction<'_>, name: Option<&CtName>, ctid: Ctid) -> Result<()> {
+    let Some(name) = name else { return Ok(()) };
+    let holder: Option<u32> = t
+        .query_row("SELECT ctid FROM container WHERE name=?1 AND ctid<>?2", params![name.as_str(), ctid.get()], |r| r.get(0))
+        .optional()
+        .map_err(sqlite("looking a name up"))?;
+    match holder.map(Ctid::try_from) {
+        None => Ok(()),
+        Some(Ok(holder)) => Err(Error::NameTaken { name: name.clone(), holder }),
+        Some(Err(e)) => Err(Error::BadRow { ctid: 0, cause: e.to_string() }),
+    }
+}
+
+fn claim_addresses(t: &Transaction<'_>, ctid: Ctid, addresses: &[CtAddr], saved: bool) -> Result<()> {
+    for ip in addresses {
+        let holder: Option<u32> = t
+            .query_row("SELECT ctid FROM address WHERE ip=?1", [ip.to_string()], |r| r.get(0))
+            .optional()
+            .map_err(sqlite("claiming addresses"))?;
+        match holder {
+            Some(n) if n != ctid.get() => {
+                let holder = Ctid::try_from(n).map_err(|e| Error::BadRow { ctid: n.into(), cause: e.to_string() })?;
+                return Err(Error::AddressTaken { ip: *ip, holder });
+            }
+            Some(_) if !saved => {}
+            _ => {
+                t.execute(
+                    "INSERT INTO address VALUES(?1,?2,?3) ON CONFLICT(ip) DO UPDATE SET saved=?3",
+                    params![ip.to_string(), ctid.get(), saved],
+                )
+                .map_err(sqlite("claiming addresses"))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The first uid range nobody has, from `first` on, wrapping.
+fn free_uid_base(t: &Transaction<'_>, first: u32) -> Result<UidBase> {
+    let mut q = t.prepare("SELECT uid_base FROM container").map_err(sqlite("looking for a uid range"))?;
+    let taken: std::collections::BTreeSet<u32> = q
+        .query_map([], |r| r.get(0))
+        .and_then(Iterator::collect)
+        .map_err(sqlite("looking for a uid range"))?;
+    (0..UidBase::SLOTS)
+        .map(|i| UidBase::from_slot((first + i) % UidBase::SLOTS))
+        .find(|b| !taken.contains(&b.get()))
+        .ok_or(Error::NoUidRange)
+}
+
+fn journal_open(t: &Transaction<'_>, op: Op, ctid: Ctid, payload: &str) -> Result<()> {
+    t.execute("INSERT INTO journal VALUES(?1,?2,'journal',?3,?4)", params![ctid.get(), op.word(), payload, now() as i64])
+        .map_err(sqlite("opening the journal"))
+        .map(drop)
+}
+
+fn journal_close(t: &Transaction<'_>, ctid: Ctid) -> Result<()> {
+    t.execute("DELETE FROM journal WHERE ctid=?1", [ctid.get()]).map_err(sqlite("closing the journal")).map(drop)
+}
+
+/// Whether private areas lie below `dir`.
+fn has_private_areas(dir: &Path) -> bool {
+    std::fs::read_dir(dir)
+        .map(|entries| entries.flatten().any(|e| e.file_name().to_string_lossy().parse::<Ctid>().is_ok()))
+        .unwrap_or(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open() -> (tempfile::TempDir, Inventory) {
+        let dir = tempfile::tempdir().unwrap();
+        let inv = Inventory::open(&dir.path().join("inventory.db"), &dir.path().join("private")).unwrap();
+        (dir, inv)
+    }
+
+    fn new(n: u32, name: &str, ip: &str) -> NewCt {
+        NewCt {
+            ctid: n.try_into().unwrap(),
+            uuid: format!("uuid-{n}"),
+            name: Some(name.parse().unwrap()),
+            first_slot: UidBase::SLOTS - 1,
+            template: "debian-12".parse().unwrap(),
+            template_digest: "d".into(),
+            layout: Layout::Overlay,
+            addresses: vec![ip.parse().unwrap()],
+        }
+    }
+
+    #[test]
+    fn a_refused_claim_changes_nothing() {
+        let (_dir, inv) = open();
+        inv.claim_create(&new(101, "web", "10.0.0.2"), "{}").unwrap();
+        assert!(matches!(inv.claim_create(&new(101, "other", "10.0.0.3"), "{}"), Err(Error::Exists(_))));
+        assert!(matches!(inv.claim_create(&new(102, "web", "10.0.0.3"), "{}"), Err(Error::NameTaken { .. })));
+        assert!(matches!(inv.claim_create(&new(102, "db", "10.0.0.2"), "{}"), Err(Error::AddressTaken { .. })));
+        assert_eq!(inv.containers().unwrap().len(), 1);
+        assert_eq!(inv.journal().unwrap().len(), 1);
+        let b = inv.claim_create(&new(102, "db", "10.0.0.3"), "{}").unwrap();
+        assert_eq!(b.uid_base, UidBase::from_slot(0), "the search wraps");
+    }
+
+    #[test]
+    fn forgetting_gives_everything_back() {
+        let (_dir, inv) = open();
+        let a = inv.claim_create(&new(101, "web", "10.0.0.2"), "{}").unwrap();
+        inv.forget(a.ctid, true).unwrap();
+        assert!(inv.journal().unwrap().is_empty());
+        let again = inv.claim_create(&new(102, "web", "10.0.0.2"), "{}").unwrap();
+        assert_eq!(again.uid_base, a.uid_base);
+    }
+
+    #[test]
+    fn settling_keeps_saved_and_unsaved_addresses_apart() {
+        let (_dir, inv) = open();
+        let a = inv.claim_create(&new(101, "web", "10.0.0.2"), "{}").unwrap().ctid;
+        inv.journal_close(a, true).unwrap();
+        let (x, y) = ("10.0.0.2".parse().unwrap(), "10.0.0.9".parse().unwrap());
+        inv.claim_set(a, None, &[x, y], "{}").unwrap();
+        inv.settle(a, None, &[x], &[y], true, true).unwrap();
+        assert_eq!(inv.addresses(a).unwrap(), vec![(x, true), (y, false)]);
+        assert_eq!(inv.container(a).unwrap().unwrap().name, None);
+    }
+
+    #[test]
+    fn a_missing_or_damaged_inventory_is_an_error_that_says_so() {
+        let dir = tempfile::tempdir().unwrap();
+        let (db, private) = (dir.path().join("inventory.db"), dir.path().join("private"));
+        std::fs::create_dir_all(private.join("101")).unwrap();
+        assert!(matches!(Inventory::open(&db, &private), Err(Error::Missing { .. })));
+        std::fs::write(&db, vec![b'x'; 8192]).unwrap();
+        let e = Inventory::open(&db, &private).unwrap_err();
+        assert!(matches!(e, Error::Damaged { .. }) && e.hint().unwrap().contains("recover"), "{e}");
+    }
+}
