@@ -99,7 +99,11 @@ fn vzctl(argv: Vec<OsString>) -> Outcome {
 }
 
 fn absolute(root: &Path) -> Result<std::path::PathBuf, Failure> {
-    std::path::absolute(root).map_err(|e| Failure::system(format_args!("root {}", root.display()), e))
+    if root.is_absolute() {
+        return Ok(root.to_owned());
+    }
+    Err(Failure::new(ExitCode::BadSyntax, format!("root `{}` is not an absolute path", root.display()))
+        .hint("give --root or VZ_ROOT from / on"))
 }
 
 /// What clap could not parse: help and version exit 0, everything else 20. What a later version will have is told as
@@ -108,6 +112,13 @@ fn usage(e: &clap::Error) -> Outcome {
     if matches!(e.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
         ui::print_line(e.render().to_string().trim_end());
         return Ok(0);
+    }
+    if e.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        ui::print_error(e.render().to_string().trim_end());
+        return Ok(ExitCode::BadSyntax.code());
+    }
+    if e.kind() == ErrorKind::MissingSubcommand {
+        return Err(Failure::new(ExitCode::BadSyntax, "no verb is named").hint(usage_line(e)));
     }
     let said = [ContextKind::InvalidArg, ContextKind::InvalidSubcommand].into_iter().find_map(|k| match e.get(k) {
         Some(ContextValue::String(s)) => Some(s.split('=').next().unwrap_or(s).to_owned()),
@@ -122,7 +133,28 @@ fn usage(e: &clap::Error) -> Outcome {
             .hint("leave it out; nothing was changed"));
         }
     }
-    let text = e.render().to_string();
-    let text = text.trim().trim_start_matches("error: ");
-    Err(Failure::new(ExitCode::BadSyntax, text))
+    Err(Failure::new(ExitCode::BadSyntax, said_shortly(&e.render().to_string())).hint(usage_line(e)))
+}
+
+/// The first paragraph of clap's message on one line, with its tip where it knows a similar word.
+fn said_shortly(text: &str) -> String {
+    let one_line = |p: &str| p.split_whitespace().collect::<Vec<_>>().join(" ");
+    let mut paragraphs = text.split("\n\n").map(one_line);
+    let first = paragraphs.next().unwrap_or_default();
+    let first = first.trim_start_matches("error: ");
+    match paragraphs.find(|p| p.starts_with("tip:") && p.contains("similar")) {
+        Some(tip) => format!("{first} ({})", tip.trim_start_matches("tip: ")),
+        None => first.to_owned(),
+    }
+}
+
+/// Where to read on: the help of the verb, or of the whole.
+fn usage_line(e: &clap::Error) -> String {
+    let usage = match e.get(ContextKind::Usage) {
+        Some(ContextValue::StyledStr(s)) => s.to_string(),
+        _ => String::new(),
+    };
+    let words: Vec<&str> = usage.trim().trim_start_matches("Usage: ").split(' ').collect();
+    let verbs: Vec<&str> = words.into_iter().take_while(|w| w.starts_with(|c: char| c.is_ascii_lowercase())).collect();
+    format!("`{} --help` tells what is understood", if verbs.is_empty() { "vzctl".to_owned() } else { verbs.join(" ") })
 }

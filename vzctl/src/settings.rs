@@ -38,7 +38,7 @@ impl SettingsArgs {
                 v.parse().map_err(|_| Failure::value(format!("--bootorder `{v}` is not a number from 0 to 4294967295")))
             })?,
             name: option(&self.name, |v| {
-                if v.is_empty() { Ok(String::new()) } else { typed::<CtName>("--name", v, ExitCode::BadValue) }
+                if v.is_empty() { Ok(String::new()) } else { typed::<CtName>("--name", v, ExitCode::SetName) }
             })?,
             description: option(&self.description, |v| {
                 typed_with::<Description>("--description", v, ExitCode::BadValue, v)
@@ -141,10 +141,16 @@ fn list(v: &[String], f: impl Fn(&str) -> Result<String, Failure>) -> Result<Opt
     if v.is_empty() {
         return Ok(None);
     }
-    if let Some(bad) = v.iter().find(|one| !one.is_empty() && one.trim().is_empty()) {
-        return f(bad).map(|one| Some(vec![one]));
-    }
-    v.iter().flat_map(|one| one.split_whitespace()).map(f).collect::<Result<Vec<_>, _>>().map(Some)
+    let words = |one: &String| match one.split_whitespace().collect::<Vec<_>>().as_slice() {
+        [] if !one.is_empty() => f(one).map(|only| vec![only]),
+        words => words
+            .iter()
+            .map(|word| f(word))
+            .collect::<Result<Vec<_>, _>>()
+            // The whole argument is named, not the word that happened to be looked at first.
+            .map_err(|e| f(one).err().unwrap_or(e)),
+    };
+    v.iter().map(words).collect::<Result<Vec<_>, _>>().map(|lists| Some(lists.concat()))
 }
 
 fn typed<T: FromStr<Err: std::fmt::Display> + std::fmt::Display>(
@@ -271,7 +277,7 @@ mod tests {
             assert_eq!(code(SettingsArgs { bootorder: one(v), ..Default::default() }), ExitCode::BadValue, "{v}");
         }
         for v in ["101", "../x", "-x", "a b"] {
-            assert_eq!(code(SettingsArgs { name: one(v), ..Default::default() }), ExitCode::BadValue, "{v}");
+            assert_eq!(code(SettingsArgs { name: one(v), ..Default::default() }), ExitCode::SetName, "{v}");
         }
         for v in ["", "a..b", "-a", "a_b/", "a b"] {
             assert_eq!(code(SettingsArgs { hostname: one(v), ..Default::default() }), ExitCode::BadHostname, "{v}");
