@@ -138,7 +138,7 @@ fn format_into(file: &Path, spec: &DiskSpec) -> Result<(), StorageError> {
         mkfs(file, blocks, spec.inodes)?;
         let sb = io_step("read the superblock of", file, Superblock::read(file))?;
         let usable = sb.blocks().saturating_sub(sb.overhead());
-        if usable == wanted || sb.overhead() == 0 {
+        if usable == wanted {
             return Ok(());
         }
         blocks = (sb.blocks() + wanted).saturating_sub(usable);
@@ -167,7 +167,7 @@ fn mkfs(file: &Path, blocks: u64, inodes: u64) -> Result<(), StorageError> {
         // Our copies change the UUID; project, quota and verity stay out of the container's reach.
         "metadata_csum,metadata_csum_seed,64bit,^orphan_file".into(),
         "-E".into(),
-        "root_owner=0:0,lazy_journal_init=1".into(),
+        extended(blocks).into(),
         "-d".into(),
         seed_dir.0.clone().into(),
         file.into(),
@@ -180,10 +180,27 @@ fn mkfs(file: &Path, blocks: u64, inodes: u64) -> Result<(), StorageError> {
         Err(StorageError::Program { .. }) => {
             let plain = std::ffi::OsStr::new("metadata_csum,metadata_csum_seed,64bit");
             let args: Vec<_> = args.iter().map(|a| if a.to_string_lossy().contains("^orphan_file") { plain } else { a }).collect();
-            tool::run("mkfs.ext4", "e2fsprogs", &args, file, &[0], Duration::from_secs(120))
+            run_mkfs(file, &args)
         }
         r => r,
     }
+}
+
+fn run_mkfs(file: &Path, args: &[&std::ffi::OsStr]) -> Result<(), StorageError> {
+    match tool::run("mkfs.ext4", "e2fsprogs", args, file, &[0], Duration::from_secs(120)) {
+        Err(StorageError::Program { said, .. }) if said.contains("No space left on device") => {
+            io_step("format", file, Err(io::Error::from_raw_os_error(libc::ENOSPC)))
+        }
+        r => r,
+    }
+}
+
+/// Room to grow sixteenfold in place: mkfs would reserve descriptors for a thousandfold, four megabytes that
+/// every copy would have to write. Beyond it the kernel finds another place for them (meta_bg).
+fn extended(blocks: u64) -> String {
+    let most = (blocks.saturating_mul(16)).min(u64::from(u32::MAX));
+    let resize = if most > blocks { format!(",resize={most}") } else { String::new() };
+    format!("root_owner=0:0,lazy_journal_init=1{resize}")
 }
 
 /// What every blank image is born with: `upper/` and `work/`, so that no start has to make them.
@@ -210,16 +227,13 @@ impl Drop for SeedDir {
     }
 }
 
-/// Blocks an image needs so that `space` is left of it, starting from how it is now.
+/// Blocks an image needs so that `space` is left of it.
 pub(super) fn blocks_for(sb: &Superblock, space: Bytes) -> u64 {
     let wanted = space.0.div_ceil(sb.block_size());
-    let groups = |blocks: u64| blocks.div_ceil(sb.blocks_per_group());
-    // Each group brings its inode table and two bitmaps along.
-    let per_group = sb.inode_table_blocks() + 2;
-    let fixed = sb.overhead().saturating_sub(groups(sb.blocks()) * per_group);
-    let mut blocks = wanted + fixed;
+    let mut blocks = wanted;
+    // Each round adds the overhead of the groups the last one added; it settles at once or after one more.
     for _ in 0..8 {
-        blocks = wanted + fixed + groups(blocks) * per_group;
+        blocks = wanted + sb.overhead_at(blocks);
     }
     blocks
 }

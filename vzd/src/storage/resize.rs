@@ -88,7 +88,18 @@ fn grow_mounted(image: &Path, rw: &Path, blocks: u64, sb: &Superblock) -> Result
     let device = loop_of(image)?;
     io_step("enlarge the loop device of", image, loopdev::update_capacity(device.as_fd()))?;
     let dir = io_step("open", rw, File::open(rw))?;
-    io_step("enlarge the filesystem at", rw, mount::ext4_resize(dir.as_fd(), blocks))?;
+    let grown = mount::ext4_resize(dir.as_fd(), blocks);
+    if grown.is_err() {
+        // The filesystem is as it was, so the image must be, too: cutting what it never used loses nothing.
+        let _ = file.set_len(sb.blocks() * sb.block_size());
+        let _ = loopdev::update_capacity(device.as_fd());
+    }
+    match grown {
+        Err(e) if e.raw_os_error() == Some(libc::EPERM) => Err(StorageError::BadSize(
+            "a mounted layer grows only where vzd has CAP_SYS_RESOURCE; stop the container and set it again".into(),
+        )),
+        r => io_step("enlarge the filesystem at", rw, r),
+    }?;
     io_step("sync", image, file.sync_all())
 }
 

@@ -73,9 +73,21 @@ impl Superblock {
         self.split64(0xC, 0x158)
     }
 
+    /// Blocks the filesystem needs for itself at `blocks` blocks, counted as the kernel counts them at mount
+    /// time (ext4_calculate_overhead); the field for it in the superblock is not kept by resize2fs.
+    pub fn overhead_at(&self, blocks: u64) -> u64 {
+        let groups = |blocks: u64| blocks.div_ceil(self.blocks_per_group());
+        let descriptors = |blocks: u64| (groups(blocks) * u64::from(self.u16(0xFE).max(32))).div_ceil(self.block_size());
+        let reserved = (u64::from(self.u16(0xCE)) + descriptors(self.blocks())).saturating_sub(descriptors(blocks));
+        let copies = (0..groups(blocks)).filter(|g| holds_superblock(*g)).count() as u64;
+        // Size of the journal's inode, out of its backup: s_jnl_blocks[15] and [16].
+        let journal = self.split64(0x10C + 16 * 4, 0x10C + 15 * 4).div_ceil(self.block_size());
+        copies * (1 + descriptors(blocks) + reserved) + groups(blocks) * (self.inode_table_blocks() + 2) + journal
+    }
+
     /// Blocks the filesystem needs for itself.
     pub fn overhead(&self) -> u64 {
-        u64::from(self.u32(0x248))
+        self.overhead_at(self.blocks())
     }
 
     /// Inodes.
@@ -127,6 +139,18 @@ impl Superblock {
         }
         image.write_all_at(&self.0, OFFSET)
     }
+}
+
+/// Copies of superblock and descriptors are in group 0, 1 and powers of 3, 5 and 7 (sparse_super).
+fn holds_superblock(group: u64) -> bool {
+    let power_of = |base: u64| {
+        let mut p = base;
+        while p < group {
+            p *= base;
+        }
+        p == group
+    };
+    group <= 1 || power_of(3) || power_of(5) || power_of(7)
 }
 
 /// CRC-32C (Castagnoli) without the final inversion, as ext4 stores it. A kilobyte per container: no table.
