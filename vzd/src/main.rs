@@ -152,7 +152,7 @@ fn notify(state: &[sd_notify::NotifyState<'_>]) {
 }
 
 fn start_log(args: &Args) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(&args.log).with_context(|| format!("`{}` is no log filter", args.log))?;
+    let filter = EnvFilter::try_new(format!("rusqlite_migration=warn,{}", args.log)).with_context(|| format!("`{}` is no log filter", args.log))?;
     let registry = tracing_subscriber::registry().with(filter);
     if !args.foreground && !args.log_json {
         if let Ok(journal) = tracing_journald::layer() {

@@ -5,12 +5,13 @@
 //! On a hybrid host the tree exists without controllers: containers run, `kill` and `freeze` work, and
 //! no limit can be enforced. [`Cgroups::controllers`] is what tells.
 
-use cgroups_rs::fs::{hierarchies, pid::PidController};
+use cgroups_rs::fs::pid::PidController;
 use rustix::event::{PollFd, PollFlags, poll};
 use std::{
     fs::{self, File},
     io::{self, Read, Seek},
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 use vz_types::{Ctid, ExitCode, Paths, UidBase};
@@ -19,8 +20,14 @@ use vz_types::{Ctid, ExitCode, Paths, UidBase};
 const MAX_DEPTH: &str = "32";
 const MAX_DESCENDANTS: &str = "4096";
 
-/// Controllers a container's limits need, in the kernel's words.
-pub const WANTED: &[&str] = &["cpu", "cpuset", "io", "memory", "pids"];
+/// Controllers a container's limits need, in the kernel's words, and what cannot be limited without each.
+pub const WANTED: &[(&str, &str)] = &[
+    ("cpu", "processor time of containers is not limited or shared out"),
+    ("cpuset", "containers are not bound to processors"),
+    ("io", "disk bandwidth of containers is not limited"),
+    ("memory", "memory of containers is not limited: one can use all of the host's"),
+    ("pids", "the number of a container's processes is not limited"),
+];
 
 /// Why a cgroup could not be had.
 #[derive(Debug, thiserror::Error)]
@@ -76,8 +83,9 @@ fn io_error<'a>(path: &'a Path, what: &'static str) -> impl FnOnce(io::Error) ->
 }
 
 /// One manager's part of the tree.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Cgroups {
+    order: Mutex<()>,
     mount: PathBuf,
     base: PathBuf,
     controllers: Vec<String>,
@@ -89,16 +97,11 @@ impl Cgroups {
         let mount = match configured {
             Some(path) if is_cgroup2(path) => path.to_path_buf(),
             Some(path) => return Err(Error::NotCgroup2(path.into())),
-            None => hierarchies::mountinfo_self()
-                .into_iter()
-                .filter(|m| m.fs_type.0 == "cgroup2" && m.mount_root == Path::new("/"))
-                .map(|m| m.mount_point)
-                .find(|p| is_cgroup2(p))
-                .ok_or(Error::NotMounted)?,
+            None => mounts().into_iter().find(|p| is_cgroup2(p)).ok_or(Error::NotMounted)?,
         };
         let text = fs::read_to_string(mount.join("cgroup.controllers")).map_err(io_error(&mount, "reading its controllers"))?;
         let controllers = text.split_whitespace().map(String::from).collect();
-        Ok(Self { base: mount.join(paths.cgroup_name()), mount, controllers })
+        Ok(Self { order: Mutex::default(), base: mount.join(paths.cgroup_name()), mount, controllers })
     }
 
     /// Where cgroup2 is mounted.
@@ -119,6 +122,8 @@ impl Cgroups {
     /// Makes our level of a container with `ns/`, owned by `owner`, and `exec/`. What is there already is kept.
     pub fn create(&self, ctid: Ctid, owner: UidBase) -> Result<PathBuf, Error> {
         let path = self.path(ctid);
+        // The manager's level goes away with its last container, maybe at this moment.
+        let _order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
         if !self.base.is_dir() {
             make(&self.base)?;
             self.enable(&self.mount)?;
@@ -149,7 +154,7 @@ impl Cgroups {
 
     /// Hands every wanted controller that exists down from `level`.
     fn enable(&self, level: &Path) -> Result<(), Error> {
-        for c in self.controllers.iter().filter(|c| WANTED.contains(&c.as_str())) {
+        for c in self.controllers.iter().filter(|c| WANTED.iter().any(|(w, _)| w == c)) {
             write(level, "cgroup.subtree_control", &format!("+{c}"))?;
         }
         Ok(())
@@ -170,9 +175,14 @@ impl Cgroups {
         fs::read_to_string(self.path(ctid).join("cgroup.events")).is_ok_and(|t| t.contains("populated 1"))
     }
 
-    /// Removes a container's tree, which must be empty of processes; nothing there is fine.
+    /// Removes a container's tree, which must be empty of processes; nothing there is fine. The last one
+    /// takes the manager's own level along.
     pub fn remove(&self, ctid: Ctid) -> Result<(), Error> {
-        remove_tree(&self.path(ctid))
+        let _order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
+        remove_tree(&self.path(ctid))?;
+        // Refused while other containers are in it.
+        let _ = fs::remove_dir(&self.base);
+        Ok(())
     }
 
     /// Processes and threads in a container's tree; none when there is no tree.
@@ -189,11 +199,19 @@ impl Cgroups {
         let Ok(entries) = fs::read_dir(&self.base) else { return Vec::new() };
         entries.flatten().filter_map(|e| e.file_name().to_str()?.parse().ok()).collect()
     }
+}
 
-    /// Removes the manager's own level once no container is left in it; refusal is no error.
-    pub fn remove_base_if_empty(&self) {
-        let _ = fs::remove_dir(&self.base);
-    }
+/// Where whole cgroup2 trees are mounted (proc_pid_mountinfo(5): fields 4 and 5, then the type after ` - `).
+/// cgroups-rs lists version 1 mounts only.
+fn mounts() -> Vec<PathBuf> {
+    let text = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let parse = |line: &str| {
+        let (mount, filesystem) = line.split_once(" - ")?;
+        let mut fields = mount.split(' ').skip(3);
+        let (root, point) = (fields.next()?, fields.next()?);
+        (root == "/" && filesystem.starts_with("cgroup2 ")).then(|| PathBuf::from(point))
+    };
+    text.lines().filter_map(parse).collect()
 }
 
 /// cgroup2's magic number (statfs(2)): a path on a tmpfs would take our writes as ordinary files.

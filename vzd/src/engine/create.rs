@@ -97,9 +97,16 @@ impl Engine {
             monitor.task("mount", &storage, &self.paths)?;
         }
         let done = monitor.task("edit", &EditPlan { ctid: row.ctid, storage: storage.clone(), edits }, &self.paths);
-        let umounted = if was_mounted { Ok(()) } else { storage::umount(&storage) };
+        let umounted = if was_mounted { Ok(()) } else { self.hide(&storage) };
         done?;
-        Ok(umounted?)
+        umounted
+    }
+
+    /// Unmounts a container's files and removes the mount point, which is ours and empty then.
+    pub(crate) fn hide(&self, plan: &vz_types::plan::StoragePlan) -> Result<()> {
+        storage::umount(plan)?;
+        let _ = fs::remove_dir(&plan.root);
+        Ok(())
     }
 
     /// The mount point of a container's root.

@@ -11,12 +11,12 @@
 //! Every undo is written to run on whatever it finds, so that it serves the failed operation, the next
 //! start of vzd after a kill at any point, and a second failure of itself.
 
-pub mod cgroup;
+mod cgroup;
 mod create;
 mod destroy;
 mod edits;
 mod error;
-pub mod monitor;
+mod monitor;
 mod mount;
 pub mod process;
 mod recover;
@@ -31,6 +31,8 @@ mod view;
 mod wait;
 mod watch;
 
+pub use cgroup::{Cgroups, WANTED as WANTED_CONTROLLERS};
+pub use monitor::{Error as MonitorError, Monitor};
 pub use edits::{hash_password, key_line};
 pub use error::{Error, Result};
 pub use recover::rebuild;
@@ -44,8 +46,6 @@ use crate::{
     storage::{self, DiskSpec},
     template::Store,
 };
-use cgroup::Cgroups;
-use monitor::Monitor;
 use run::Live;
 use std::{
     collections::HashMap,

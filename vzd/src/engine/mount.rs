@@ -1,7 +1,6 @@
 //! `mount` and `umount`: a stopped container's files, shown on the host for the operator.
 
 use super::{Engine, Outcome, Result, run::Steps};
-use crate::storage;
 use vz_types::{Ctid, state::Op};
 
 impl Engine {
@@ -36,7 +35,7 @@ impl Engine {
         let mut steps = Steps::new(self, Op::Umount, ctid);
         steps.run("journal", || Ok(self.inventory.journal_open(Op::Umount, ctid, "{}", false)?))?;
         steps.journalled();
-        let done = steps.run("umount", || Ok(storage::umount(&plan)?));
+        let done = steps.run("umount", || self.hide(&plan));
         steps.run("commit", || Ok(self.inventory.journal_close(ctid, false)?))?;
         done?;
         Ok(steps.outcome(vec!["Container is unmounted".into()]))
@@ -45,8 +44,8 @@ impl Engine {
     /// Takes back a mount that was interrupted or failed.
     pub(crate) fn undo_mount(&self, ctid: Ctid) {
         if let Ok(Some(row)) = self.inventory.container(ctid) {
-            if let Err(e) = storage::umount(&self.storage_plan(&row)) {
-                tracing::warn!(ctid = ctid.get(), "undo of a mount: {e}");
+            if let Err(e) = self.hide(&self.storage_plan(&row)) {
+                tracing::warn!(ctid = ctid.get(), "undo of a mount: {}", e.report());
             }
         }
         if let Err(e) = self.inventory.journal_close(ctid, false) {

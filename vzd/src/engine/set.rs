@@ -35,6 +35,7 @@ pub(crate) struct SetNote {
 /// A set with everything decided and nothing done.
 struct Plan {
     old: Arc<CtConfig>,
+    old_conf: String,
     new: CtConfig,
     live: Option<Live>,
     save: bool,
@@ -49,6 +50,11 @@ impl Plan {
         old.hostname != new.hostname
             || old.network.nameserver != new.network.nameserver
             || old.network.searchdomain != new.network.searchdomain
+    }
+
+    fn shrinks(&self) -> bool {
+        let (old, new) = (&self.old.disk, &self.new.disk);
+        new.space < old.space || new.inodes < old.inodes
     }
 
     /// Addresses claimed once it is done: (saved, only for the running container).
@@ -75,6 +81,7 @@ impl Engine {
         let mut steps = Steps::new(self, Op::Set, ctid);
         if let Err(e) = self.set_steps(&mut steps, &row, &plan, &spec.changes) {
             if steps.is_journalled() {
+                self.restore_conf(ctid, &plan);
                 self.converge(&row, &plan.note);
             }
             return Err(e);
@@ -119,7 +126,8 @@ impl Engine {
             false => None,
         };
         let note = SetNote { new_conf, live_before, live_after, files: changes.touches_files(), disk: old.disk != new.disk };
-        Ok(Plan { old, new, live, save: spec.save, note, claims })
+        let old_conf = self.conf.text(row.ctid)?;
+        Ok(Plan { old, old_conf, new, live, save: spec.save, note, claims })
     }
 
     fn set_steps(&self, steps: &mut Steps<'_>, row: &CtRow, plan: &Plan, changes: &Changes) -> Result<()> {
@@ -134,12 +142,19 @@ impl Engine {
         if !plan.claims.is_empty() {
             steps.run("filter", || Ok(self.network.allow(ctid, &plan.claims)?))?;
         }
-        if plan.note.disk && (plan.save || plan.live.is_some()) {
-            steps.run("disk", || Ok(storage::resize(&self.storage_plan(row), &disk_spec(&plan.new))?))?;
+        // A mounted layer can grow and not shrink, so growing waits until nothing can fail any more, and
+        // shrinking, which only a stopped container can, is what can be taken back.
+        let resize = || Ok(storage::resize(&self.storage_plan(row), &disk_spec(&plan.new))?);
+        let resizes = plan.note.disk && (plan.save || plan.live.is_some());
+        if resizes && plan.shrinks() {
+            steps.run("shrink", resize)?;
         }
         steps.run("live", || self.set_live(row, plan, changes))?;
         if let Some(text) = &plan.note.new_conf {
             steps.run("conf", || Ok(self.conf.replace(ctid, text)?))?;
+        }
+        if resizes && !plan.shrinks() {
+            steps.run("grow", resize)?;
         }
         let before: Vec<CtAddr> = self.inventory.addresses(ctid)?.into_iter().map(|(ip, _)| ip).collect();
         let (saved, unsaved) = plan.claims_after();
@@ -185,6 +200,15 @@ impl Engine {
             self.network.del_addresses(ctid, &gone)?;
         }
         Ok(())
+    }
+
+    /// Puts the old configuration back when the new one was in place already.
+    fn restore_conf(&self, ctid: Ctid, plan: &Plan) {
+        if plan.note.new_conf.is_some() && self.conf.text(ctid).ok() == plan.note.new_conf {
+            if let Err(e) = self.conf.replace(ctid, &plan.old_conf) {
+                tracing::error!(ctid = ctid.get(), op = "set", "{e}");
+            }
+        }
     }
 
     fn set_boot(&self, ctid: Ctid, config: &CtConfig) -> Result<()> {
@@ -255,7 +279,7 @@ impl Engine {
         }
         if note.files && self.settled_state(row) == CtState::Mounted {
             // A stopped container's files were being edited: the mount was ours.
-            attempt(storage::umount(&self.storage_plan(row)).map_err(Error::from));
+            attempt(self.hide(&self.storage_plan(row)));
         }
         for p in problems {
             tracing::warn!(ctid = ctid.get(), op = "set", "after a failure: {p}");

@@ -17,7 +17,7 @@ pub const STEPS: &[(Op, &[&str])] = &[
     (Op::Destroy, &["journal", "conf", "filter", "trash", "commit", "delete"]),
     (Op::Mount, &["journal", "mount", "commit"]),
     (Op::Umount, &["journal", "umount", "commit"]),
-    (Op::Set, &["claim", "filter", "disk", "live", "conf", "commit", "release"]),
+    (Op::Set, &["claim", "filter", "shrink", "live", "conf", "grow", "commit", "release"]),
 ];
 
 /// The fault point asked for, if one was.

@@ -6,8 +6,8 @@ use super::{
     run::{Live, Steps, exit_words, read_exit},
     start::clear_run_dir,
 };
-use crate::{inventory::CtRow, storage};
-use std::{fs, sync::Arc, time::Duration};
+use crate::inventory::CtRow;
+use std::{sync::Arc, time::Duration};
 use vz_types::{
     Ctid,
     plan::{ControlReply, ControlRequest},
@@ -81,12 +81,7 @@ impl Engine {
         });
         let ended = read_exit(&run_dir);
         if umount {
-            steps.attempt("umount", || {
-                let plan = self.storage_plan(row);
-                storage::umount(&plan)?;
-                let _ = fs::remove_dir(&plan.root);
-                Ok(())
-            });
+            steps.attempt("umount", || self.hide(&self.storage_plan(row)));
         }
         steps.attempt("network", || {
             let addresses: Vec<_> = self.inventory.addresses(ctid)?.into_iter().map(|(ip, _)| ip).collect();
