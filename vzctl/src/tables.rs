@@ -21,7 +21,8 @@ fn table(header: &[&str]) -> Table {
     t
 }
 
-fn text(t: &Table) -> String {
+fn text(mut t: Table) -> String {
+    t.column_iter_mut().for_each(|c| _ = c.set_padding((0, 2)));
     t.lines().map(|l| l.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
 }
 
@@ -40,7 +41,7 @@ pub fn check(session: &Session) -> Outcome {
     if let Some(column) = t.column_mut(2) {
         column.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(9)));
     }
-    session.ui.data(&text(&t));
+    session.ui.data(&text(t));
     let gaps: Vec<&CheckItem> = report.items.iter().filter(|i| i.status != "ok").collect();
     if !gaps.is_empty() {
         session.ui.data("");
@@ -100,7 +101,7 @@ pub fn template_list(session: &Session) -> Outcome {
             i.used_by.len().to_string(),
         ]);
     }
-    session.ui.data(&text(&t));
+    session.ui.data(&text(t));
     for i in all.iter().filter(|i| i.problem.is_some()) {
         session.ui.warn(&format!("WARNING: OS template {}: {}", i.name, or_dash(i.problem.as_ref())));
     }

@@ -303,7 +303,7 @@ fn a_template_is_built_with_its_stages_told_and_its_failure_exits_with_its_code(
     let m = Manager::always(200, json!([template]));
     m.vzctl(&["template", "list"]).expect(
         0,
-        " NAME       STATUS  DISTRIBUTION  INIT     ARCH   SIZE    USED BY\n debian-12  ready   debian 12     systemd  amd64  300.0M  1\n",
+        "NAME       STATUS  DISTRIBUTION  INIT     ARCH   SIZE    USED BY\ndebian-12  ready   debian 12     systemd  amd64  300.0M  1\n",
         "",
     );
 }
