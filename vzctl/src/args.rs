@@ -8,7 +8,8 @@ use std::path::PathBuf;
 #[derive(Debug, Parser)]
 #[command(
     name = "vzctl",
-    version,
+    // The words of vzctl 4.11, which scripts cut the third of.
+    version = concat!("version ", env!("CARGO_PKG_VERSION")),
     about = "Manage system containers (CTs)",
     long_about = "Creates, starts, stops and changes system containers (CTs): machines made from an OS template that \
         boot their distribution's own init and share the host's kernel. A CT is named by its CTID, 101..2147483644, or \
@@ -292,7 +293,7 @@ pub struct ExecArgs {
 #[derive(Debug, Parser)]
 #[command(
     name = "vzlist",
-    version,
+    version = concat!("version ", env!("CARGO_PKG_VERSION")),
     about = "List system containers (CTs)",
     long_about = "Lists containers (CTs): the running ones, unless told otherwise.",
     disable_help_flag = true,
@@ -416,3 +417,27 @@ pub const LATER: &[(&str, &[&str])] = &[
     ("rescue and history", &["rescue", "why", "undo", "recover", "events"]),
     ("importing OpenVZ configurations", &["import"]),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definitions_are_sound() {
+        Cli::command().debug_assert();
+        ListArgs::command().debug_assert();
+    }
+
+    #[test]
+    fn what_is_said_to_come_later_is_not_there_yet() {
+        let verbs: Vec<clap::Command> = Cli::command().get_subcommands().cloned().collect();
+        for word in LATER.iter().flat_map(|(_, words)| words.iter()) {
+            let there = match word.strip_prefix("--") {
+                Some(long) => verbs.iter().any(|v| v.get_arguments().any(|a| a.get_long() == Some(long))),
+                None => verbs.iter().any(|v| v.get_name() == *word || v.get_all_aliases().any(|a| a == *word)),
+            };
+            assert!(!there, "{word} is here");
+        }
+    }
+}

@@ -224,6 +224,19 @@ fn json_of_a_change_has_messages_warnings_and_steps() {
 }
 
 #[test]
+fn the_version_is_the_third_word() {
+    let m = Manager::alone();
+    let version = env!("CARGO_PKG_VERSION");
+    m.vzctl(&["--version"]).expect(0, &format!("vzctl version {version}\n"), "");
+    m.vzlist(&["--version"]).expect(0, &format!("vzlist version {version}\n"), "");
+    let ran = m.vzctl(&["version"]);
+    assert_eq!((ran.code, ran.out.lines().next()), (0, Some(format!("vzctl version {version}").as_str())));
+    let m = Manager::always(200, json!({"version": "9.9", "pid": 7, "root": "/r"}));
+    assert_eq!(m.vzctl(&["version"]).out, format!("vzctl version {version}\nvzd version 9.9 (pid 7, root /r)\n"));
+    assert_eq!(m.vzctl(&["version", "--json"]).json()["vzd"]["pid"], 7);
+}
+
+#[test]
 fn without_vzd_the_message_says_how_to_get_one() {
     let m = Manager::alone();
     let ran = m.vzctl(&["start", "101"]);
