@@ -87,11 +87,14 @@ struct Stamp {
     ctime: (i64, i64),
 }
 
+/// A version of a file and its meaning.
+type Reading = (Stamp, Result<Arc<CtConfig>, Error>);
+
 /// The configurations of one manager.
 #[derive(Debug)]
 pub struct ConfStore {
     paths: Paths,
-    cache: Mutex<HashMap<Ctid, (Stamp, Result<Arc<CtConfig>, Error>)>>,
+    cache: Mutex<HashMap<Ctid, Reading>>,
 }
 
 impl ConfStore {

@@ -5,12 +5,11 @@ use super::{
     run::{Live, Steps},
     watch,
 };
-use crate::{conf, inventory::CtRow, network, storage};
+use crate::{inventory::CtRow, network, storage};
 use serde::{Deserialize, Serialize};
 use std::{fs, os::fd::AsFd, os::unix::fs::DirBuilderExt, process::Child, sync::Arc};
 use vz_types::{
     CtAddr, CtConfig, CtState, Ctid, ExitCode,
-    manager::Unenforceable,
     plan::LaunchPlan,
     run::ProcessId,
     state::Op,
@@ -71,7 +70,6 @@ impl Engine {
         }
         let monitor = self.monitor()?;
         let cgroups = self.cgroups()?;
-        let warnings = self.unenforced()?;
         let mut note = StartNote { was_mounted: self.settled_state(&row) == CtState::Mounted, monitor: None };
         let addresses = config.network.ip.clone();
 
@@ -128,7 +126,7 @@ impl Engine {
             Ok((launched, live)) => {
                 self.became_live(ctid, live, Some(launched.child));
                 let mut outcome = steps.outcome(vec!["Starting container...".into(), "Container is mounted".into(), "Container start in progress...".into()]);
-                outcome.warnings = [warnings, launched.warnings].concat();
+                outcome.warnings = launched.warnings;
                 Ok(outcome)
             }
             Err(e) => {
@@ -206,13 +204,6 @@ impl Engine {
         config.and_then(|c| c.stop_timeout).unwrap_or(self.config.defaults.stop_timeout)
     }
 
-    /// What this host cannot enforce of a container's limits. No limit of this version needs a controller,
-    /// so nothing is refused; a hybrid host is named by `vzctl check`.
-    fn unenforced(&self) -> Result<Vec<String>> {
-        let _ = Unenforceable::Refuse;
-        Ok(Vec::new())
-    }
-
     /// How full the writable layer is, while it is mounted.
     pub(crate) fn disk_usage(&self, row: &CtRow, config: &CtConfig) -> Option<storage::DiskUsage> {
         storage::usage(&self.storage_plan(row), &disk_spec(config))
@@ -235,9 +226,4 @@ pub(crate) fn clear_run_dir(dir: &std::path::Path) -> Result<()> {
 fn json(note: &StartNote) -> String {
     // A struct of numbers and booleans always has a JSON form.
     serde_json::to_string(note).unwrap_or_default()
-}
-
-/// A configuration that may be broken, for operations that can do without.
-pub(crate) fn tolerant(config: std::result::Result<Arc<CtConfig>, conf::Error>) -> Option<Arc<CtConfig>> {
-    config.ok()
 }

@@ -34,7 +34,8 @@ impl Engine {
     pub(crate) fn stop_held(&self, row: &CtRow, spec: StopSpec) -> Result<Outcome> {
         let ctid = row.ctid;
         let live = lock(&self.cell(ctid).live).clone();
-        let config = super::start::tolerant(self.conf.read(ctid));
+        // A broken configuration keeps nobody from stopping.
+        let config = self.conf.read(ctid).ok();
         let timeout = spec.timeout.unwrap_or_else(|| self.stop_timeout(config.as_deref()));
         let mut steps = Steps::new(self, Op::Stop, ctid);
         steps.run("journal", || Ok(self.inventory.journal_open(Op::Stop, ctid, "{}", false)?))?;

@@ -618,4 +618,63 @@ mod tests {
         let e = Inventory::open(&db, &private).unwrap_err();
         assert!(matches!(e, Error::Damaged { .. }) && e.hint().unwrap().contains("recover"), "{e}");
     }
+
+    #[derive(Clone, Debug)]
+    enum Act {
+        Create { ct: u8, ip: u8, name: u8 },
+        Set { ct: u8, ip: u8, name: u8, saved: bool },
+        Forget { ct: u8 },
+    }
+
+    fn act() -> impl proptest::strategy::Strategy<Value = Act> {
+        use proptest::prelude::*;
+        prop_oneof![
+            (0..6u8, 0..6u8, 0..6u8).prop_map(|(ct, ip, name)| Act::Create { ct, ip, name }),
+            (0..6u8, 0..6u8, 0..6u8, any::<bool>()).prop_map(|(ct, ip, name, saved)| Act::Set { ct, ip, name, saved }),
+            (0..6u8).prop_map(|ct| Act::Forget { ct }),
+        ]
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(24))]
+        /// Whatever is asked in whatever order: no two containers share a uid range, a name or an address,
+        /// and a refusal changes nothing.
+        #[test]
+        fn claims_never_overlap(acts in proptest::collection::vec(act(), 1..25)) {
+            let (_dir, inv) = open();
+            let ip = |n: u8| format!("10.0.0.{}", n + 1).parse::<CtAddr>().unwrap();
+            let name = |n: u8| format!("n{n}").parse::<CtName>().unwrap();
+            for a in acts {
+                let before = (inv.containers().unwrap(), inv.journal().unwrap());
+                let done = match a {
+                    Act::Create { ct, ip: i, name: n } => {
+                        let spec = new(101 + u32::from(ct), name(n).as_str(), &ip(i).to_string());
+                        inv.claim_create(&spec, "{}").map(|row| inv.journal_close(row.ctid, false).unwrap())
+                    }
+                    Act::Set { ct, ip: i, name: n, saved } => {
+                        let ctid = Ctid::try_from(101 + u32::from(ct)).unwrap();
+                        if inv.container(ctid).unwrap().is_none() { continue }
+                        let ips = [ip(i)];
+                        let (s, u): (&[CtAddr], &[CtAddr]) = if saved { (&ips, &[]) } else { (&[], &ips) };
+                        inv.claim_set(ctid, Some(&name(n)), &ips, "{}")
+                            .and_then(|()| inv.settle(ctid, Some(&name(n)), s, u, true, false))
+                    }
+                    Act::Forget { ct } => inv.forget(Ctid::try_from(101 + u32::from(ct)).unwrap(), false),
+                };
+                if done.is_err() {
+                    proptest::prop_assert_eq!(&before, &(inv.containers().unwrap(), inv.journal().unwrap()));
+                }
+                let rows = inv.containers().unwrap();
+                let mut bases: Vec<_> = rows.iter().map(|r| r.uid_base).collect();
+                let mut ips: Vec<_> = rows.iter().flat_map(|r| inv.addresses(r.ctid).unwrap()).map(|(ip, _)| ip).collect();
+                let count = (bases.len(), ips.len());
+                bases.sort();
+                bases.dedup();
+                ips.sort();
+                ips.dedup();
+                proptest::prop_assert_eq!(count, (bases.len(), ips.len()));
+                proptest::prop_assert!(inv.journal().unwrap().is_empty());
+            }
+        }
+    }
 }
