@@ -173,3 +173,79 @@ fn default_route(index: u32, source: IpAddr) -> RouteMessage {
     }
     r
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    fn ip(args: &str) -> String {
+        let out = Command::new("/sbin/ip").args(args.split(' ')).output().unwrap();
+        assert!(out.status.success(), "ip {args}: {}", String::from_utf8_lossy(&out.stderr));
+        String::from_utf8_lossy(&out.stdout).into_owned()
+    }
+
+    fn addresses(texts: &[&str]) -> Vec<CtAddr> {
+        texts.iter().map(|t| t.parse().unwrap()).collect()
+    }
+
+    /// Runs in a network namespace of its own that has a `venet0`.
+    fn in_container(f: impl FnOnce() + Send + 'static) {
+        let thread = std::thread::spawn(|| {
+            nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+            ip("link add host0 type veth peer name venet0");
+            ip("link set host0 up");
+            f();
+        });
+        thread.join().unwrap();
+    }
+
+    fn present_now() -> Vec<String> {
+        let mut net = Netlink::open().unwrap();
+        let index = net.link("venet0").unwrap().unwrap().header.index;
+        let mut all: Vec<String> = present(&mut net, index).unwrap().iter().map(|(ip, len)| format!("{ip}/{len}")).collect();
+        all.sort();
+        all
+    }
+
+    #[test]
+    fn the_link_carries_exactly_the_addresses_and_default_routes() {
+        in_container(|| {
+            configure(Some("venet0"), &addresses(&["10.0.0.2", "10.0.0.3", "fd00::2"])).unwrap();
+            assert!(ip("link show lo").contains("LOWER_UP"));
+            assert!(ip("link show venet0").contains("NOARP,UP"));
+            assert_eq!(present_now(), ["10.0.0.2/32", "10.0.0.3/32", "fd00::2/128"]);
+            assert_eq!(ip("-4 route").trim(), "default dev venet0 proto static scope link src 10.0.0.2");
+            assert!(ip("-6 route show default").contains("default dev venet0 proto static src fd00::2"), "{}", ip("-6 route"));
+            let six = ip("-6 addr show venet0");
+            assert!(!six.contains("tentative") && !six.contains("scope link"), "{six}");
+        });
+    }
+
+    #[test]
+    fn addresses_change_live_and_again_without_harm() {
+        in_container(|| {
+            let first = addresses(&["10.0.0.2", "fd00::2"]);
+            configure(Some("venet0"), &first).unwrap();
+            configure(Some("venet0"), &first).unwrap();
+            configure(Some("venet0"), &addresses(&["10.0.0.9", "fd00::9", "fd00::a"])).unwrap();
+            assert_eq!(present_now(), ["10.0.0.9/32", "fd00::9/128", "fd00::a/128"]);
+            assert!(ip("-4 route").contains("src 10.0.0.9"));
+            let six = ip("-6 route show default");
+            assert!(six.contains("src fd00::9") && six.lines().count() == 1, "{six}");
+            configure(Some("venet0"), &addresses(&["fd00::9"])).unwrap();
+            assert_eq!((present_now(), ip("-4 route").as_str()), (vec!["fd00::9/128".to_owned()], ""));
+            configure(Some("venet0"), &[]).unwrap();
+            assert!(present_now().is_empty() && ip("-6 route show default").is_empty());
+        });
+    }
+
+    #[test]
+    fn without_a_link_there_is_loopback_and_a_missing_one_is_named() {
+        in_container(|| {
+            configure(None, &[]).unwrap();
+            assert!(ip("link show lo").contains("LOWER_UP"));
+            assert!(configure(Some("venet7"), &[]).unwrap_err().to_string().contains("venet7"));
+        });
+    }
+}
