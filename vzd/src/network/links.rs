@@ -82,6 +82,24 @@ pub(super) fn delete(net: &mut Netlink, name: &str) -> io::Result<()> {
     unless(net.change(Message::DelLink(m), 0), &[libc::ENODEV])
 }
 
+/// Waits until a link is gone by itself; false when it is still there after `patience`.
+pub(super) fn gone_within(net: &mut Netlink, name: &str, patience: Duration) -> io::Result<bool> {
+    let events = EventSocket::open(Events::Routing)?;
+    let end = Instant::now() + patience;
+    loop {
+        if net.link(name)?.is_none() {
+            return Ok(true);
+        }
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok(false);
+        }
+        // The name is free long before the kernel announces it, so look again without a word, too.
+        vz_sys::netlink::wait_readable(&events, left.min(Duration::from_millis(2)))?;
+        events.drain(|_| true);
+    }
+}
+
 fn route_address(ip: IpAddr) -> RouteAddress {
     match ip {
         IpAddr::V4(a) => RouteAddress::Inet(a),

@@ -43,6 +43,9 @@ pub const INSIDE_LINK: &str = "venet0";
 /// How long neighbours may take to claim an address that is about to be given to a container.
 const PROBE: Duration = Duration::from_millis(400);
 
+/// How long a link may outlive the network namespace of its other end before we delete it ourselves.
+const WITH_ITS_NAMESPACE: Duration = Duration::from_millis(60);
+
 /// What went wrong on the host's side of the network.
 #[derive(Debug, thiserror::Error)]
 pub enum NetworkError {
@@ -138,6 +141,8 @@ impl fmt::Display for Subnet {
 struct State {
     allowed: nft::Allowed,
     uplinks: Vec<Uplink>,
+    /// Has the host an IPv4 address of its own?
+    own_v4: bool,
     /// Rules as the kernel showed them after they were loaded: the measure of [`Network::verify_and_repair`].
     rules: Option<String>,
     shape: nft::Shape,
@@ -181,8 +186,10 @@ impl Network {
     pub fn prepare_host(&self) -> Result<(), NetworkError> {
         let mut net = links::open()?;
         let uplinks = failed("list the uplinks of", "this host", links::uplinks(&mut net, &self.named_uplinks))?;
+        let own_v4 = failed("list the addresses of", "this host", links::has_own_address(&mut net, true))?;
         host::forward(&uplinks)?;
         let mut state = self.state();
+        state.own_v4 = own_v4;
         state.shape = self.shape(&uplinks);
         state.uplinks = uplinks;
         Ok(())
@@ -291,7 +298,7 @@ impl Network {
             }
             // Without any address the host could not speak to the container at all. IPv4 would prefer the
             // link's address to a real one, so there it is the last resort only.
-            if !v4 || !failed("list the addresses of", "this host", links::has_own_address(net, true))? {
+            if !v4 || !self.state().own_v4 {
                 failed("add an address to", name, links::add_host_address(net, index, own))?;
             }
         }
@@ -334,6 +341,10 @@ impl Network {
         let mut net = links::open()?;
         self.del_proxies(&mut net, addresses);
         let name = self.paths.link(ctid);
+        // Deleting a pair takes the kernel 16 ms, going down with its namespace 2.
+        if failed("look for link", &name, links::gone_within(&mut net, &name, WITH_ITS_NAMESPACE))? {
+            return Ok(());
+        }
         failed("delete link", &name, links::delete(&mut net, &name))
     }
 

@@ -44,9 +44,11 @@ impl Network {
         let mut repaired = Repaired::default();
         let mut net = links::open()?;
         let uplinks = failed("list the uplinks of", "this host", links::uplinks(&mut net, &self.named_uplinks))?;
+        let own_v4 = failed("list the addresses of", "this host", links::has_own_address(&mut net, true))?;
         host::forward(&uplinks)?;
         let moved = {
             let mut state = self.state();
+            state.own_v4 = own_v4;
             let shape = self.shape(&uplinks);
             let reading = self.tables.read()?;
             let whole = reading.as_ref().is_some_and(|r| state.rules.as_ref() == Some(&r.rules) && self.tables.holds(r, &state.allowed));
