@@ -233,7 +233,8 @@ pub fn lifecycle(peer: &dyn Peer, world: &World, kind: Kind, net: bool, into: &m
                 for _ in 0..3 {
                     into.add("exec true", name, timed(peer.exec(n, init))?);
                 }
-                into.add("graceful stop of Debian", name, end(peer, &mut started, init, peer.stop(n, &started))?);
+                let stop = peer.stop(n, &started);
+                into.add("graceful stop of Debian", name, end(peer, &mut started, init, stop)?);
             }
             (Kind::Tiny, false) => {
                 into.add("start tiny, cold: PID 1 runs", name, started.pid1);
