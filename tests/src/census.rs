@@ -221,6 +221,10 @@ fn processes(paths: &Paths, host: Option<&NetNs>) -> Vec<String> {
     let mut found = Vec::new();
     for pid in entries(Path::new("/proc")).into_iter().filter_map(|n| n.parse::<i32>().ok()) {
         let read = |name: &str| fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default();
+        // What has ended and waits to be reaped holds nothing.
+        if read("stat").rsplit_once(')').is_none_or(|(_, r)| r.trim_start().starts_with('Z')) {
+            continue;
+        }
         let name = read("comm").trim().to_owned();
         let in_cgroup = read("cgroup").lines().any(|l| l.starts_with("0::") && l.contains(&cgroup));
         let same_net = || {

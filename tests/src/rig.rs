@@ -148,23 +148,40 @@ impl Rig {
         let log = fs::OpenOptions::new().create(true).append(true).open(self.log_file()).expect("opening vzd's log");
         let mut c = self.host.command(self.bin.join("vzd"));
         c.arg("--root").arg(&self.paths.base).envs(env.iter().copied()).env_remove("NOTIFY_SOCKET");
-        if std::env::var_os("RUST_LOG").is_none() {
-            c.env("RUST_LOG", "debug");
+        if std::env::var_os("VZ_LOG").is_none() {
+            c.env("VZ_LOG", "debug");
         }
         c.stdin(Stdio::null()).stdout(log.try_clone().expect("second log descriptor")).stderr(log);
         *guard = Some(c.spawn().expect("starting vzd"));
     }
 
-    /// Starts vzd where these programs are not: in a mount namespace of its own, an empty file lies over each. No
-    /// container can be seen from outside then; it is for refusals.
+    /// Starts vzd where these programs are not: an overlay over their directory has them removed. It has a mount
+    /// namespace of its own, so no container can be seen from outside; it is for refusals.
     #[track_caller]
     pub fn start_vzd_without(&self, programs: &[&str]) {
-        let empty = self.paths.base.join("empty");
-        fs::write(&empty, "").expect("making an empty file");
-        let hide: Vec<String> =
-            programs.iter().map(|p| format!("mount --bind {} $(readlink -f {p})", empty.display())).collect();
-        let vzd = self.bin.join("vzd");
-        let line = format!("{} && exec {} --root {}", hide.join(" && "), vzd.display(), self.paths.base.display());
+        let layer = self.paths.base.join("hide");
+        let mut lines = Vec::new();
+        for (n, program) in programs.iter().enumerate() {
+            let path = fs::canonicalize(program).unwrap_or_else(|e| panic!("{program}: {e}"));
+            let (upper, work) = (layer.join(format!("u{n}")), layer.join(format!("w{n}")));
+            fs::create_dir_all(&upper)
+                .and_then(|()| fs::create_dir_all(&work))
+                .expect("making an overlay's directories");
+            let dir = path.parent().unwrap_or(Path::new("/")).display();
+            lines.push(format!(
+                "mount -t overlay overlay -o lowerdir={dir},upperdir={},workdir={} {dir} && rm {}",
+                upper.display(),
+                work.display(),
+                path.display()
+            ));
+        }
+        self.start_vzd_behind(&lines.join(" && "));
+    }
+
+    /// Starts vzd in a mount namespace of its own, after this shell line was run in it.
+    #[track_caller]
+    pub fn start_vzd_behind(&self, setup: &str) {
+        let line = format!("{setup} && exec {} --root {}", self.bin.join("vzd").display(), self.paths.base.display());
         let log = fs::File::create(self.log_file()).expect("making vzd's log");
         let mut c = self.host.command("unshare");
         c.args(["--mount", "--propagation", "private", "sh", "-c", &line]).stdin(Stdio::null());
@@ -175,7 +192,7 @@ impl Rig {
             (UnixStream::connect(&socket).is_ok() || self.vzd_ended()).then_some(())
         });
         let up = up.expect("watching the run directory").is_some() && !self.vzd_ended();
-        assert!(up, "vzd does not answer without {programs:?}:\n{}", self.vzd_log(60));
+        assert!(up, "vzd does not answer behind `{setup}`:\n{}", self.vzd_log(60));
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<Child>> {
@@ -440,8 +457,11 @@ impl Rig {
         // Mounted containers are allowed to be left by a test; what still runs or hangs on afterwards is not.
         let kinds = ["loop ", "cgroup ", "process ", "link "];
         let changes = self.clean_start.changes(&self.census());
-        let now: Vec<String> =
-            changes.into_iter().filter(|l| kinds.iter().any(|k| l.starts_with(&format!("+ {k}")))).collect();
+        let now: Vec<String> = changes
+            .into_iter()
+            // The test host's own uplink is not the manager's.
+            .filter(|l| kinds.iter().any(|k| l.starts_with(&format!("+ {k}"))) && l != "+ link up0")
+            .collect();
         let mounted = census::mounts(&self.paths);
         if mounted.is_empty() {
             left.extend(now);

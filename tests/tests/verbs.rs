@@ -109,7 +109,7 @@ fn enter_gives_a_root_shell_on_a_terminal_of_its_own() {
     p.expect(Eof).unwrap();
     let mut p = expectrl::Session::spawn(rig.vzctl_command(&["enter", "101", "--exec", "hostname"])).unwrap();
     p.set_expect_timeout(Some(SOON));
-    p.expect("tiny").unwrap();
+    p.expect("ct101").unwrap();
     p.expect(Eof).unwrap();
 }
 

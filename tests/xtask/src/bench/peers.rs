@@ -150,7 +150,7 @@ impl Vz {
         }
         let log = fs::File::create(paths.log_dir().join("vzd.out"))?;
         let mut c = Command::new(world.bin.join("vzd"));
-        c.arg("--root").arg(&paths.base).env("RUST_LOG", "warn");
+        c.arg("--root").arg(&paths.base).env("VZ_LOG", "warn");
         let vzd = c.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn()?;
         let vz = Self { bin: world.bin.clone(), paths, vzd };
         let socket = vz.paths.socket();
