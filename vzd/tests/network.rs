@@ -346,6 +346,14 @@ fn an_address_in_use_is_refused() {
 }
 
 #[test]
+fn no_link_comes_up_without_its_filter() {
+    let (host, ns) = (Ns::new(), Ns::new());
+    let network = Network::new(&Paths::new("/tmp/storage-net-unloaded"), &HostNetwork::default()).unwrap();
+    host.run(|| network.attach(ct(101), ns.0.as_fd(), &addresses(&["10.0.0.2"])).unwrap());
+    assert!(host.run(|| nft("list tables")).contains(&Paths::new("/tmp/storage-net-unloaded").nft_table()));
+}
+
+#[test]
 fn two_managers_side_by_side_do_not_meet() {
     let mut w = World::new("/tmp/storage-net-one");
     w.add(101, &["10.0.0.2"]);

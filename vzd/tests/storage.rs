@@ -29,7 +29,10 @@ fn spec(space: &str, inodes: u64) -> DiskSpec {
 impl Host {
     fn new() -> Self {
         let dir = tempfile::Builder::new().prefix("storage-").tempdir().unwrap();
-        let paths = Paths::new(dir.path());
+        // Reached by a symlink, as a manager's root may be; the kernel shows resolved paths.
+        std::fs::create_dir(dir.path().join("real")).unwrap();
+        std::os::unix::fs::symlink("real", dir.path().join("link")).unwrap();
+        let paths = Paths::new(dir.path().join("link"));
         storage::prepare(&paths).unwrap();
         Self { dir, paths }
     }

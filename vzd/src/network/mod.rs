@@ -213,6 +213,7 @@ impl Network {
     }
 
     fn reload(&self, state: &mut State) -> Result<(), NetworkError> {
+        state.rules = None;
         self.tables.replace(&state.shape, &state.allowed)?;
         state.rules = self.tables.read()?.map(|r| r.rules);
         Ok(())
@@ -263,11 +264,18 @@ impl Network {
 
     /// Makes the container's link, with the other end born in `netns` as [`INSIDE_LINK`], and the routes and
     /// proxy neighbours of its addresses. A link of that name left by a crash is replaced. No external
-    /// program runs. Answers the host-side link's name.
+    /// program runs, unless the tables could not be loaded before: then they are now, or there is no link. Answers the host-side link's name.
     ///
     /// # Errors
     /// The step that failed; what was made is removed again.
     pub fn attach(&self, ctid: Ctid, netns: BorrowedFd<'_>, addresses: &[CtAddr]) -> Result<String, NetworkError> {
+        {
+            // No filter, no link: nft may have been missing when the table was to be loaded.
+            let mut state = self.state();
+            if state.rules.is_none() {
+                self.reload(&mut state)?;
+            }
+        }
         let mut net = links::open()?;
         let name = self.paths.link(ctid);
         let mac = mac(&self.paths.tag(), ctid);

@@ -84,6 +84,10 @@ impl Tables {
         batch.push(self.chain("inet", "guard", Some(("filter", "prerouting", -300))));
         batch.push(self.chain("inet", "masquerade", Some(("nat", "postrouting", 100))));
         batch.push(self.chain("arp", "guard", Some(("filter", "input", 0))));
+        // Everybody else's packets pass with one comparison.
+        let prefix = json!(format!("{}*", self.paths.link_prefix()));
+        let others = json!({"match": {"op": "!=", "left": {"meta": {"key": "iifname"}}, "right": prefix}});
+        batch.push(self.rule("inet", "guard", vec![others, json!({"return": null})]));
         for link in self.wildcards() {
             let ours = matches(json!({"meta": {"key": "iifname"}}), json!(link));
             batch.push(self.rule("inet", "guard", vec![ours.clone(), json!({"jump": {"target": "from_ct"}})]));

@@ -105,7 +105,8 @@ fn grow_mounted(image: &Path, rw: &Path, blocks: u64, sb: &Superblock) -> Result
 
 fn loop_of(image: &Path) -> Result<File, StorageError> {
     let all = io_step("list the loop devices for", image, loopdev::in_use())?;
-    let Some((device, _)) = all.into_iter().find(|(_, backing)| backing == image) else {
+    let shown = super::unmount::resolved(image);
+    let Some((device, _)) = all.into_iter().find(|(_, backing)| *backing == shown) else {
         return Err(StorageError::Busy { path: image.to_owned(), by: " by a mount whose loop device cannot be found".into() });
     };
     io_step("open", &device, File::options().read(true).write(true).open(&device))

@@ -54,6 +54,7 @@ fn unmount_all(path: &Path) -> Result<(), StorageError> {
 
 /// Waits until no loop device shows the image any more.
 fn released(image: &Path) -> Result<(), StorageError> {
+    let image = &resolved(image);
     let end = Instant::now() + RELEASE;
     loop {
         let all = super::io_step("list the loop devices for", image, loopdev::in_use())?;
@@ -79,11 +80,13 @@ fn is_backing(backing: &Path, image: &Path) -> bool {
 /// what it could not do, one sentence each.
 pub fn sweep(paths: &Paths, live: &BTreeSet<Ctid>) -> Vec<String> {
     let mut said = Vec::new();
-    let ours = [paths.private_dir(), paths.root_dir(), paths.trash_dir()];
+    // The kernel shows paths with symlinks resolved.
+    let [private, root, trash] = [paths.private_dir(), paths.root_dir(), paths.trash_dir()].map(|d| resolved(&d));
+    let ours = [&private, &root, &trash];
     let dead = |path: &Path| {
         ours.iter().any(|dir| path.strip_prefix(dir).is_ok_and(|rest| {
             let first = rest.components().next().map(|c| c.as_os_str().to_string_lossy().into_owned());
-            first.is_some_and(|name| !name.parse::<Ctid>().is_ok_and(|c| live.contains(&c) && *dir != paths.trash_dir()))
+            first.is_some_and(|name| !name.parse::<Ctid>().is_ok_and(|c| live.contains(&c) && *dir != &trash))
         }))
     };
     // Later lines of mountinfo are mounted on earlier ones.
@@ -116,6 +119,11 @@ pub fn sweep(paths: &Paths, live: &BTreeSet<Ctid>) -> Vec<String> {
         let _ = if path.is_dir() { remove::remove_tree(&path).is_ok() } else { std::fs::remove_file(&path).is_ok() };
     }
     said
+}
+
+/// The path as the kernel shows it in mountinfo and sysfs.
+pub(super) fn resolved(path: &Path) -> PathBuf {
+    std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
 }
 
 fn hidden(path: &Path) -> bool {
