@@ -82,7 +82,11 @@ impl World {
     fn new(root: &str) -> Self {
         let (host, outside) = (Ns::new(), Ns::new());
         host.run(|| {
-            ip(&format!("link add up0 type veth peer name eth0 netns /proc/{}/fd/{}", std::process::id(), outside.0.as_raw_fd()));
+            ip(&format!(
+                "link add up0 type veth peer name eth0 netns /proc/{}/fd/{}",
+                std::process::id(),
+                outside.0.as_raw_fd()
+            ));
             no_dad("up0");
             ip("addr add 192.0.2.1/24 dev up0");
             ip("addr add 2001:db8::1/64 dev up0 nodad");
@@ -162,7 +166,11 @@ fn forged_arrives(from: &Ns, source: &str, to: &Ns, target: &str) -> bool {
     let port = receiver.local_addr().unwrap().port();
     let whole = if source.is_ipv4() { "32" } else { "128 nodad" };
     from.run(|| {
-        ip(&format!("addr add {source}/{} dev venet0{}", whole.split(' ').next().unwrap(), if source.is_ipv6() { " nodad" } else { "" }));
+        ip(&format!(
+            "addr add {source}/{} dev venet0{}",
+            whole.split(' ').next().unwrap(),
+            if source.is_ipv6() { " nodad" } else { "" }
+        ));
         let sender = UdpSocket::bind(SocketAddr::new(source, 0)).unwrap();
         let _ = sender.send_to(b"forged", SocketAddr::new(target, port));
         ip(&format!("addr del {source}/{} dev venet0", whole.split(' ').next().unwrap()));
@@ -246,8 +254,16 @@ fn a_stopped_container_leaves_nothing() {
     let mut w = World::new("/tmp/storage-net-leave");
     let state = |w: &World| {
         w.host.run(|| {
-            let list = |args: &[&str]| String::from_utf8(Command::new("/sbin/ip").args(args).output().unwrap().stdout).unwrap();
-            (list(&["-o", "link"]), list(&["route"]), list(&["-6", "route"]), list(&["neigh", "show", "proxy"]), nft("list ruleset"))
+            let list = |args: &[&str]| {
+                String::from_utf8(Command::new("/sbin/ip").args(args).output().unwrap().stdout).unwrap()
+            };
+            (
+                list(&["-o", "link"]),
+                list(&["route"]),
+                list(&["-6", "route"]),
+                list(&["neigh", "show", "proxy"]),
+                nft("list ruleset"),
+            )
         })
     };
     let before = state(&w);
@@ -331,7 +347,13 @@ fn an_address_in_use_is_refused() {
         let r = w.host.run(|| w.network.probe(&a));
         (r, start.elapsed())
     };
-    for (taken, word) in [("192.0.2.1", "this host"), ("2001:db8::1", "this host"), ("192.0.2.2", "hardware address"), ("2001:db8::2", "hardware address"), ("192.0.2.255", "this host")] {
+    for (taken, word) in [
+        ("192.0.2.1", "this host"),
+        ("2001:db8::1", "this host"),
+        ("192.0.2.2", "hardware address"),
+        ("2001:db8::2", "hardware address"),
+        ("192.0.2.255", "this host"),
+    ] {
         let e = probe(taken).0.expect_err(taken);
         assert_eq!(e.exit_code(), ExitCode::IpInUse);
         assert!(e.to_string().contains(word), "{e}");

@@ -86,7 +86,9 @@ fn fsck(image: &Path) {
 #[test]
 fn a_layer_has_the_space_and_inodes_that_were_asked_for() {
     let h = Host::new();
-    for (n, (space, inodes)) in [("64M", 1024), ("300M", 5000), ("1G", 200_000), ("10G", 655_360)].into_iter().enumerate() {
+    for (n, (space, inodes)) in
+        [("64M", 1024), ("300M", 5000), ("1G", 200_000), ("10G", 655_360)].into_iter().enumerate()
+    {
         let s = spec(space, inodes);
         let plan = h.create(101 + n as u32, &s);
         fsck(&plan.private.join("disk.img"));
@@ -143,7 +145,12 @@ fn every_image_has_an_identity_of_its_own() {
     let s = spec("64M", 1024);
     let uuid = |plan: &StoragePlan| {
         let mut raw = [0; 16];
-        std::os::unix::fs::FileExt::read_exact_at(&File::open(plan.private.join("disk.img")).unwrap(), &mut raw, 1024 + 0x68).unwrap();
+        std::os::unix::fs::FileExt::read_exact_at(
+            &File::open(plan.private.join("disk.img")).unwrap(),
+            &mut raw,
+            1024 + 0x68,
+        )
+        .unwrap();
         raw
     };
     let (one, two) = (h.create(101, &s), h.create(102, &s));

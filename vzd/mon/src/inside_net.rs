@@ -203,7 +203,8 @@ mod tests {
     fn present_now() -> Vec<String> {
         let mut net = Netlink::open().unwrap();
         let index = net.link("venet0").unwrap().unwrap().header.index;
-        let mut all: Vec<String> = present(&mut net, index).unwrap().iter().map(|(ip, len)| format!("{ip}/{len}")).collect();
+        let mut all: Vec<String> =
+            present(&mut net, index).unwrap().iter().map(|(ip, len)| format!("{ip}/{len}")).collect();
         all.sort();
         all
     }
@@ -216,7 +217,11 @@ mod tests {
             assert!(ip("link show venet0").contains("NOARP,UP"));
             assert_eq!(present_now(), ["10.0.0.2/32", "10.0.0.3/32", "fd00::2/128"]);
             assert_eq!(ip("-4 route").trim(), "default dev venet0 proto static scope link src 10.0.0.2");
-            assert!(ip("-6 route show default").contains("default dev venet0 proto static src fd00::2"), "{}", ip("-6 route"));
+            assert!(
+                ip("-6 route show default").contains("default dev venet0 proto static src fd00::2"),
+                "{}",
+                ip("-6 route")
+            );
             let six = ip("-6 addr show venet0");
             assert!(!six.contains("tentative") && !six.contains("scope link"), "{six}");
         });

@@ -17,7 +17,11 @@ fn read(key: &str) -> Option<String> {
 }
 
 fn write(key: &str, value: &str) -> Result<(), NetworkError> {
-    std::fs::write(sysctl(key), value).map_err(|source| NetworkError::Io { what: "set", on: format!("net/{key}"), source })
+    std::fs::write(sysctl(key), value).map_err(|source| NetworkError::Io {
+        what: "set",
+        on: format!("net/{key}"),
+        source,
+    })
 }
 
 /// Writing `ip_forward` resets other settings of every link, so it is written only when it is off. A link that

@@ -17,7 +17,9 @@ use vz_sys::netlink::{
         address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage, AddressScope},
         link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage},
         neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState},
-        route::{RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType},
+        route::{
+            RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
+        },
     },
 };
 use vz_types::CtAddr;
@@ -48,7 +50,13 @@ fn unless(r: io::Result<()>, errnos: &[i32]) -> io::Result<()> {
 
 /// Makes a veth pair whose other end is born in `netns` as `inside`: moving an end costs 16 ms, this 0.6.
 /// Both ends have the same address and no ARP, so that each takes what the other sends. Not up yet.
-pub(super) fn make_pair(net: &mut Netlink, name: &str, inside: &str, mac: [u8; 6], netns: BorrowedFd<'_>) -> io::Result<()> {
+pub(super) fn make_pair(
+    net: &mut Netlink,
+    name: &str,
+    inside: &str,
+    mac: [u8; 6],
+    netns: BorrowedFd<'_>,
+) -> io::Result<()> {
     let end = |name: &str| {
         let mut m = LinkMessage::default();
         m.header.flags = LinkFlags::Noarp;
@@ -215,7 +223,8 @@ pub(super) fn uplinks(net: &mut Netlink, named: &[String]) -> io::Result<Vec<Upl
         .map(|(name, index)| {
             let on_link = |(i, ip, len, scope): &(u32, IpAddr, u8, AddressScope)| {
                 let whole = if ip.is_ipv4() { 32 } else { 128 };
-                (*i == index && *scope != AddressScope::Link && *len < whole).then(|| Subnet { ip: *ip, len: *len }.network())
+                (*i == index && *scope != AddressScope::Link && *len < whole)
+                    .then(|| Subnet { ip: *ip, len: *len }.network())
             };
             let mut subnets: Vec<Subnet> = addresses.iter().filter_map(on_link).collect();
             subnets.sort();
@@ -232,7 +241,10 @@ fn default_routes(net: &mut Netlink, v4: bool) -> io::Result<Vec<u32>> {
     let mut out = Vec::new();
     for m in net.dump(Message::GetRoute(ask))? {
         let Message::NewRoute(r) = m else { continue };
-        if r.header.destination_prefix_length != 0 || r.header.kind != RouteType::Unicast || r.header.table != RouteHeader::RT_TABLE_MAIN {
+        if r.header.destination_prefix_length != 0
+            || r.header.kind != RouteType::Unicast
+            || r.header.table != RouteHeader::RT_TABLE_MAIN
+        {
             continue;
         }
         for attribute in &r.attributes {
@@ -299,7 +311,12 @@ pub(super) fn reach(net: &mut Netlink, a: CtAddr) -> io::Result<Reach> {
     ask.attributes.push(RouteAttribute::Destination(route_address(a.ip())));
     let answer = match net.get(Message::GetRoute(ask)) {
         Ok(answer) => answer,
-        Err(e) if matches!(e.raw_os_error(), Some(libc::ENETUNREACH | libc::EHOSTUNREACH | libc::EINVAL | libc::EACCES | libc::EAFNOSUPPORT)) => {
+        Err(e)
+            if matches!(
+                e.raw_os_error(),
+                Some(libc::ENETUNREACH | libc::EHOSTUNREACH | libc::EINVAL | libc::EACCES | libc::EAFNOSUPPORT)
+            ) =>
+        {
             return Ok(Reach::Elsewhere);
         }
         Err(e) => return Err(e),
@@ -310,15 +327,22 @@ pub(super) fn reach(net: &mut Netlink, a: CtAddr) -> io::Result<Reach> {
     }) else {
         return Ok(Reach::Elsewhere);
     };
-    let gateway = route.attributes.iter().any(|x| matches!(x, RouteAttribute::Gateway(_) | RouteAttribute::Via(_) | RouteAttribute::MultiPath(_)));
+    let gateway = route
+        .attributes
+        .iter()
+        .any(|x| matches!(x, RouteAttribute::Gateway(_) | RouteAttribute::Via(_) | RouteAttribute::MultiPath(_)));
     let link = route.attributes.iter().find_map(|x| match x {
         RouteAttribute::Oif(i) => Some(*i),
         _ => None,
     });
     Ok(match (route.header.kind, link) {
         (RouteType::Local | RouteType::Broadcast | RouteType::Anycast | RouteType::Multicast, _) => Reach::Local,
-        (RouteType::Unicast, Some(link)) if route.header.destination_prefix_length == a.prefix() => Reach::Exactly { link },
-        (RouteType::Unicast, Some(link)) if !gateway && route.header.destination_prefix_length > 0 => Reach::OnLink { link },
+        (RouteType::Unicast, Some(link)) if route.header.destination_prefix_length == a.prefix() => {
+            Reach::Exactly { link }
+        }
+        (RouteType::Unicast, Some(link)) if !gateway && route.header.destination_prefix_length > 0 => {
+            Reach::OnLink { link }
+        }
         _ => Reach::Elsewhere,
     })
 }
@@ -336,7 +360,10 @@ pub(super) fn neighbour(net: &mut Netlink, link: u32, a: CtAddr, patience: Durat
         n
     };
     let forget = |net: &mut Netlink| {
-        unless(net.change(Message::DelNeighbour(entry(NeighbourState::None, NeighbourFlags::empty())), 0), &[libc::ENOENT])
+        unless(
+            net.change(Message::DelNeighbour(entry(NeighbourState::None, NeighbourFlags::empty())), 0),
+            &[libc::ENOENT],
+        )
     };
     let answers = EventSocket::open(Events::Neighbours)?;
     let question = entry(NeighbourState::None, NeighbourFlags::Use);
@@ -366,7 +393,10 @@ fn answer(net: &mut Netlink, link: u32, a: CtAddr, answers: &EventSocket, end: I
             let Message::NewNeighbour(n) = m else { continue };
             let this = n.attributes.iter().any(|x| *x == NeighbourAttribute::Destination(neighbour_address(a.ip())));
             let here = n.header.ifindex == link && !n.header.flags.contains(NeighbourFlags::Proxy);
-            let answered = !matches!(n.header.state, NeighbourState::None | NeighbourState::Incomplete | NeighbourState::Failed | NeighbourState::Noarp);
+            let answered = !matches!(
+                n.header.state,
+                NeighbourState::None | NeighbourState::Incomplete | NeighbourState::Failed | NeighbourState::Noarp
+            );
             if this && here && answered {
                 found = n.attributes.iter().find_map(|x| match x {
                     NeighbourAttribute::LinkLayerAddress(mac) => Some(mac.clone()),

@@ -3,7 +3,7 @@
 //! Imports vz-types and vz-sys, and the program runner of [`crate::storage::tool`].
 //!
 //! ```text
-//!   configured (create, set)        running (start)                     
+//!   configured (create, set)        running (start)
 //!   nft elements: allow ----------> veth pair, routes, proxies: attach
 //!                deny <------------                             detach
 //! ```
@@ -26,15 +26,7 @@ pub use host::host_nameservers;
 pub use repair::{Expected, Repaired, Watch};
 
 use links::{Reach, Uplink, failed};
-use std::{
-    collections::BTreeSet,
-    fmt, io,
-    net::IpAddr,
-    os::fd::BorrowedFd,
-    str::FromStr,
-    sync::Mutex,
-    time::Duration,
-};
+use std::{collections::BTreeSet, fmt, io, net::IpAddr, os::fd::BorrowedFd, str::FromStr, sync::Mutex, time::Duration};
 use vz_types::{CtAddr, Ctid, ExitCode, Paths, manager::HostNetwork};
 
 /// Name of the link inside.
@@ -110,8 +102,12 @@ impl Subnet {
     /// The range with the host part cleared.
     fn network(self) -> Self {
         let ip = match self.ip {
-            IpAddr::V4(a) => IpAddr::from((u32::from(a) & u32::MAX.checked_shl(32 - u32::from(self.len)).unwrap_or(0)).to_be_bytes()),
-            IpAddr::V6(a) => IpAddr::from((u128::from(a) & u128::MAX.checked_shl(128 - u32::from(self.len)).unwrap_or(0)).to_be_bytes()),
+            IpAddr::V4(a) => {
+                IpAddr::from((u32::from(a) & u32::MAX.checked_shl(32 - u32::from(self.len)).unwrap_or(0)).to_be_bytes())
+            }
+            IpAddr::V6(a) => IpAddr::from(
+                (u128::from(a) & u128::MAX.checked_shl(128 - u32::from(self.len)).unwrap_or(0)).to_be_bytes(),
+            ),
         };
         Self { ip, len: self.len }
     }
@@ -120,7 +116,11 @@ impl Subnet {
 impl FromStr for Subnet {
     type Err = NetworkError;
     fn from_str(s: &str) -> Result<Self, NetworkError> {
-        let bad = || NetworkError::BadConfig(format!("vz.toml: network.masquerade: `{s}` is no range like 10.0.0.0/8 or fc00::/7"));
+        let bad = || {
+            NetworkError::BadConfig(format!(
+                "vz.toml: network.masquerade: `{s}` is no range like 10.0.0.0/8 or fc00::/7"
+            ))
+        };
         let (ip, len) = s.split_once('/').ok_or_else(bad)?;
         let ip: IpAddr = ip.parse().map_err(|_| bad())?;
         let len: u8 = len.parse().map_err(|_| bad())?;
@@ -295,7 +295,12 @@ impl Network {
         done.map(|()| name)
     }
 
-    fn bring_up(&self, net: &mut vz_sys::netlink::Netlink, name: &str, addresses: &[CtAddr]) -> Result<(), NetworkError> {
+    fn bring_up(
+        &self,
+        net: &mut vz_sys::netlink::Netlink,
+        name: &str,
+        addresses: &[CtAddr],
+    ) -> Result<(), NetworkError> {
         let link = failed("look for link", name, net.link(name))?;
         let index = link.map(|l| l.header.index).ok_or_else(|| gone(name))?;
         host::prepare_link(name)?;
@@ -313,7 +318,12 @@ impl Network {
         self.route_and_proxy(net, index, addresses)
     }
 
-    fn route_and_proxy(&self, net: &mut vz_sys::netlink::Netlink, index: u32, addresses: &[CtAddr]) -> Result<(), NetworkError> {
+    fn route_and_proxy(
+        &self,
+        net: &mut vz_sys::netlink::Netlink,
+        index: u32,
+        addresses: &[CtAddr],
+    ) -> Result<(), NetworkError> {
         let uplinks = self.state().uplinks.clone();
         for a in addresses {
             failed("add the route to", a, links::add_route(net, index, *a))?;
@@ -398,12 +408,18 @@ impl Network {
             Reach::Local => in_use("it is an address of this host".into()),
             Reach::Exactly { link } => {
                 let all = failed("list the links of", "this host", net.links())?;
-                let name = all.iter().find(|l| l.header.index == link).and_then(vz_sys::netlink::link_name).unwrap_or("?").to_owned();
+                let name = all
+                    .iter()
+                    .find(|l| l.header.index == link)
+                    .and_then(vz_sys::netlink::link_name)
+                    .unwrap_or("?")
+                    .to_owned();
                 // Our own links are the inventory's business, and it knows better.
                 if self.is_ours(&name) { Ok(()) } else { in_use(format!("this host routes it to link {name}")) }
             }
             Reach::OnLink { link } if failed("look at", "the uplink", links::has_neighbours(&mut net, link))? => {
-                let answer = failed("ask the neighbours for", address, links::neighbour(&mut net, link, *address, PROBE))?;
+                let answer =
+                    failed("ask the neighbours for", address, links::neighbour(&mut net, link, *address, PROBE))?;
                 match answer {
                     Some(mac) => {
                         let mac: Vec<String> = mac.iter().map(|b| format!("{b:02x}")).collect();

@@ -176,7 +176,8 @@ impl Tables {
         let mut reading = Reading::default();
         for family in ["inet", "arp"] {
             let Some(text) = list(family, &self.name)? else { return Ok(None) };
-            let all: Value = serde_json::from_str(&text).map_err(|e| said("list table", format!("unreadable answer: {e}")))?;
+            let all: Value =
+                serde_json::from_str(&text).map_err(|e| said("list table", format!("unreadable answer: {e}")))?;
             for object in all["nftables"].as_array().into_iter().flatten() {
                 let Some((kind, body)) = object.as_object().and_then(|o| o.iter().next()) else { continue };
                 let mut body = body.clone();
@@ -291,12 +292,16 @@ fn program() -> Result<Command, NetworkError> {
 /// Applies a batch, all of it or nothing.
 fn run(batch: &Value) -> Result<(), NetworkError> {
     // Through the crate's types: a batch they don't accept is a bug of ours and never reaches the kernel.
-    let typed: Nftables<'_> = serde_json::from_value(batch.clone()).map_err(|e| said("build a batch", e.to_string()))?;
+    let typed: Nftables<'_> =
+        serde_json::from_value(batch.clone()).map_err(|e| said("build a batch", e.to_string()))?;
     let text = serde_json::to_vec(&typed).map_err(|e| said("build a batch", e.to_string()))?;
     let mut command = program()?;
     command.args(["-j", "-f", "-"]);
-    let (status, (_, err)) =
-        tool::output(command, Some(text), DEADLINE).map_err(|source| NetworkError::Io { what: "run", on: "nft".into(), source })?;
+    let (status, (_, err)) = tool::output(command, Some(text), DEADLINE).map_err(|source| NetworkError::Io {
+        what: "run",
+        on: "nft".into(),
+        source,
+    })?;
     match status {
         Some(s) if s.success() => Ok(()),
         Some(_) => Err(said("change our table", first_line(&err))),
@@ -308,8 +313,11 @@ fn run(batch: &Value) -> Result<(), NetworkError> {
 fn list(family: &str, table: &str) -> Result<Option<String>, NetworkError> {
     let mut command = program()?;
     command.args(["-j", "list", "table", family, table]);
-    let (status, (out, err)) =
-        tool::output(command, None, DEADLINE).map_err(|source| NetworkError::Io { what: "run", on: "nft".into(), source })?;
+    let (status, (out, err)) = tool::output(command, None, DEADLINE).map_err(|source| NetworkError::Io {
+        what: "run",
+        on: "nft".into(),
+        source,
+    })?;
     match status {
         Some(s) if s.success() => Ok(Some(String::from_utf8_lossy(&out).into_owned())),
         Some(_) if String::from_utf8_lossy(&err).contains("No such file or directory") => Ok(None),
@@ -336,8 +344,14 @@ mod tests {
 
     #[test]
     fn a_batch_is_what_the_nftables_crate_understands() {
-        let shape = Shape { masquerade: vec!["10.0.0.0/8".parse().unwrap(), "fc00::/7".parse().unwrap()], direct: vec!["10.1.0.0/24".parse().unwrap()] };
-        let allowed = Allowed::from([(101.try_into().unwrap(), BTreeSet::from(["10.0.0.2".parse().unwrap(), "fd00::2".parse().unwrap()]))]);
+        let shape = Shape {
+            masquerade: vec!["10.0.0.0/8".parse().unwrap(), "fc00::/7".parse().unwrap()],
+            direct: vec!["10.1.0.0/24".parse().unwrap()],
+        };
+        let allowed = Allowed::from([(
+            101.try_into().unwrap(),
+            BTreeSet::from(["10.0.0.2".parse().unwrap(), "fd00::2".parse().unwrap()]),
+        )]);
         let batch = Tables::new(&Paths::new("/tmp/x")).batch(&shape, &allowed);
         let typed: Nftables<'_> = serde_json::from_value(batch.clone()).unwrap();
         assert_eq!(serde_json::to_value(&typed).unwrap(), batch);

@@ -51,7 +51,9 @@ impl Network {
             state.own_v4 = own_v4;
             let shape = self.shape(&uplinks);
             let reading = self.tables.read()?;
-            let whole = reading.as_ref().is_some_and(|r| state.rules.as_ref() == Some(&r.rules) && self.tables.holds(r, &state.allowed));
+            let whole = reading
+                .as_ref()
+                .is_some_and(|r| state.rules.as_ref() == Some(&r.rules) && self.tables.holds(r, &state.allowed));
             if !whole || shape != state.shape {
                 state.shape = shape;
                 self.reload(&mut state)?;
@@ -71,7 +73,13 @@ impl Network {
         Ok(repaired)
     }
 
-    fn repair_one(&self, net: &mut vz_sys::netlink::Netlink, ct: &Expected, moved: bool, out: &mut Repaired) -> Result<(), NetworkError> {
+    fn repair_one(
+        &self,
+        net: &mut vz_sys::netlink::Netlink,
+        ct: &Expected,
+        moved: bool,
+        out: &mut Repaired,
+    ) -> Result<(), NetworkError> {
         let name = self.paths.link(ct.ctid);
         let Some(link) = failed("look for link", &name, net.link(&name))? else {
             let netns = failed("open", ct.netns.display(), File::open(&ct.netns))?;

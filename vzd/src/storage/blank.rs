@@ -148,7 +148,8 @@ fn format_into(file: &Path, spec: &DiskSpec) -> Result<(), StorageError> {
 
 fn mkfs(file: &Path, blocks: u64, inodes: u64) -> Result<(), StorageError> {
     // From scratch: holes are what tells mkfs that the inode tables are zero already.
-    let reset = std::fs::OpenOptions::new().write(true).truncate(true).open(file).and_then(|f| f.set_len(blocks * BLOCK));
+    let reset =
+        std::fs::OpenOptions::new().write(true).truncate(true).open(file).and_then(|f| f.set_len(blocks * BLOCK));
     io_step("size", file, reset)?;
     let seed_dir = SeedDir::make(file)?;
     let inodes = inodes.to_string();
@@ -179,7 +180,8 @@ fn mkfs(file: &Path, blocks: u64, inodes: u64) -> Result<(), StorageError> {
         // e2fsprogs before 1.47 knows no orphan_file to switch off.
         Err(StorageError::Program { .. }) => {
             let plain = std::ffi::OsStr::new("metadata_csum,metadata_csum_seed,64bit");
-            let args: Vec<_> = args.iter().map(|a| if a.to_string_lossy().contains("^orphan_file") { plain } else { a }).collect();
+            let args: Vec<_> =
+                args.iter().map(|a| if a.to_string_lossy().contains("^orphan_file") { plain } else { a }).collect();
             run_mkfs(file, &args)
         }
         r => r,

@@ -65,7 +65,9 @@ pub struct DiskUsage {
 #[derive(Debug, thiserror::Error)]
 pub enum StorageError {
     /// The host's filesystem is full, before or midway.
-    #[error("not enough space below {path}: {needed} needed, {available} available; free some, or move {path} to a larger filesystem")]
+    #[error(
+        "not enough space below {path}: {needed} needed, {available} available; free some, or move {path} to a larger filesystem"
+    )]
     NoSpace {
         /// Where.
         path: PathBuf,
@@ -137,7 +139,11 @@ impl StorageError {
 }
 
 /// Names the step and the path of a failed call; a full filesystem becomes [`StorageError::NoSpace`].
-pub(crate) fn io_step<T, E: Into<io::Error>>(what: &'static str, path: &Path, r: Result<T, E>) -> Result<T, StorageError> {
+pub(crate) fn io_step<T, E: Into<io::Error>>(
+    what: &'static str,
+    path: &Path,
+    r: Result<T, E>,
+) -> Result<T, StorageError> {
     r.map_err(|e| {
         let source: io::Error = e.into();
         match source.raw_os_error() {
@@ -187,11 +193,7 @@ pub fn create_layer(staging: &Path, spec: &DiskSpec, cache: &Path) -> Result<(),
     let rw = staging.join("rw");
     let image = staging.join("disk.img");
     let made = io_step("make the directory", &rw, std::fs::DirBuilder::new().mode(0o700).create(&rw)).and_then(|()| {
-        if quota::available(staging) {
-            quota::create(&rw, spec)
-        } else {
-            blank::copy(&image, spec, cache)
-        }
+        if quota::available(staging) { quota::create(&rw, spec) } else { blank::copy(&image, spec, cache) }
     });
     if made.is_err() {
         let _ = std::fs::remove_file(&image);

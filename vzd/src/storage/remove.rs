@@ -212,7 +212,8 @@ mod tests {
             at = rustix::fs::openat(&at, "d", OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).unwrap();
         }
         for n in 0..3000 {
-            rustix::fs::openat(&at, format!("f{n}"), OFlags::CREATE | OFlags::WRONLY, Mode::from_raw_mode(0o600)).unwrap();
+            rustix::fs::openat(&at, format!("f{n}"), OFlags::CREATE | OFlags::WRONLY, Mode::from_raw_mode(0o600))
+                .unwrap();
         }
         remove_tree(&dir).unwrap();
         assert!(!dir.exists());

@@ -1,19 +1,8 @@
 //! Changing the size of a writable layer: up at any time, down when the container is stopped and its files
 //! fit. Under project quota both ways at any time.
 
-use super::{
-    DiskSpec, StorageError, blank,
-    io_step, quota,
-    superblock::Superblock,
-    tool,
-};
-use std::{
-    ffi::OsStr,
-    fs::File,
-    os::fd::AsFd,
-    path::Path,
-    time::Duration,
-};
+use super::{DiskSpec, StorageError, blank, io_step, quota, superblock::Superblock, tool};
+use std::{ffi::OsStr, fs::File, os::fd::AsFd, path::Path, time::Duration};
 use vz_sys::{loopdev, mount};
 use vz_types::{Bytes, plan::StoragePlan};
 
@@ -54,7 +43,10 @@ pub fn resize(plan: &StoragePlan, spec: &DiskSpec) -> Result<(), StorageError> {
 pub(super) fn refuse_below_use(spec: &DiskSpec, space: Bytes, inodes: u64) -> Result<(), StorageError> {
     if spec.space < space {
         let used = Bytes(space.0.next_multiple_of(1 << 10));
-        return Err(StorageError::BadSize(format!("diskspace {} is below what is in use ({used}); delete files inside first", spec.space)));
+        return Err(StorageError::BadSize(format!(
+            "diskspace {} is below what is in use ({used}); delete files inside first",
+            spec.space
+        )));
     }
     if spec.inodes < inodes {
         return Err(StorageError::BadSize(format!(
@@ -107,7 +99,10 @@ fn loop_of(image: &Path) -> Result<File, StorageError> {
     let all = io_step("list the loop devices for", image, loopdev::in_use())?;
     let shown = super::unmount::resolved(image);
     let Some((device, _)) = all.into_iter().find(|(_, backing)| *backing == shown) else {
-        return Err(StorageError::Busy { path: image.to_owned(), by: " by a mount whose loop device cannot be found".into() });
+        return Err(StorageError::Busy {
+            path: image.to_owned(),
+            by: " by a mount whose loop device cannot be found".into(),
+        });
     };
     io_step("open", &device, File::options().read(true).write(true).open(&device))
 }
@@ -116,7 +111,14 @@ fn resize_stopped(image: &Path, blocks: u64, sb: &Superblock) -> Result<(), Stor
     let bytes = blocks * sb.block_size();
     let growing = blocks > sb.blocks();
     // resize2fs insists on a check since the last mount; 1 means it corrected something and all is well.
-    tool::run("e2fsck", "e2fsprogs", &[OsStr::new("-f"), OsStr::new("-p"), image.as_os_str()], image, &[0, 1], DEADLINE)?;
+    tool::run(
+        "e2fsck",
+        "e2fsprogs",
+        &[OsStr::new("-f"), OsStr::new("-p"), image.as_os_str()],
+        image,
+        &[0, 1],
+        DEADLINE,
+    )?;
     let file = io_step("open", image, File::options().write(true).open(image))?;
     if growing {
         io_step("enlarge", image, file.set_len(bytes))?;

@@ -2,12 +2,7 @@
 //! Source of the layout: the kernel's Documentation/filesystems/ext4/super.rst.
 
 use super::DiskUsage;
-use std::{
-    fs::File,
-    io,
-    os::unix::fs::FileExt,
-    path::Path,
-};
+use std::{fs::File, io, os::unix::fs::FileExt, path::Path};
 use vz_types::Bytes;
 
 const OFFSET: u64 = 1024;
@@ -77,7 +72,8 @@ impl Superblock {
     /// time (ext4_calculate_overhead); the field for it in the superblock is not kept by resize2fs.
     pub fn overhead_at(&self, blocks: u64) -> u64 {
         let groups = |blocks: u64| blocks.div_ceil(self.blocks_per_group());
-        let descriptors = |blocks: u64| (groups(blocks) * u64::from(self.u16(0xFE).max(32))).div_ceil(self.block_size());
+        let descriptors =
+            |blocks: u64| (groups(blocks) * u64::from(self.u16(0xFE).max(32))).div_ceil(self.block_size());
         let reserved = (u64::from(self.u16(0xCE)) + descriptors(self.blocks())).saturating_sub(descriptors(blocks));
         let copies = (0..groups(blocks)).filter(|g| holds_superblock(*g)).count() as u64;
         // Size of the journal's inode, out of its backup: s_jnl_blocks[15] and [16].
@@ -129,7 +125,10 @@ impl Superblock {
     pub fn set_identity(mut self, image: &File, uuid: [u8; 16], hash_seed: [u8; 16]) -> io::Result<()> {
         let checksums = self.u32(0x64) & RO_COMPAT_METADATA_CSUM != 0;
         if checksums && self.u32(0x60) & INCOMPAT_CSUM_SEED == 0 {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "the image was formatted without metadata_csum_seed"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "the image was formatted without metadata_csum_seed",
+            ));
         }
         self.0[UUID..UUID + 16].copy_from_slice(&uuid);
         self.0[HASH_SEED..HASH_SEED + 16].copy_from_slice(&hash_seed);

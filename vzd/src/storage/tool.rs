@@ -36,7 +36,9 @@ pub fn run(
     let (status, said) = io_step("run a program on", path, output(command, None, deadline))?;
     match status {
         Some(s) if s.code().is_some_and(|c| fine.contains(&c)) => Ok(()),
-        Some(s) => Err(StorageError::Program { program, path: path.to_owned(), said: format!("{} ({s})", tail(&said.1)) }),
+        Some(s) => {
+            Err(StorageError::Program { program, path: path.to_owned(), said: format!("{} ({s})", tail(&said.1)) })
+        }
         None => Err(StorageError::Program {
             program,
             path: path.to_owned(),
@@ -60,7 +62,10 @@ pub type Output = (Option<ExitStatus>, (Vec<u8>, Vec<u8>));
 /// It could not be started or waited for.
 pub fn output(mut command: Command, input: Option<Vec<u8>>, deadline: Duration) -> std::io::Result<Output> {
     let end = Instant::now() + deadline;
-    command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() }).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+        .stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() })
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     let mut child = command.spawn()?;
     let mut stdin = child.stdin.take();
     let (mut out, mut err) = (child.stdout.take(), child.stderr.take());

@@ -62,7 +62,10 @@ fn released(image: &Path) -> Result<(), StorageError> {
         // Release follows the last mount asynchronously on some kernels and is announced nowhere but here.
         let left = end.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            let by = format!(" ({} is still attached) by a process that has it open or another mount namespace", device.display());
+            let by = format!(
+                " ({} is still attached) by a process that has it open or another mount namespace",
+                device.display()
+            );
             return Err(StorageError::Busy { path: image.to_owned(), by });
         }
         let pause = rustix::event::Timespec { tv_sec: 0, tv_nsec: 5_000_000 };
@@ -84,10 +87,12 @@ pub fn sweep(paths: &Paths, live: &BTreeSet<Ctid>) -> Vec<String> {
     let [private, root, trash] = [paths.private_dir(), paths.root_dir(), paths.trash_dir()].map(|d| resolved(&d));
     let ours = [&private, &root, &trash];
     let dead = |path: &Path| {
-        ours.iter().any(|dir| path.strip_prefix(dir).is_ok_and(|rest| {
-            let first = rest.components().next().map(|c| c.as_os_str().to_string_lossy().into_owned());
-            first.is_some_and(|name| !name.parse::<Ctid>().is_ok_and(|c| live.contains(&c) && *dir != &trash))
-        }))
+        ours.iter().any(|dir| {
+            path.strip_prefix(dir).is_ok_and(|rest| {
+                let first = rest.components().next().map(|c| c.as_os_str().to_string_lossy().into_owned());
+                first.is_some_and(|name| !name.parse::<Ctid>().is_ok_and(|c| live.contains(&c) && *dir != &trash))
+            })
+        })
     };
     // Later lines of mountinfo are mounted on earlier ones.
     for path in mount_points().into_iter().rev().filter(|p| dead(p)) {
@@ -143,7 +148,8 @@ fn unescape(raw: &[u8]) -> String {
     let mut out = Vec::with_capacity(raw.len());
     let mut i = 0;
     while i < raw.len() {
-        let octal = raw.get(i + 1..i + 4).and_then(|d| std::str::from_utf8(d).ok()).and_then(|d| u8::from_str_radix(d, 8).ok());
+        let octal =
+            raw.get(i + 1..i + 4).and_then(|d| std::str::from_utf8(d).ok()).and_then(|d| u8::from_str_radix(d, 8).ok());
         match (raw[i], octal) {
             (b'\\', Some(byte)) => {
                 out.push(byte);
