@@ -37,7 +37,7 @@ impl Engine {
         })?;
         steps.run("commit", || Ok(self.inventory.forget(ctid, false)?))?;
         // The container is gone already; what cannot be deleted now is swept at the next start.
-        steps.attempt("delete", || trash.map_or(Ok(()), |t| Ok(storage::empty_trash(&t)?)));
+        steps.attempt("delete", || trash.map_or(Ok(()), |t| Ok(storage::remove_tree(&t)?)));
         Ok(())
     }
 }

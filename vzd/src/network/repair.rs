@@ -180,8 +180,8 @@ impl Watch {
     }
 }
 
-/// A link or route that went away (RTM_DELLINK 17, RTM_DELROUTE 25), or a link that changed (RTM_NEWLINK 16):
-/// it may have gone down.
+/// A link or route that went away (RTM_DELLINK 17, RTM_DELROUTE 25). A link that merely went down waits for the
+/// next regular look: every start would look like one.
 fn takes_away(bytes: &[u8]) -> bool {
-    bytes.len() >= 16 && matches!(u16::from_ne_bytes([bytes[4], bytes[5]]), 16 | 17 | 25)
+    bytes.len() >= 16 && matches!(u16::from_ne_bytes([bytes[4], bytes[5]]), 17 | 25)
 }

@@ -20,7 +20,7 @@ pub mod superblock;
 pub mod tool;
 pub mod unmount;
 
-pub use remove::{empty_trash, move_to_trash, remove_tree};
+pub use remove::{move_to_trash, remove_tree};
 pub use resize::resize;
 pub use unmount::{sweep, umount};
 

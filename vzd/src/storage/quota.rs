@@ -2,6 +2,7 @@
 //! id is chosen here and kept in the directory itself, so no other record of it is needed.
 
 use super::{DiskSpec, DiskUsage, StorageError, io_step};
+use rustix::fs::{Mode, OFlags};
 use std::{
     fs::File,
     os::{
@@ -73,7 +74,9 @@ pub fn usage(rw: &Path) -> Option<DiskUsage> {
 
 /// The project of a layer, to be given to [`forget`] once its files are gone.
 pub fn project_of(rw: &Path) -> Option<u32> {
-    let dir = File::open(rw).ok()?;
+    // Whatever else lies there under that name must not be followed or waited for.
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let dir = rustix::fs::open(rw, flags, Mode::empty()).ok()?;
     mount::project(dir.as_fd()).ok().filter(|id| *id != 0 && mount::has_project_quota(dir.as_fd()))
 }
 

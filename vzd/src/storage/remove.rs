@@ -17,12 +17,22 @@ use vz_types::Ctid;
 /// Directories deeper than this are moved up to the top and removed from there.
 const DEPTH: usize = 48;
 
-/// Removes a directory and all that is in it; done already is fine. Stops at mounts.
+/// Removes a directory and all that is in it; done already is fine. Stops at mounts. Of a private area under
+/// project quota the limits go, too.
 ///
 /// # Errors
 /// [`StorageError::Refused`] when something is mounted in it, or the path is no directory; else the call
 /// that failed. What could be removed before that is gone.
 pub fn remove_tree(dir: &Path) -> Result<(), StorageError> {
+    let project = quota::project_of(&dir.join("rw"));
+    remove_files(dir)?;
+    if let (Some(id), Some(parent)) = (project, dir.parent()) {
+        quota::forget(parent, id);
+    }
+    Ok(())
+}
+
+fn remove_files(dir: &Path) -> Result<(), StorageError> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let top = match rustix::fs::open(dir, flags, Mode::empty()) {
         Ok(fd) => fd,
@@ -143,19 +153,6 @@ pub fn move_to_trash(private: &Path, trash: &Path, ctid: Ctid) -> Result<Option<
         }
     }
     Err(StorageError::Refused { path: private.to_owned(), why: "the trash is full of its predecessors; empty it" })
-}
-
-/// Removes a private area from the trash, its project's limits included.
-///
-/// # Errors
-/// As [`remove_tree`].
-pub fn empty_trash(trashed: &Path) -> Result<(), StorageError> {
-    let project = quota::project_of(&trashed.join("rw"));
-    remove_tree(trashed)?;
-    if let (Some(id), Some(parent)) = (project, trashed.parent()) {
-        quota::forget(parent, id);
-    }
-    Ok(())
 }
 
 /// Names in one of our own directories.

@@ -115,7 +115,7 @@ pub fn sweep(paths: &Paths, live: &BTreeSet<Ctid>) -> Vec<String> {
     }
     let staging = remove::names(&paths.private_dir()).into_iter().filter(|p| hidden(p));
     for path in staging.chain(remove::names(&paths.trash_dir())) {
-        match remove::empty_trash(&path) {
+        match remove::remove_tree(&path) {
             Ok(()) => said.push(format!("removed the leftover {}", path.display())),
             Err(e) => said.push(format!("cannot remove the leftover {}: {e}", path.display())),
         }
