@@ -133,27 +133,28 @@ pub fn boot(stage: Stage, trees: Trees) -> Result<Waiting, StepError> {
     fds.extend(trees.devices.iter().map(AsFd::as_fd));
     seqpacket::send(&channel, b"maps", &fds).at("namespaces", "hand over the mounts")?;
     drop(trees);
-    let pid = match receive(&channel).at("namespaces", "hear from the stage")? {
-        Some(Up::Init(pid)) => pid,
-        Some(Up::Failed(cause)) => return Err(io::Error::other(cause)).at("namespaces", "the stage"),
-        _ => return Err(io::Error::other("it ended without a word")).at("namespaces", "the stage"),
+    // The stage and init write to one socket, and nothing orders them: init may be ready before the stage has told
+    // who it is.
+    let (mut pid, mut ready, mut warnings) = (None, false, Vec::new());
+    let pid = loop {
+        if let (Some(pid), true) = (pid, ready) {
+            break pid;
+        }
+        let (step, what) = if pid.is_none() { ("namespaces", "the stage") } else { (STEP, "prepare init") };
+        match receive(&channel).at(step, format!("hear from {what}"))? {
+            Some(Up::Init(it)) => {
+                pid = Some(it);
+                reap(&stage_pidfd);
+            }
+            Some(Up::Ready) => ready = true,
+            Some(Up::Warning(text)) => warnings.push(text),
+            Some(Up::Failed(cause)) => return Err(io::Error::other(cause)).at(step, what),
+            None => return Err(io::Error::other("it ended without a word")).at(step, what),
+        }
     };
-    reap(&stage_pidfd);
     let pidfd = process::pidfd_open(pid).at(STEP, "open init's pidfd")?;
     let start_time = process::start_time(pid).at(STEP, "read init's start time")?;
-    let mut warnings = Vec::new();
-    loop {
-        match receive(&channel).at(STEP, "hear from init")? {
-            Some(Up::Ready) => {
-                return Ok(Waiting { init: ProcessId { pid, start_time }, pidfd, channel, warnings });
-            }
-            Some(Up::Warning(text)) => warnings.push(text),
-            Some(Up::Failed(cause)) => return Err(io::Error::other(cause)).at(STEP, "prepare init"),
-            Some(Up::Init(_)) | None => {
-                return Err(io::Error::other("it ended without a word")).at(STEP, "prepare init");
-            }
-        }
-    }
+    Ok(Waiting { init: ProcessId { pid, start_time }, pidfd, channel, warnings })
 }
 
 impl Waiting {
