@@ -54,6 +54,17 @@ const PROGRAMS: &[(&str, &str)] =
 /// PATH for everything a build runs.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// What runs first in a build's namespaces. Its copies of containers' mounts go, or they would keep disk images
+/// busy that their own containers are done with while a build goes on. (Blanks in mount points are octal escapes
+/// in mountinfo, which `printf %b` undoes.)
+const PRELUDE: &str = r#"
+while read -r _ _ _ _ at _; do
+    case $at in */var/lib/vz/private/*|*/var/lib/vz/root/*) printf '%b\0' "$(printf %s "$at" | sed 's/\\/\\0/g')" ;; esac
+done < /proc/self/mountinfo | xargs -0 -r umount -l --
+umask 022
+exec "$@"
+"#;
+
 /// The host's apt settings that say how its archive is to be used; kept in the template, so that apt
 /// inside works as well as outside.
 const ARCHIVE_SETTINGS: &[&str] =
@@ -191,7 +202,7 @@ fn contained(job: &Job<'_>, program: &str) -> Result<Command, TemplateError> {
     let lock = job.lock.try_clone().map_err(|e| TemplateError::io("opening the lock of", &job.store.staging_dir(), e))?;
     let mut c = Command::new("/usr/bin/setpriv");
     c.args(["--pdeathsig", "KILL", "--", "unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--"]);
-    c.args(["sh", "-c", "umask 022; exec \"$@\"", "sh", program]);
+    c.args(["sh", "-c", PRELUDE, "sh", program]);
     c.env_clear().env("PATH", PATH).env("LC_ALL", "C.UTF-8").env("DEBIAN_FRONTEND", "noninteractive").current_dir("/").stdin(Stdio::from(lock));
     for name in ["http_proxy", "https_proxy", "no_proxy"] {
         if let Some(value) = std::env::var_os(name) {

@@ -7,17 +7,17 @@ struct Stage {
     name: &'static str,
     from: u8,
     to: u8,
-    /// Log lines that each mean one package further in this stage.
-    tick: &'static str,
+    /// How log lines begin that each mean one package further in this stage; every package passes each of them.
+    ticks: &'static [&'static str],
 }
 
 const STAGES: &[Stage] = &[
-    Stage { line: "I: running apt-get update", name: "package lists", from: 2, to: 8, tick: "" },
-    Stage { line: "I: downloading packages", name: "download", from: 8, to: 30, tick: "Get:" },
-    Stage { line: "I: extracting archives", name: "extract", from: 30, to: 34, tick: "" },
-    Stage { line: "I: installing essential packages", name: "essential packages", from: 34, to: 50, tick: "Setting up " },
-    Stage { line: "I: installing remaining packages", name: "packages", from: 50, to: 88, tick: "Setting up " },
-    Stage { line: "I: cleaning package lists", name: "clean up", from: 88, to: 89, tick: "" },
+    Stage { line: "I: running apt-get update", name: "package lists", from: 2, to: 8, ticks: &[] },
+    Stage { line: "I: downloading packages", name: "download", from: 8, to: 30, ticks: &["Get:"] },
+    Stage { line: "I: extracting archives", name: "extract", from: 30, to: 34, ticks: &[] },
+    Stage { line: "I: installing essential packages", name: "essential packages", from: 34, to: 50, ticks: &["Unpacking ", "Setting up "] },
+    Stage { line: "I: installing remaining packages", name: "packages", from: 50, to: 88, ticks: &["Unpacking ", "Setting up "] },
+    Stage { line: "I: cleaning package lists", name: "clean up", from: 88, to: 89, ticks: &[] },
 ];
 
 /// Where a build is.
@@ -41,12 +41,12 @@ impl Progress {
             self.total = count.rsplit(' ').next().and_then(|n| n.parse().ok()).unwrap_or(0);
         }
         let stage = self.stage?;
-        if stage.tick.is_empty() || !line.starts_with(stage.tick) {
+        if !stage.ticks.iter().any(|t| line.starts_with(t)) {
             return None;
         }
         self.done += 1;
-        let span = u32::from(stage.to - stage.from);
-        let percent = stage.from + (span * self.done.min(self.total.max(1)) / self.total.max(1)) as u8;
+        let (span, all) = (u32::from(stage.to - stage.from), (self.total * stage.ticks.len() as u32).max(1));
+        let percent = stage.from + (span * self.done.min(all) / all) as u8;
         (percent > self.shown).then(|| {
             self.shown = percent;
             (stage.name, percent)

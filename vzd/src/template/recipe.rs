@@ -280,13 +280,22 @@ impl Recipe {
     /// Reads a recipe; the error names file, line and key.
     pub fn parse(path: &Path, text: &str) -> Result<Self, TemplateError> {
         let bad = |message: String| TemplateError::Recipe { path: path.to_owned(), message };
-        let recipe: Self = toml::from_str(text).map_err(|e| bad(e.to_string().trim_end().to_owned()))?;
+        let recipe: Self = toml::from_str(text).map_err(|e| bad(one_line(text, &e)))?;
         match (&recipe.suite, &recipe.tree) {
             (Some(_), None) | (None, Some(_)) => Ok(recipe),
             (Some(_), Some(_)) => Err(bad("`suite` and `tree` exclude each other: packages are installed or a directory is copied".into())),
             (None, None) => Err(bad("`suite` is missing: name the suite to install, or a prepared directory with `tree`".into())),
         }
     }
+}
+
+/// A TOML error with the line it is about, which names the key.
+fn one_line(text: &str, e: &toml::de::Error) -> String {
+    let message = e.message().replace('\n', "; ");
+    let Some(span) = e.span() else { return message };
+    let before = text.get(..span.start).unwrap_or(text);
+    let line: String = text.lines().nth(before.matches('\n').count()).unwrap_or("").trim().chars().take(80).collect();
+    format!("line {} ({line}): {message}", before.matches('\n').count() + 1)
 }
 
 /// Recipes that come with vzd itself, so that the shipped templates can be built wherever the binaries are.
