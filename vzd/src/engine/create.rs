@@ -11,7 +11,8 @@ use crate::{
 use serde::{Deserialize, Serialize};
 use std::{
     fs,
-    os::unix::fs::DirBuilderExt,
+    io::Write,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 use vz_types::{
@@ -71,15 +72,22 @@ impl Engine {
     fn create_steps(&self, steps: &mut Steps<'_>, row: &CtRow, config: &CtConfig, changes: &Changes) -> Result<()> {
         let ctid = row.ctid;
         let (staging, private) = (self.staging(ctid), self.paths.private(ctid));
-        steps.run("layer", || {
-            fs::DirBuilder::new().mode(0o700).create(&staging).map_err(Error::io("making", &staging))?;
-            storage::create_layer(&staging, &disk_spec(config), &storage::cache_dir(&self.paths))?;
-            write_identity(&staging, row)
+        let addresses = &config.network.ip;
+        // The program that loads the filter and the disk have nothing to wait for in each other.
+        std::thread::scope(|scope| {
+            let filter = (!addresses.is_empty()).then(|| scope.spawn(|| self.network.allow(ctid, addresses)));
+            steps.run("layer", || {
+                fs::DirBuilder::new().mode(0o700).create(&staging).map_err(Error::io("making", &staging))?;
+                write_identity(&staging, row)?;
+                // Makes the directory durable with all that is in it.
+                Ok(storage::create_layer(&staging, &disk_spec(config), &storage::cache_dir(&self.paths))?)
+            })?;
+            steps.run("place", || fs::rename(&staging, &private).map_err(Error::io("placing the private area at", &private)))?;
+            match filter {
+                Some(filter) => steps.run("filter", || Ok(joined(filter)?)),
+                None => Ok(()),
+            }
         })?;
-        steps.run("place", || fs::rename(&staging, &private).map_err(Error::io("placing the private area at", &private)))?;
-        if !config.network.ip.is_empty() {
-            steps.run("filter", || Ok(self.network.allow(ctid, &config.network.ip)?))?;
-        }
         if changes.touches_files() {
             steps.run("inside", || self.edit_stopped(row, edits::now(changes)))?;
         }
@@ -195,6 +203,11 @@ pub(crate) fn check_config(config: &CtConfig) -> Result<()> {
     }
 }
 
+/// The answer of a scoped thread; its panic goes on here.
+pub(crate) fn joined<T>(thread: std::thread::ScopedJoinHandle<'_, T>) -> T {
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
 fn write_identity(dir: &Path, row: &CtRow) -> Result<()> {
     let path = dir.join("ct.json");
     let text = serde_json::to_vec_pretty(&Identity { row: row.clone() }).map_err(|e| Error::Io {
@@ -202,5 +215,10 @@ fn write_identity(dir: &Path, row: &CtRow) -> Result<()> {
         path: path.clone(),
         source: e.into(),
     })?;
-    conf::write_atomically(&path, &text, 0o600).map_err(Error::io("writing", path))
+    let write = || -> std::io::Result<()> {
+        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+        file.write_all(&text)?;
+        file.sync_data()
+    };
+    write().map_err(Error::io("writing", &path))
 }

@@ -1,14 +1,14 @@
 //! `destroy`: from its journal row on it only goes forward, so that a kill at any point ends with the
 //! container gone. The configuration stays as `.destroyed`.
 
-use super::{Engine, Outcome, Result, run::Steps};
+use super::{Engine, Outcome, Result, create::joined, run::Steps};
 use crate::storage;
-use std::fs;
+use std::{fs, path::PathBuf, sync::Arc};
 use vz_types::{Ctid, state::Op};
 
 impl Engine {
     /// Removes a container.
-    pub fn destroy(&self, ctid: Ctid) -> Result<Outcome> {
+    pub fn destroy(self: &Arc<Self>, ctid: Ctid) -> Result<Outcome> {
         let _guard = self.take(ctid, Op::Destroy)?;
         let row = self.row(ctid)?;
         self.decide(Op::Destroy, &row, false, false)?;
@@ -24,20 +24,34 @@ impl Engine {
     }
 
     /// Everything after the journal row: also how recovery finishes an interrupted one.
-    pub(crate) fn finish_destroy(&self, steps: &mut Steps<'_>, ctid: Ctid) -> Result<()> {
+    pub(crate) fn finish_destroy(self: &Arc<Self>, steps: &mut Steps<'_>, ctid: Ctid) -> Result<()> {
         let private = self.paths.private(ctid);
-        steps.run("conf", || Ok(self.conf.retire(ctid)?))?;
         let addresses: Vec<_> = self.inventory.addresses(ctid)?.into_iter().map(|(ip, _)| ip).collect();
-        if !addresses.is_empty() {
-            steps.attempt("filter", || Ok(self.network.deny(ctid, &addresses)?));
-        }
-        let trash = steps.run("trash", || {
-            let _ = fs::remove_dir(self.paths.root(ctid));
-            Ok(storage::move_to_trash(&private, &self.paths.trash_dir(), ctid)?)
+        let trash = std::thread::scope(|scope| {
+            let filter = (!addresses.is_empty()).then(|| scope.spawn(|| self.network.deny(ctid, &addresses)));
+            steps.run("conf", || Ok(self.conf.retire(ctid)?))?;
+            let trash = steps.run("trash", || {
+                let _ = fs::remove_dir(self.paths.root(ctid));
+                Ok(storage::move_to_trash(&private, &self.paths.trash_dir(), ctid)?)
+            })?;
+            if let Some(filter) = filter {
+                steps.attempt("filter", || Ok(joined(filter)?));
+            }
+            Result::Ok(trash)
         })?;
         steps.run("commit", || Ok(self.inventory.forget(ctid, false)?))?;
-        // The container is gone already; what cannot be deleted now is swept at the next start.
-        steps.attempt("delete", || trash.map_or(Ok(()), |t| Ok(storage::remove_tree(&t)?)));
+        if let Some(trash) = trash {
+            self.delete(ctid, trash);
+        }
         Ok(())
+    }
+
+    /// The container is gone already; its bytes follow when nobody waits. What cannot be deleted now is
+    /// swept at the next start.
+    fn delete(self: &Arc<Self>, ctid: Ctid, trash: PathBuf) {
+        let engine = self.clone();
+        self.runtime.spawn_blocking(move || {
+            Steps::new(&engine, Op::Destroy, ctid).attempt("delete", || Ok(storage::remove_tree(&trash)?));
+        });
     }
 }

@@ -14,7 +14,7 @@ pub const STEPS: &[(Op, &[&str])] = &[
     (Op::Create, &["claim", "layer", "place", "filter", "inside", "conf", "commit"]),
     (Op::Start, &["journal", "claims", "cgroup", "rundir", "launch", "network", "running", "commit"]),
     (Op::Stop, &["journal", "signal", "kill", "umount", "network", "cgroup", "rundir", "commit"]),
-    (Op::Destroy, &["journal", "conf", "filter", "trash", "commit", "delete"]),
+    (Op::Destroy, &["journal", "conf", "trash", "filter", "commit", "delete"]),
     (Op::Mount, &["journal", "mount", "commit"]),
     (Op::Umount, &["journal", "umount", "commit"]),
     (Op::Set, &["claim", "filter", "shrink", "live", "conf", "grow", "commit", "release"]),
