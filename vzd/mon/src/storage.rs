@@ -130,8 +130,11 @@ fn mount_writable(plan: &StoragePlan, rw: &Path) -> Result<Unmount, StorageError
     if step("look at", rw, mount::is_mount_point(rw))? {
         return Ok(Unmount(None));
     }
-    let device = LoopDevice::attach(file.as_fd(), &image, true)
-        .map_err(|source| StorageError::Loop { image: image.clone(), source })?;
+    let device = match step("look for a loop device of", &image, LoopDevice::showing(&image))? {
+        Some(device) => device,
+        None => LoopDevice::attach(file.as_fd(), &image, true)
+            .map_err(|source| StorageError::Loop { image: image.clone(), source })?,
+    };
     let source = device.path().to_string_lossy();
     // noinit_itable: the image was born with zeroed inode tables; writing them again would fill the hole.
     let options = [("source", Some(&*source)), ("noinit_itable", None), ("errors", Some("remount-ro"))];

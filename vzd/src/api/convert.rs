@@ -46,7 +46,7 @@ pub fn changes(s: wire::Settings) -> Result<Changes> {
     let mut c = Changes {
         onboot: s.onboot,
         bootorder: s.bootorder,
-        name: optional(ExitCode::BadValue, &s.name)?,
+        name: optional(ExitCode::SetName, &s.name)?,
         description: optional::<Description>(ExitCode::BadValue, &s.description)?,
         disabled: s.disabled,
         hostname: optional(ExitCode::BadHostname, &s.hostname)?,

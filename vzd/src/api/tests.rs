@@ -75,7 +75,7 @@ fn every_refusal_says_why_with_its_exit_code() {
         ("POST", "/v1/cts", "{\"ctid\":101,\"ostemplate\":\"x\",\"settings\":{\"ipadd\":[\"10.0.0.0/8\"]}}", 400, BadIp),
         ("POST", "/v1/cts", "{\"ctid\":101,\"ostemplate\":\"x\",\"settings\":{\"hostname\":\"a b\"}}", 400, BadHostname),
         ("POST", "/v1/cts", "{\"ctid\":101,\"ostemplate\":\"x\",\"settings\":{\"nameserver\":[\"nine\"]}}", 400, BadDns),
-        ("POST", "/v1/cts", "{\"ctid\":101,\"ostemplate\":\"x\",\"settings\":{\"name\":\"123\"}}", 400, BadValue),
+        ("POST", "/v1/cts", "{\"ctid\":101,\"ostemplate\":\"x\",\"settings\":{\"name\":\"123\"}}", 409, SetName),
         ("POST", "/v1/cts", "{\"ctid\":101,\"ostemplate\":\"x\",\"settings\":{\"features\":{\"fly\":true}}}", 400, BadValue),
         ("GET", "/v1/cts/101", "", 404, NoConfig),
         ("GET", "/v1/cts/nobody", "", 404, NoConfig),

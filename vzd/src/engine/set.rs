@@ -144,7 +144,14 @@ impl Engine {
         }
         // A mounted layer can grow and not shrink, so growing waits until nothing can fail any more, and
         // shrinking, which only a stopped container can, is what can be taken back.
-        let resize = || Ok(storage::resize(&self.storage_plan(row), &disk_spec(&plan.new))?);
+        let resize = || {
+            let storage = self.storage_plan(row);
+            if self.settled_state(row) == CtState::Stopped {
+                // Nobody else may have the image open while its filesystem is rewritten.
+                storage::umount(&storage)?;
+            }
+            Ok(storage::resize(&storage, &disk_spec(&plan.new))?)
+        };
         let resizes = plan.note.disk && (plan.save || plan.live.is_some());
         if resizes && plan.shrinks() {
             steps.run("shrink", resize)?;

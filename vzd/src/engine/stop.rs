@@ -11,6 +11,7 @@ use std::{sync::Arc, time::Duration};
 use vz_types::{
     Ctid,
     plan::{ControlReply, ControlRequest},
+    run::ExitReason,
     state::Op,
 };
 
@@ -41,21 +42,24 @@ impl Engine {
         steps.run("journal", || Ok(self.inventory.journal_open(Op::Stop, ctid, "{}", false)?))?;
         steps.journalled();
         let mut messages = vec!["Stopping container ...".to_owned()];
-        steps.attempt("signal", || {
+        let mut warnings = Vec::new();
+        steps.run("signal", || {
             let request = ControlRequest::Stop { fast: spec.fast, timeout: Some(timeout) };
             let deadline = GRACE + Duration::from_secs(if spec.fast { 0 } else { timeout.into() });
-            match monitor::control(&self.paths.ct_run(ctid), &request, deadline)? {
-                ControlReply::Ended { reason: vz_types::run::ExitReason::Killed } if !spec.fast => {
-                    messages.push(format!("The container did not stop within {timeout} s and was killed"));
-                    Ok(())
+            match monitor::control(&self.paths.ct_run(ctid), &request, deadline) {
+                Ok(ControlReply::Ended { reason: ExitReason::Killed }) if !spec.fast => {
+                    warnings.push(format!("CT {ctid} did not stop by itself within {timeout} s and was killed"));
                 }
-                _ => Ok(()),
+                // The next step ends it without the monitor's help.
+                Err(e) => warnings.push(format!("CT {ctid} was killed, because its monitor did not answer: {}", Error::from(e).report())),
+                Ok(_) => {}
             }
-        });
+            Ok(())
+        })?;
         self.teardown_steps(&mut steps, row, live.as_ref(), true);
         let problems = steps.problems();
         messages.extend(["Container was stopped".into(), "Container is unmounted".into()]);
-        problems.map(|()| steps.outcome(messages))
+        problems.map(|()| Outcome { warnings, ..steps.outcome(messages) })
     }
 
     /// Clears everything away that a container which runs no more has left. What failed, in words.

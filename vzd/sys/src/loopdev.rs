@@ -51,6 +51,24 @@ pub struct LoopDevice {
 }
 
 impl LoopDevice {
+    /// The device that shows `backing` already, if there is one: left by an unmount while another mount
+    /// namespace still has the mount. A second device on the same file would be a second filesystem driver
+    /// writing to it.
+    ///
+    /// # Errors
+    /// sysfs cannot be read, or the device cannot be opened.
+    pub fn showing(backing: &Path) -> io::Result<Option<Self>> {
+        let wanted = std::fs::canonicalize(backing)?;
+        let find = || io::Result::Ok(in_use()?.into_iter().find(|(_, file)| *file == wanted));
+        let Some((path, _)) = find()? else { return Ok(None) };
+        let fd = rustix::fs::open(&path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+        // Open, it is not given back any more; whether it was before that is what the second look says.
+        match find()? {
+            Some((still, _)) if still == path => Ok(Some(Self { fd, path })),
+            _ => Ok(None),
+        }
+    }
+
     /// Makes the regular file `backing` (opened read-write) a block device. `direct` asks the kernel to
     /// bypass its page cache below the device, where the file's filesystem can. `name` is what `losetup`
     /// shows, cut to 63 bytes.
