@@ -48,8 +48,13 @@ const TAIL: usize = 12;
 const CACHE_BYTES: u64 = 1 << 30;
 
 /// Programs mmdebstrap builds need, with their Debian packages.
-const PROGRAMS: &[(&str, &str)] =
-    &[("mmdebstrap", "mmdebstrap"), ("apt-get", "apt"), ("dpkg", "dpkg"), ("unshare", "util-linux"), ("setpriv", "util-linux")];
+const PROGRAMS: &[(&str, &str)] = &[
+    ("mmdebstrap", "mmdebstrap"),
+    ("apt-get", "apt"),
+    ("dpkg", "dpkg"),
+    ("unshare", "util-linux"),
+    ("setpriv", "util-linux"),
+];
 
 /// PATH for everything a build runs.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -133,7 +138,11 @@ fn stages(job: &Job<'_>, staging: &Path, events: &mut dyn FnMut(BuildEvent)) -> 
 }
 
 fn make_dir(path: &Path) -> Result<(), TemplateError> {
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|e| TemplateError::io("making", path, e))
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(|e| TemplateError::io("making", path, e))
 }
 
 /// Writes a small file of ours.
@@ -151,7 +160,10 @@ pub fn write_file(path: &Path, bytes: &[u8]) -> Result<(), TemplateError> {
 /// Makes a finished version the template: on disk first, then one rename, then the link.
 fn register(job: &Job<'_>, version: &Path, digest: &str) -> Result<(), TemplateError> {
     let home = job.store.paths.template(job.name);
-    let on = |path: &Path| { let path = path.to_owned(); move |e: io::Error| TemplateError::io("registering", &path, e) };
+    let on = |path: &Path| {
+        let path = path.to_owned();
+        move |e: io::Error| TemplateError::io("registering", &path, e)
+    };
     make_dir(&home)?;
     let dir = File::open(&home).map_err(on(&home))?;
     rustix::fs::syncfs(&dir).map_err(|e| on(version)(e.into()))?;
@@ -175,12 +187,22 @@ fn check(job: &Job<'_>) -> Result<Archive, TemplateError> {
     for (program, package) in PROGRAMS {
         find_program(program).ok_or(TemplateError::MissingProgram { program, package })?;
     }
-    let archive = sources::archive(job.recipe, &sources::read_host(Path::new("/etc/apt"))).ok_or(TemplateError::NoMirror)?;
+    let archive =
+        sources::archive(job.recipe, &sources::read_host(Path::new("/etc/apt"))).ok_or(TemplateError::NoMirror)?;
     for keyring in &archive.keyrings {
         if !Path::new(keyring).exists() {
-            let cause = format!("the keyring {keyring} is missing, so nothing from the mirror {} can be verified", archive.mirror);
+            let cause = format!(
+                "the keyring {keyring} is missing, so nothing from the mirror {} can be verified",
+                archive.mirror
+            );
             let tail = vec!["install the package debian-archive-keyring".to_owned()];
-            return Err(TemplateError::Build { name: job.name.clone(), cause, tail, log: log_path(job), no_space: false });
+            return Err(TemplateError::Build {
+                name: job.name.clone(),
+                cause,
+                tail,
+                log: log_path(job),
+                no_space: false,
+            });
         }
     }
     Ok(archive)
@@ -199,11 +221,28 @@ fn log_path(job: &Job<'_>) -> PathBuf {
 /// A program that dies with us, with everything it starts: its own pid and mount namespaces, so that
 /// no process and no mount of it outlives it, and the held lock as stdin.
 fn contained(job: &Job<'_>, program: &str) -> Result<Command, TemplateError> {
-    let lock = job.lock.try_clone().map_err(|e| TemplateError::io("opening the lock of", &job.store.staging_dir(), e))?;
+    let lock =
+        job.lock.try_clone().map_err(|e| TemplateError::io("opening the lock of", &job.store.staging_dir(), e))?;
     let mut c = Command::new("/usr/bin/setpriv");
-    c.args(["--pdeathsig", "KILL", "--", "unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--"]);
+    c.args([
+        "--pdeathsig",
+        "KILL",
+        "--",
+        "unshare",
+        "--mount",
+        "--pid",
+        "--fork",
+        "--kill-child",
+        "--mount-proc",
+        "--",
+    ]);
     c.args(["sh", "-c", PRELUDE, "sh", program]);
-    c.env_clear().env("PATH", PATH).env("LC_ALL", "C.UTF-8").env("DEBIAN_FRONTEND", "noninteractive").current_dir("/").stdin(Stdio::from(lock));
+    c.env_clear()
+        .env("PATH", PATH)
+        .env("LC_ALL", "C.UTF-8")
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        .current_dir("/")
+        .stdin(Stdio::from(lock));
     for name in ["http_proxy", "https_proxy", "no_proxy"] {
         if let Some(value) = std::env::var_os(name) {
             c.env(name, value);
@@ -212,7 +251,13 @@ fn contained(job: &Job<'_>, program: &str) -> Result<Command, TemplateError> {
     Ok(c)
 }
 
-fn install(job: &Job<'_>, staging: &Path, root: &Path, archive: &Archive, events: &mut dyn FnMut(BuildEvent)) -> Result<(), TemplateError> {
+fn install(
+    job: &Job<'_>,
+    staging: &Path,
+    root: &Path,
+    archive: &Archive,
+    events: &mut dyn FnMut(BuildEvent),
+) -> Result<(), TemplateError> {
     let temp = staging.join("tmp");
     let cache = job.store.paths.var().join("cache/apt");
     make_dir(&temp)?;
@@ -247,7 +292,11 @@ fn install(job: &Job<'_>, staging: &Path, root: &Path, archive: &Archive, events
 
 fn copy_tree(job: &Job<'_>, from: &Path, root: &Path, events: &mut dyn FnMut(BuildEvent)) -> Result<(), TemplateError> {
     if !from.is_dir() {
-        return Err(TemplateError::io("copying", from, io::Error::other("the recipe's `tree` is no directory on this host")));
+        return Err(TemplateError::io(
+            "copying",
+            from,
+            io::Error::other("the recipe's `tree` is no directory on this host"),
+        ));
     }
     make_dir(root)?;
     let mut c = contained(job, "cp")?;
@@ -256,7 +305,12 @@ fn copy_tree(job: &Job<'_>, from: &Path, root: &Path, events: &mut dyn FnMut(Bui
 }
 
 /// Runs a program, copying what it says into the log and the events.
-fn supervise(job: &Job<'_>, mut c: Command, mirror: &str, events: &mut dyn FnMut(BuildEvent)) -> Result<(), TemplateError> {
+fn supervise(
+    job: &Job<'_>,
+    mut c: Command,
+    mirror: &str,
+    events: &mut dyn FnMut(BuildEvent),
+) -> Result<(), TemplateError> {
     let log_file = log_path(job);
     let log_error = |e| TemplateError::io("writing the log", &log_file, e);
     std::fs::create_dir_all(job.store.paths.log_dir()).map_err(log_error)?;
@@ -304,7 +358,9 @@ fn read_lines(mut from: File, take: &mut dyn FnMut(&str)) -> Option<String> {
         let left = end.saturating_duration_since(Instant::now()).min(SILENCE);
         let wait = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: 0 };
         match poll(&mut [PollFd::new(&from, PollFlags::IN)], Some(&wait)) {
-            Ok(0) if left < SILENCE => return Some(format!("it was not done after {} minutes", DEADLINE.as_secs() / 60)),
+            Ok(0) if left < SILENCE => {
+                return Some(format!("it was not done after {} minutes", DEADLINE.as_secs() / 60));
+            }
             Ok(0) => return Some(format!("it said nothing for {} minutes", SILENCE.as_secs() / 60)),
             Ok(_) => {}
             Err(rustix::io::Errno::INTR) => continue,
@@ -329,11 +385,17 @@ fn read_lines(mut from: File, take: &mut dyn FnMut(&str)) -> Option<String> {
 
 /// The host's [`ARCHIVE_SETTINGS`], as apt.conf lines.
 fn archive_settings() -> Vec<String> {
-    let Ok(out) = Command::new("apt-config").arg("dump").env("PATH", PATH).stdin(Stdio::null()).stderr(Stdio::null()).output() else {
+    let Ok(out) =
+        Command::new("apt-config").arg("dump").env("PATH", PATH).stdin(Stdio::null()).stderr(Stdio::null()).output()
+    else {
         return Vec::new();
     };
     let text = String::from_utf8_lossy(&out.stdout);
-    let wanted = |l: &&str| ARCHIVE_SETTINGS.iter().any(|s| l.split_once(' ').is_some_and(|(k, v)| k.eq_ignore_ascii_case(s) && v != "\"\";"));
+    let wanted = |l: &&str| {
+        ARCHIVE_SETTINGS
+            .iter()
+            .any(|s| l.split_once(' ').is_some_and(|(k, v)| k.eq_ignore_ascii_case(s) && v != "\"\";"))
+    };
     text.lines().filter(wanted).map(|l| l.trim_end_matches(';').to_owned()).collect()
 }
 
@@ -368,7 +430,12 @@ fn trim_cache(cache: &Path) {
     let Ok(dir) = std::fs::read_dir(cache) else { return };
     let mut files: Vec<(SystemTime, u64, PathBuf)> = dir
         .flatten()
-        .filter_map(|e| e.metadata().ok().filter(std::fs::Metadata::is_file).map(|m| (m.modified().unwrap_or(UNIX_EPOCH), m.len(), e.path())))
+        .filter_map(|e| {
+            e.metadata()
+                .ok()
+                .filter(std::fs::Metadata::is_file)
+                .map(|m| (m.modified().unwrap_or(UNIX_EPOCH), m.len(), e.path()))
+        })
         .collect();
     files.sort();
     let mut total: u64 = files.iter().map(|(_, len, _)| len).sum();

@@ -80,7 +80,8 @@ fn enable(tree: &Tree, unit: &UnitName) -> io::Result<()> {
 }
 
 fn install_section(text: &str) -> impl Iterator<Item = (&str, &str)> {
-    let lines = text.lines().map(str::trim).skip_while(|l| *l != "[Install]").skip(1).take_while(|l| !l.starts_with('['));
+    let lines =
+        text.lines().map(str::trim).skip_while(|l| *l != "[Install]").skip(1).take_while(|l| !l.starts_with('['));
     lines.filter_map(|l| l.split_once('=')).flat_map(|(k, v)| v.split_whitespace().map(move |name| (k.trim(), name)))
 }
 
@@ -115,13 +116,22 @@ mod tests {
         let units = dir.join("usr/lib/systemd/system");
         std::fs::create_dir_all(&units).unwrap();
         std::fs::create_dir_all(dir.join("etc/systemd/system/multi-user.target.wants")).unwrap();
-        std::fs::write(units.join("a.service"), "[Service]\nExecStart=/bin/true\n[Install]\nWantedBy=multi-user.target b.target\nAlias=aa.service\n").unwrap();
+        std::fs::write(
+            units.join("a.service"),
+            "[Service]\nExecStart=/bin/true\n[Install]\nWantedBy=multi-user.target b.target\nAlias=aa.service\n",
+        )
+        .unwrap();
         std::os::unix::fs::symlink("/x", dir.join("etc/systemd/system/multi-user.target.wants/gone.service")).unwrap();
         Tree::open(dir).unwrap()
     }
 
     fn fixups(text: &str) -> Fixups {
-        Recipe::parse(Path::new("x.toml"), &format!("description = 'x'\nsuite = 'bookworm'\ninit = 'systemd'\n[fixups]\n{text}")).unwrap().fixups
+        Recipe::parse(
+            Path::new("x.toml"),
+            &format!("description = 'x'\nsuite = 'bookworm'\ninit = 'systemd'\n[fixups]\n{text}"),
+        )
+        .unwrap()
+        .fixups
     }
 
     #[test]
@@ -131,7 +141,10 @@ mod tests {
         apply(&t, &fixups("mask = ['gone.service']\nenable = ['a.service']\nempty = ['/etc/machine-id']\n")).unwrap();
         let link = |p: &str| std::fs::read_link(dir.path().join(p)).unwrap();
         assert_eq!(link("etc/systemd/system/gone.service"), Path::new("/dev/null"));
-        assert!(std::fs::symlink_metadata(dir.path().join("etc/systemd/system/multi-user.target.wants/gone.service")).is_err());
+        assert!(
+            std::fs::symlink_metadata(dir.path().join("etc/systemd/system/multi-user.target.wants/gone.service"))
+                .is_err()
+        );
         assert_eq!(link("etc/systemd/system/b.target.wants/a.service"), Path::new("/usr/lib/systemd/system/a.service"));
         assert_eq!(link("etc/systemd/system/aa.service"), Path::new("/usr/lib/systemd/system/a.service"));
         assert_eq!(std::fs::read(dir.path().join("etc/machine-id")).unwrap(), b"");
@@ -142,7 +155,8 @@ mod tests {
     #[test]
     fn a_tree_without_init_is_refused_with_the_documented_code() {
         let dir = tempfile::tempdir().unwrap();
-        let recipe = Recipe::parse(Path::new("x.toml"), "description = 'x'\nsuite = 'bookworm'\ninit = 'systemd'\n").unwrap();
+        let recipe =
+            Recipe::parse(Path::new("x.toml"), "description = 'x'\nsuite = 'bookworm'\ninit = 'systemd'\n").unwrap();
         let t = Tree::open(dir.path()).unwrap();
         let e = init_of(&t, "x", &recipe).unwrap_err();
         assert_eq!(e.exit_code(), vz_types::ExitCode::BadTemplate);

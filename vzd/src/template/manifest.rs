@@ -205,9 +205,9 @@ fn stamp_one(hash: &mut Sha256, s: &fs::Stat) {
         u64::from(s.st_mode),
         u64::from(s.st_uid) << 32 | u64::from(s.st_gid),
         s.st_mtime as u64,
-        s.st_mtime_nsec as u64,
+        s.st_mtime_nsec,
         s.st_ctime as u64,
-        s.st_ctime_nsec as u64,
+        s.st_ctime_nsec,
     ];
     for (chunk, field) in row.chunks_exact_mut(8).zip(fields) {
         chunk.copy_from_slice(&field.to_le_bytes());

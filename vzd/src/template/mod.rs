@@ -101,7 +101,9 @@ pub enum TemplateError {
         package: &'static str,
     },
     /// The host's apt sources name no archive to install from.
-    #[error("this host's apt sources (/etc/apt/sources.list, /etc/apt/sources.list.d) name no mirror of the Debian archive")]
+    #[error(
+        "this host's apt sources (/etc/apt/sources.list, /etc/apt/sources.list.d) name no mirror of the Debian archive"
+    )]
     NoMirror,
     /// The installation failed.
     #[error("building OS template {name} failed: {cause}")]
@@ -165,13 +167,19 @@ impl TemplateError {
             }
             Self::NotBuilt { name } => Some(format!("build it first: vzctl template build {name}")),
             Self::Recipe { .. } => Some("docs/guide/templates.md explains every key".into()),
-            Self::NoInit { .. } => Some("add a package that brings an init (systemd-sysv, sysvinit-core) to the recipe's `packages`".into()),
+            Self::NoInit { .. } => Some(
+                "add a package that brings an init (systemd-sysv, sysvinit-core) to the recipe's `packages`".into(),
+            ),
             Self::Broken { name, .. } => Some(format!("build it anew: vzctl template build --rebuild {name}")),
             Self::InUse { .. } => Some("destroy these containers first, or keep the template".into()),
             Self::Busy { .. } => Some("wait for it to end".into()),
-            Self::MissingProgram { package, .. } => Some(format!("install the package {package}: apt-get install {package}")),
+            Self::MissingProgram { package, .. } => {
+                Some(format!("install the package {package}: apt-get install {package}"))
+            }
             Self::NoMirror => Some("add one, or name a mirror in the recipe with `mirror = \"...\"`".into()),
-            Self::Build { tail, log, .. } => Some(format!("the whole log is {}; its last lines:\n  {}", log.display(), tail.join("\n  "))),
+            Self::Build { tail, log, .. } => {
+                Some(format!("the whole log is {}; its last lines:\n  {}", log.display(), tail.join("\n  ")))
+            }
             Self::Io { .. } => None,
         }
     }
@@ -212,7 +220,11 @@ impl Store {
         names.extend(self.built_names());
         names.sort();
         names.dedup();
-        names.iter().map(|n| self.info(n).unwrap_or_else(|e| broken(n, &e))).map(|i| TemplateInfo { packages: Vec::new(), ..i }).collect()
+        names
+            .iter()
+            .map(|n| self.info(n).unwrap_or_else(|e| broken(n, &e)))
+            .map(|i| TemplateInfo { packages: Vec::new(), ..i })
+            .collect()
     }
 
     /// All about one template.
@@ -234,7 +246,9 @@ impl Store {
             match manifest::stamp(&root) {
                 Ok(now) if now == known => Ok(()),
                 Ok(_) => self.verify_version(name, &dir, &meta),
-                Err(e) => Err(TemplateError::Broken { name: name.clone(), problem: format!("{}: {e}", root.display()) }),
+                Err(e) => {
+                    Err(TemplateError::Broken { name: name.clone(), problem: format!("{}: {e}", root.display()) })
+                }
             }
         })?;
         Ok(ReadyTemplate { root, digest: meta.digest, init: meta.init })
@@ -300,7 +314,9 @@ impl Store {
             let name = file.strip_prefix("trash.").and_then(|t| t.rsplit_once('.')).map_or(file.as_str(), |(n, _)| n);
             let Ok(name) = name.parse::<TemplateName>() else { continue };
             match self.lock(&name) {
-                Ok(_lock) => tree::remove_all(&entry.path()).map_err(|e| TemplateError::io("removing", &entry.path(), e))?,
+                Ok(_lock) => {
+                    tree::remove_all(&entry.path()).map_err(|e| TemplateError::io("removing", &entry.path(), e))?
+                }
                 Err(TemplateError::Busy { .. }) => {}
                 Err(e) => return Err(e),
             }
@@ -313,7 +329,12 @@ impl Store {
     ///
     /// Blocks for the build's whole time; the calling thread must live that long, because the build's
     /// processes are killed when it ends.
-    pub fn build(&self, name: &TemplateName, rebuild: bool, events: &mut dyn FnMut(BuildEvent)) -> Result<TemplateInfo, TemplateError> {
+    pub fn build(
+        &self,
+        name: &TemplateName,
+        rebuild: bool,
+        events: &mut dyn FnMut(BuildEvent),
+    ) -> Result<TemplateInfo, TemplateError> {
         let Some((recipe, text)) = self.recipes.find(name)? else { return Err(self.absent(name)) };
         let lock = self.lock(name)?;
         if !rebuild && self.current(name).is_ok() {
@@ -331,7 +352,11 @@ impl Store {
     /// Takes the lock that everything changing a template holds.
     fn lock(&self, name: &TemplateName) -> Result<File, TemplateError> {
         let staging = self.staging_dir();
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&staging).map_err(|e| TemplateError::io("making", &staging, e))?;
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&staging)
+            .map_err(|e| TemplateError::io("making", &staging, e))?;
         let path = staging.join(format!("{name}.lock"));
         let file = File::options().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
         let file = file.map_err(|e| TemplateError::io("opening", &path, e))?;
@@ -360,7 +385,10 @@ impl Store {
     fn absent(&self, name: &TemplateName) -> TemplateError {
         match self.recipes.find(name) {
             Ok(Some(_)) => TemplateError::NotBuilt { name: name.clone() },
-            Ok(None) => TemplateError::NoSuch { name: name.clone(), known: self.list().iter().filter_map(|i| i.name.parse().ok()).collect() },
+            Ok(None) => TemplateError::NoSuch {
+                name: name.clone(),
+                known: self.list().iter().filter_map(|i| i.name.parse().ok()).collect(),
+            },
             Err(e) => e,
         }
     }
@@ -372,7 +400,8 @@ impl Store {
             return Err(self.absent(name));
         }
         let broken = |problem: String| TemplateError::Broken { name: name.clone(), problem };
-        let link = std::fs::read_link(home.join("current")).map_err(|e| broken(format!("{}/current: {e}", home.display())))?;
+        let link =
+            std::fs::read_link(home.join("current")).map_err(|e| broken(format!("{}/current: {e}", home.display())))?;
         let dir = home.join(link.file_name().unwrap_or_default());
         let file = dir.join("manifest.json");
         let text = std::fs::read(&file).map_err(|e| broken(format!("{}: {e}", file.display())))?;

@@ -15,8 +15,20 @@ const STAGES: &[Stage] = &[
     Stage { line: "I: running apt-get update", name: "package lists", from: 2, to: 8, ticks: &[] },
     Stage { line: "I: downloading packages", name: "download", from: 8, to: 30, ticks: &["Get:"] },
     Stage { line: "I: extracting archives", name: "extract", from: 30, to: 34, ticks: &[] },
-    Stage { line: "I: installing essential packages", name: "essential packages", from: 34, to: 50, ticks: &["Unpacking ", "Setting up "] },
-    Stage { line: "I: installing remaining packages", name: "packages", from: 50, to: 88, ticks: &["Unpacking ", "Setting up "] },
+    Stage {
+        line: "I: installing essential packages",
+        name: "essential packages",
+        from: 34,
+        to: 50,
+        ticks: &["Unpacking ", "Setting up "],
+    },
+    Stage {
+        line: "I: installing remaining packages",
+        name: "packages",
+        from: 50,
+        to: 88,
+        ticks: &["Unpacking ", "Setting up "],
+    },
     Stage { line: "I: cleaning package lists", name: "clean up", from: 88, to: 89, ticks: &[] },
 ];
 
@@ -116,7 +128,14 @@ mod tests {
     #[test]
     fn the_cause_is_named_in_words_an_operator_understands() {
         let lines = |l: &[&str]| l.iter().map(|s| s.to_string()).collect::<Vec<_>>();
-        let c = cause(&lines(&["Err:1 http://m/debian bookworm InRelease", "  Temporary failure resolving 'm'", "E: apt-get update failed"]), "http://m/debian");
+        let c = cause(
+            &lines(&[
+                "Err:1 http://m/debian bookworm InRelease",
+                "  Temporary failure resolving 'm'",
+                "E: apt-get update failed",
+            ]),
+            "http://m/debian",
+        );
         assert!(c.text.contains("http://m/debian") && c.text.contains("resolved"), "{}", c.text);
         let c = cause(&lines(&["E: Unable to locate package nosuch"]), "m");
         assert!(c.text.contains("nosuch"), "{}", c.text);

@@ -283,8 +283,12 @@ impl Recipe {
         let recipe: Self = toml::from_str(text).map_err(|e| bad(one_line(text, &e)))?;
         match (&recipe.suite, &recipe.tree) {
             (Some(_), None) | (None, Some(_)) => Ok(recipe),
-            (Some(_), Some(_)) => Err(bad("`suite` and `tree` exclude each other: packages are installed or a directory is copied".into())),
-            (None, None) => Err(bad("`suite` is missing: name the suite to install, or a prepared directory with `tree`".into())),
+            (Some(_), Some(_)) => Err(bad(
+                "`suite` and `tree` exclude each other: packages are installed or a directory is copied".into(),
+            )),
+            (None, None) => {
+                Err(bad("`suite` is missing: name the suite to install, or a prepared directory with `tree`".into()))
+            }
         }
     }
 }
@@ -332,7 +336,9 @@ impl Recipes {
             }
         }
         match SHIPPED.iter().find(|(n, _)| *n == name.as_str()) {
-            Some((n, text)) => Ok(Some((Recipe::parse(Path::new(&format!("{n}.toml (built in)")), text)?, (*text).into()))),
+            Some((n, text)) => {
+                Ok(Some((Recipe::parse(Path::new(&format!("{n}.toml (built in)")), text)?, (*text).into())))
+            }
             None => Ok(None),
         }
     }
@@ -367,9 +373,12 @@ mod tests {
         let parse = |text: &str| Recipe::parse(Path::new("/etc/vz/templates/x.toml"), text).unwrap_err().to_string();
         let e = parse("description = 'x'\nsuite = 'bookworm'\ninit = 'systemd'\n[fixups]\nmaks = ['a.service']\n");
         assert!(e.contains("/etc/vz/templates/x.toml") && e.contains("maks"), "{e}");
-        let e = parse("description = 'x'\nsuite = 'bookworm'\ninit = 'systemd'\n[fixups]\nmask = ['../../etc/passwd']\n");
+        let e =
+            parse("description = 'x'\nsuite = 'bookworm'\ninit = 'systemd'\n[fixups]\nmask = ['../../etc/passwd']\n");
         assert!(e.contains("mask") && e.contains("unit name"), "{e}");
-        let e = parse("description = 'x'\nsuite = 'bookworm'\ninit = 'systemd'\n[[fixups.file]]\npath = '/etc/../x'\ncontent = ''\n");
+        let e = parse(
+            "description = 'x'\nsuite = 'bookworm'\ninit = 'systemd'\n[[fixups.file]]\npath = '/etc/../x'\ncontent = ''\n",
+        );
         assert!(e.contains("absolute path"), "{e}");
         let e = parse("description = 'x'\ninit = 'systemd'\n");
         assert!(e.contains("suite"), "{e}");

@@ -36,7 +36,18 @@ pub const DEBIAN_KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg
 
 /// Debian's releases by name, oldest first; `stable` and friends count as well.
 const DEBIAN_SUITES: &[&str] = &[
-    "buster", "bullseye", "bookworm", "trixie", "forky", "duke", "sid", "unstable", "testing", "stable", "oldstable", "oldoldstable",
+    "buster",
+    "bullseye",
+    "bookworm",
+    "trixie",
+    "forky",
+    "duke",
+    "sid",
+    "unstable",
+    "testing",
+    "stable",
+    "oldstable",
+    "oldoldstable",
 ];
 
 /// Reads every source below `etc_apt`. Files that cannot be read count as absent.
@@ -67,7 +78,8 @@ pub fn read_host(etc_apt: &Path) -> Vec<Source> {
 fn plain_uri(uri: &str) -> Option<String> {
     if let Some(list) = uri.strip_prefix("mirror+file:") {
         let text = std::fs::read_to_string(list.trim_start_matches("//")).ok()?;
-        let first = text.lines().find_map(|l| l.split('#').next().unwrap_or("").split_whitespace().next().map(str::to_owned));
+        let first =
+            text.lines().find_map(|l| l.split('#').next().unwrap_or("").split_whitespace().next().map(str::to_owned));
         return first.filter(|u| u.contains(":/"));
     }
     ["http:", "https:", "file:"].iter().any(|p| uri.starts_with(p)).then(|| uri.to_owned())
@@ -112,7 +124,8 @@ fn parse_deb822(text: &str) -> Vec<Source> {
 fn stanza(fields: &[(String, String)]) -> Option<Source> {
     let get = |key: &str| fields.iter().find(|(k, _)| k == key).map(|(_, v)| v.as_str());
     let list = |key: &str| get(key).unwrap_or("").split_whitespace().map(str::to_owned).collect::<Vec<_>>();
-    let off = get("enabled").is_some_and(|v| ["no", "false", "0", "off", "without", "disable"].contains(&v.to_ascii_lowercase().as_str()));
+    let off = get("enabled")
+        .is_some_and(|v| ["no", "false", "0", "off", "without", "disable"].contains(&v.to_ascii_lowercase().as_str()));
     if off || !list("types").iter().any(|t| t == "deb") {
         return None;
     }
@@ -143,7 +156,13 @@ fn score(source: &Source, uri: &str) -> i32 {
     let keyring = source.signed_by.as_deref().unwrap_or("");
     let mut n = 0;
     n += if host.ends_with("debian.org") { 8 } else { 0 };
-    n += if keyring.contains("debian-archive") { 4 } else if keyring.is_empty() { 0 } else { -4 };
+    n += if keyring.contains("debian-archive") {
+        4
+    } else if keyring.is_empty() {
+        0
+    } else {
+        -4
+    };
     n += if path.ends_with("/debian") || path.ends_with("/debian-security") { 2 } else { 0 };
     n += if source.suites.iter().any(|s| s.ends_with("-updates")) { 1 } else { 0 };
     n
@@ -153,7 +172,8 @@ fn score(source: &Source, uri: &str) -> i32 {
 fn pick(host: &[Source], pocket: Option<Pocket>) -> Option<(&Source, &str)> {
     let mut best: Option<(i32, &Source, &str)> = None;
     for source in host {
-        let serves = source.components.iter().any(|c| c == "main") && source.suites.iter().any(|s| debian_suite(s) == Some(pocket));
+        let serves = source.components.iter().any(|c| c == "main")
+            && source.suites.iter().any(|s| debian_suite(s) == Some(pocket));
         for uri in source.uris.iter().filter(|_| serves) {
             let n = score(source, uri);
             if best.is_none_or(|(b, ..)| n > b) {
@@ -173,7 +193,8 @@ pub fn archive(recipe: &Recipe, host: &[Source]) -> Option<Archive> {
         Some(uri) => (&fallback, uri.as_str()),
         None => pick(host, None)?,
     };
-    let mut out = Archive { sources: String::new(), mirror: mirror.to_owned(), keyrings: Vec::new(), notes: Vec::new() };
+    let mut out =
+        Archive { sources: String::new(), mirror: mirror.to_owned(), keyrings: Vec::new(), notes: Vec::new() };
     let mut suites = vec![suite.to_owned()];
     if recipe.pockets.contains(&Pocket::Updates) {
         suites.push(format!("{suite}-updates"));
@@ -182,7 +203,9 @@ pub fn archive(recipe: &Recipe, host: &[Source]) -> Option<Archive> {
     if recipe.pockets.contains(&Pocket::Security) {
         match pick(host, Some(Pocket::Security)) {
             Some((source, uri)) => out.push(uri, &[format!("{suite}-security")], &components, source),
-            None => out.notes.push("the host's apt sources name no mirror of the security archive: built without it".into()),
+            None => {
+                out.notes.push("the host's apt sources name no mirror of the security archive: built without it".into())
+            }
         }
     }
     Some(out)
@@ -210,7 +233,9 @@ mod tests {
     use super::*;
 
     fn recipe(extra: &str) -> Recipe {
-        let text = format!("description = 'x'\nsuite = 'trixie'\npockets = ['updates', 'security']\ninit = 'systemd'\n{extra}");
+        let text = format!(
+            "description = 'x'\nsuite = 'trixie'\npockets = ['updates', 'security']\ninit = 'systemd'\n{extra}"
+        );
         Recipe::parse(Path::new("x.toml"), &text).unwrap()
     }
 
@@ -230,7 +255,11 @@ mod tests {
         let a = archive(&recipe(""), &host).unwrap();
         assert_eq!(a.mirror, "http://near.example/debian");
         assert!(a.sources.contains("Suites: trixie trixie-updates\n"), "{}", a.sources);
-        assert!(a.sources.contains("URIs: http://sec.example/debian-security/\nSuites: trixie-security\n"), "{}", a.sources);
+        assert!(
+            a.sources.contains("URIs: http://sec.example/debian-security/\nSuites: trixie-security\n"),
+            "{}",
+            a.sources
+        );
         host.truncate(2);
         host.retain(|s| s.components == ["stable"]);
         assert_eq!(archive(&recipe(""), &host), None);

@@ -36,7 +36,13 @@ impl Tree {
 
     fn openat2(&self, path: &str, flags: OFlags) -> io::Result<OwnedFd> {
         let rel = path.trim_start_matches('/');
-        Ok(fs::openat2(&self.root, if rel.is_empty() { "." } else { rel }, flags | OFlags::CLOEXEC, Mode::empty(), IN_ROOT)?)
+        Ok(fs::openat2(
+            &self.root,
+            if rel.is_empty() { "." } else { rel },
+            flags | OFlags::CLOEXEC,
+            Mode::empty(),
+            IN_ROOT,
+        )?)
     }
 
     /// Opens a directory of the tree, following links inside it.
@@ -82,9 +88,11 @@ impl Tree {
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Ok(None);
         }
-        let name = |fd: BorrowedFd<'_>| std::fs::read_link(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&fd)));
+        let name =
+            |fd: BorrowedFd<'_>| std::fs::read_link(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&fd)));
         let (real, root) = (name(fd.as_fd())?, name(self.root.as_fd())?);
-        let inside = real.strip_prefix(&root).map_err(|_| io::Error::other("the file left its tree while it was looked at"))?;
+        let inside =
+            real.strip_prefix(&root).map_err(|_| io::Error::other("the file left its tree while it was looked at"))?;
         Ok(Some((format!("/{}", inside.display()), stat.st_mode & 0o7777)))
     }
 
@@ -247,9 +255,14 @@ mod tests {
 
     #[test]
     fn globs_match_like_a_shells() {
-        for (pattern, name, yes) in
-            [("a*", "abc", true), ("*-old", "x-old", true), ("*", "", true), ("a*b*c", "aXbYc", true), ("a*b", "aXc", false), ("ab", "abc", false)]
-        {
+        for (pattern, name, yes) in [
+            ("a*", "abc", true),
+            ("*-old", "x-old", true),
+            ("*", "", true),
+            ("a*b*c", "aXbYc", true),
+            ("a*b", "aXc", false),
+            ("ab", "abc", false),
+        ] {
             assert_eq!(matches_glob(pattern.as_bytes(), name.as_bytes()), yes, "{pattern} {name}");
         }
     }

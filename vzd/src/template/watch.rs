@@ -100,7 +100,14 @@ mod tests {
         std::fs::write(deep.join("f"), "1").unwrap();
         let checked = Checked::default();
         let runs = Cell::new(0);
-        let go = || checked.ensure(dir.path(), || -> Result<(), ()> { runs.set(runs.get() + 1); Ok(()) }).unwrap();
+        let go = || {
+            checked
+                .ensure(dir.path(), || -> Result<(), ()> {
+                    runs.set(runs.get() + 1);
+                    Ok(())
+                })
+                .unwrap()
+        };
         go();
         go();
         std::fs::read(deep.join("f")).unwrap();
