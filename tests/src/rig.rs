@@ -181,7 +181,14 @@ impl Rig {
     /// Starts vzd in a mount namespace of its own, after this shell line was run in it.
     #[track_caller]
     pub fn start_vzd_behind(&self, setup: &str) {
-        let line = format!("{setup} && exec {} --root {}", self.bin.join("vzd").display(), self.paths.base.display());
+        // Other rigs' mounts are not kept alive by this copy of them.
+        let base = self.paths.base.display();
+        let others =
+            format!("awk '$5 ~ \"/vzt-\" && index($5, \"{base}/\") != 1 {{print $5}}' /proc/self/mountinfo | tac");
+        let line = format!(
+            "for m in $({others}); do umount -l $m; done; {setup} && exec {} --root {base}",
+            self.bin.join("vzd").display()
+        );
         let log = fs::File::create(self.log_file()).expect("making vzd's log");
         let mut c = self.host.command("unshare");
         c.args(["--mount", "--propagation", "private", "sh", "-c", &line]).stdin(Stdio::null());
