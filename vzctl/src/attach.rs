@@ -14,7 +14,11 @@ use std::{
     os::fd::{AsRawFd, OwnedFd},
     path::{Path, PathBuf},
 };
-use vz_types::{ExitCode, Paths, plan::AttachPlan};
+use vz_types::{
+    ExitCode, Paths,
+    plan::AttachPlan,
+    run::{ProcessId, RunRecord},
+};
 
 /// Directories a program is looked up in, inside.
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -30,33 +34,35 @@ pub fn exec(paths: &Paths, target: &Target, words: &[String], classic: bool) -> 
         [one] if one == "-" => vec![name.to_owned(), "-s".to_owned()],
         _ => vec![name.to_owned(), "-c".to_owned(), words.join(" ")],
     };
-    become_attach(&AttachPlan {
+    let plan = AttachPlan {
         argv: shell("bash"),
         argv_fallback: shell("sh"),
         fail_as: classic.then_some(ExitCode::ExecFailed.code()),
         ..plan(paths, record.ctid)
-    })
+    };
+    become_attach(&plan, record.monitor)
 }
 
 /// `enter`: root's login shell on a terminal of its own, or `--exec`'s command there.
 pub fn enter(paths: &Paths, target: &Target, command: Option<&[String]>, quiet: bool) -> Outcome {
-    let ctid = target::must_run(paths, target)?.ctid;
+    let RunRecord { ctid, monitor, .. } = target::must_run(paths, target)?;
     let shell = |name: &str| command.map(|c| vec![name.to_owned(), "-c".to_owned(), c.join(" ")]).unwrap_or_default();
     if !quiet {
         crate::ui::print_line(&format!("entered into CT {ctid}"));
     }
-    become_attach(&AttachPlan {
+    let plan = AttachPlan {
         argv: shell("bash"),
         argv_fallback: shell("sh"),
         tty: true,
         farewell: (!quiet).then(|| format!("exited from CT {ctid}")),
         ..plan(paths, ctid)
-    })
+    };
+    become_attach(&plan, monitor)
 }
 
 /// `runscript`: the script is read here and shown inside as `/dev/fd/3`, to the program its first line names.
 pub fn runscript(paths: &Paths, target: &Target, script: &Path) -> Outcome {
-    let ctid = target::must_run(paths, target)?.ctid;
+    let RunRecord { ctid, monitor, .. } = target::must_run(paths, target)?;
     let unreadable = |e: io::Error| {
         Failure::value(format!("script {} cannot be read: {e}", script.display()))
             .hint("name a regular file of the host")
@@ -78,12 +84,13 @@ pub fn runscript(paths: &Paths, target: &Target, script: &Path) -> Outcome {
         argv.push("/dev/fd/3".to_owned());
         argv
     };
-    become_attach(&AttachPlan {
+    let plan = AttachPlan {
         argv: run("bash"),
         argv_fallback: if interpreter.is_none() { run("sh") } else { Vec::new() },
         script_fd: Some(copy.as_raw_fd()),
         ..plan(paths, ctid)
-    })
+    };
+    become_attach(&plan, monitor)
 }
 
 /// What all have in common: the minimal environment, no terminal, the program's own status.
@@ -119,19 +126,24 @@ fn interpreter(script: &[u8]) -> Option<Vec<String>> {
 }
 
 /// Replaces this process. Returns only when that failed.
-fn become_attach(plan: &AttachPlan) -> Outcome {
+fn become_attach(plan: &AttachPlan, monitor: ProcessId) -> Outcome {
     let text = serde_json::to_vec(plan).map_err(|e| Failure::system("cannot write the attach plan", e))?;
     let mut plan_fd = memory(c"vz-plan", MemfdFlags::ALLOW_SEALING).map_err(no_memory)?;
     plan_fd.write_all(&text).and_then(|()| seal(&mut plan_fd)).map_err(no_memory)?;
-    let program = vzmon()?;
-    let sealed = sealed_copy(&program)
-        .map_err(|e| Failure::system(format_args!("cannot copy {} into memory", program.display()), e))?;
+    let sealed = match sealed_already(monitor) {
+        Some(program) => program,
+        None => {
+            let program = vzmon()?;
+            sealed_copy(&program)
+                .map_err(|e| Failure::system(format_args!("cannot copy {} into memory", program.display()), e))?
+        }
+    };
     let number = CString::new(plan_fd.as_raw_fd().to_string()).map_err(|e| Failure::system("plan", e))?;
     let argv: [&CStr; 3] = [c"vzmon", c"attach", &number];
     let nothing: [&CStr; 0] = [];
     match nix::unistd::fexecve(&sealed, &argv, &nothing) {
         Ok(never) => match never {},
-        Err(e) => Err(Failure::system(format_args!("cannot execute {}", program.display()), e)),
+        Err(e) => Err(Failure::system("cannot execute vzmon", e)),
     }
 }
 
@@ -142,8 +154,23 @@ fn memory(name: &CStr, flags: MemfdFlags) -> io::Result<File> {
 
 /// No change of its content or its seals from here on; readers start at its beginning.
 fn seal(file: &mut File) -> io::Result<()> {
-    rustix::fs::fcntl_add_seals(&*file, SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)?;
+    rustix::fs::fcntl_add_seals(&*file, SEALS)?;
     file.rewind()
+}
+
+/// Every seal a program must have before it goes near a container.
+const SEALS: SealFlags = SealFlags::WRITE.union(SealFlags::GROW).union(SealFlags::SHRINK).union(SealFlags::SEAL);
+
+/// The program of the container's own monitor, where vzd executed that from sealed memory: no copy is needed then,
+/// which is a third of the time of an exec. `VZ_VZMON` asks for another program.
+fn sealed_already(monitor: ProcessId) -> Option<OwnedFd> {
+    if std::env::var_os("VZ_VZMON").is_some_and(|p| !p.is_empty()) {
+        return None;
+    }
+    let exe = File::open(format!("/proc/{}/exe", monitor.pid)).ok()?;
+    let sealed = rustix::fs::fcntl_get_seals(&exe).is_ok_and(|seals| seals.contains(SEALS));
+    // Looked at only now: what was opened is the monitor's if the monitor still has that number.
+    (sealed && target::is_alive(monitor)).then(|| exe.into())
 }
 
 /// The program in memory, sealed. `MFD_EXEC` says that executing it is meant (memfd_create(2), Linux 6.3); older

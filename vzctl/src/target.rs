@@ -127,7 +127,7 @@ pub fn must_run(paths: &Paths, target: &Target) -> Result<RunRecord, Failure> {
 
 /// Field 22 of `/proc/PID/stat` (proc_pid_stat(5)) is unchanged, and the process is no zombie. The second field, the
 /// program's name, may hold anything, so counting starts behind its last parenthesis.
-fn is_alive(process: ProcessId) -> bool {
+pub fn is_alive(process: ProcessId) -> bool {
     let Ok(stat) = fs::read_to_string(format!("/proc/{}/stat", process.pid)) else { return false };
     let Some((_, rest)) = stat.rsplit_once(')') else { return false };
     let fields: Vec<&str> = rest.split_ascii_whitespace().collect();

@@ -37,6 +37,10 @@ fn main() -> ExitCode {
         Ok(one) => one,
         Err(e) => return fail(&format!("cannot count our threads: {e}")),
     };
+    // Executed from memory, it would be called after a descriptor.
+    if let Err(e) = nix::sys::prctl::set_name(c"vzmon") {
+        return fail(&format!("cannot name ourselves: {e}"));
+    }
     // Whoever is about to share a namespace with strangers must not be traceable by them (prctl(2)).
     if let Err(e) = nix::sys::prctl::set_dumpable(false) {
         return fail(&format!("cannot become undumpable: {e}"));

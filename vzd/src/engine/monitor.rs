@@ -2,16 +2,21 @@
 //! through its control socket. Everything is one JSON message per seqpacket ([`vz_types::plan`]).
 
 use super::process;
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use serde::{Serialize, de::DeserializeOwned};
 use std::{
-    fs::OpenOptions,
+    fs::{File, OpenOptions},
     io,
     os::{
-        fd::{AsFd, OwnedFd},
-        unix::{fs::OpenOptionsExt, process::CommandExt},
+        fd::{AsFd, AsRawFd, OwnedFd},
+        unix::{
+            fs::{MetadataExt, OpenOptionsExt},
+            process::CommandExt,
+        },
     },
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 use vz_sys::seqpacket;
@@ -139,8 +144,13 @@ impl Monitor {
     }
 
     fn spawn(&self, mode: &str, stdin: OwnedFd, log: Stdio) -> Result<Child, Error> {
+        // From sealed memory where that is possible: `vzctl exec` can then execute the same memory instead of a copy
+        // of its own, and an upgrade of the file leaves running monitors alone.
+        let image = Image::of(&self.program);
+        let program = image.as_ref().map_or_else(|| self.program.clone(), |i| i.path());
         // Its own process group: a Ctrl-C in vzd's terminal is not meant for containers.
-        Command::new(&self.program)
+        Command::new(program)
+            .arg0(&self.program)
             .arg(mode)
             .env_clear()
             .stdin(Stdio::from(stdin))
@@ -173,6 +183,41 @@ impl Monitor {
         let launching = Launching { child: Some(child), socket: ours, log, steps: Vec::new(), warnings: Vec::new() };
         send(&launching.socket, plan, "sending the plan")?;
         Ok(launching)
+    }
+}
+
+/// vzmon in sealed memory, for as long as the file is the one it was copied from.
+#[derive(Clone, Debug)]
+struct Image {
+    of: (u64, u64, i64, i64),
+    memory: Arc<OwnedFd>,
+}
+
+impl Image {
+    /// The image of this file, made when there is none yet; `None`: execute the file itself.
+    fn of(program: &Path) -> Option<Self> {
+        static LAST: Mutex<Option<Image>> = Mutex::new(None);
+        let mut file = File::open(program).ok()?;
+        let meta = file.metadata().ok()?;
+        let of = (meta.dev(), meta.ino(), meta.mtime(), meta.mtime_nsec());
+        let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(image) = last.as_ref().filter(|i| i.of == of) {
+            return Some(image.clone());
+        }
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+        // Kernels before 6.3 do not know the flag and do not need it (memfd_create(2)).
+        let memory = memfd_create("vzmon", flags | MemfdFlags::EXEC).or_else(|_| memfd_create("vzmon", flags)).ok()?;
+        let mut memory = File::from(memory);
+        io::copy(&mut file, &mut memory).ok()?;
+        let seals = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
+        fcntl_add_seals(&memory, seals).ok()?;
+        *last = Some(Self { of, memory: Arc::new(memory.into()) });
+        last.clone()
+    }
+
+    /// For the child, which has the descriptor until it executes.
+    fn path(&self) -> PathBuf {
+        format!("/proc/self/fd/{}", self.memory.as_raw_fd()).into()
     }
 }
 
