@@ -175,7 +175,13 @@ fn forged_arrives(from: &Ns, source: &str, to: &Ns, target: &str) -> bool {
         let _ = sender.send_to(b"forged", SocketAddr::new(target, port));
         ip(&format!("addr del {source}/{} dev venet0", whole.split(' ').next().unwrap()));
     });
-    match receiver.recv_from(&mut [0; 16]) {
+    let received = loop {
+        match receiver.recv_from(&mut [0; 16]) {
+            Err(e) if e.kind() == ErrorKind::Interrupted => {}
+            r => break r,
+        }
+    };
+    match received {
         Ok(_) => true,
         Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => false,
         Err(e) => panic!("{e}"),

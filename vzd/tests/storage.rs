@@ -247,19 +247,26 @@ fn a_layer_grows_mounted_and_stopped_and_shrinks_stopped_only() {
 }
 
 #[test]
-fn a_busy_layer_is_unmounted_lazily_and_reported() {
+fn a_busy_layer_is_unmounted_and_cut_off_from_whoever_keeps_it() {
     let h = Host::new();
     let plan = h.create(101, &spec("64M", 1024));
     let rw = mount_layer(&plan);
-    let open = File::create(rw.join("upper/open")).unwrap();
-    let e = storage::umount(&plan).unwrap_err();
-    assert!(matches!(e, StorageError::Busy { .. }), "{e}");
-    assert_eq!(e.exit_code(), ExitCode::UmountFailed);
+    let mut open = File::create(rw.join("upper/open")).unwrap();
+    std::io::Write::write_all(&mut open, b"before").unwrap();
+    storage::umount(&plan).unwrap();
     assert!(!mount::is_mount_point(&rw).unwrap());
+    let late = std::io::Write::write_all(&mut open, b"after").and_then(|()| open.sync_all());
+    assert!(late.is_err(), "it can write no more");
+    storage::umount(&plan).unwrap();
+    // The same container again, while the old device is still kept.
+    assert_eq!(h.loops(), 1);
+    let rw = mount_layer(&plan);
+    assert_eq!(std::fs::read_to_string(rw.join("upper/open")).unwrap(), "before");
+    storage::umount(&plan).unwrap();
     drop(open);
     storage::umount(&plan).unwrap();
-    storage::umount(&plan).unwrap();
     assert_eq!(h.loops(), 0);
+    fsck(&plan.private.join("disk.img"));
 }
 
 #[test]

@@ -11,7 +11,7 @@
 //! length of one call and detached again; the overlay keeps its own clones.
 
 use rustix::{
-    fs::{Mode, OFlags},
+    fs::{FlockOperation, Mode, OFlags},
     mount::{
         FsMountFlags, FsOpenFlags, MountAttrFlags, UnmountFlags, fsconfig_create, fsconfig_set_fd, fsconfig_set_string,
         fsmount, fsopen,
@@ -130,17 +130,29 @@ fn mount_writable(plan: &StoragePlan, rw: &Path) -> Result<Unmount, StorageError
     if step("look at", rw, mount::is_mount_point(rw))? {
         return Ok(Unmount(None));
     }
-    let device = match step("look for a loop device of", &image, LoopDevice::showing(&image))? {
-        Some(device) => device,
-        None => LoopDevice::attach(file.as_fd(), &image, true)
-            .map_err(|source| StorageError::Loop { image: image.clone(), source })?,
-    };
+    claim(&file, &image)?;
+    let device = LoopDevice::attach(file.as_fd(), &image, true)
+        .map_err(|source| StorageError::Loop { image: image.clone(), source })?;
     let source = device.path().to_string_lossy();
     // noinit_itable: the image was born with zeroed inode tables; writing them again would fill the hole.
     let options = [("source", Some(&*source)), ("noinit_itable", None), ("errors", Some("remount-ro"))];
     let fs = step("cannot mount the writable layer", &image, mount::new_mount("ext4", &options, HOST_ATTRIBUTES))?;
     step("cannot attach the writable layer at", rw, mount::attach(fs.as_fd(), rw))?;
     Ok(Unmount(Some(rw.to_owned())))
+}
+
+/// Makes sure that no other filesystem is at work on the image. Every loop device keeps the open file it was made
+/// from, and with it this file's shared lock; so when the exclusive one cannot be had, a device of an earlier run is
+/// still there, kept by a copy of its mount in somebody's mount namespace.
+fn claim(file: &OwnedFd, image: &Path) -> Result<(), StorageError> {
+    match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {}
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            step("cannot end the earlier mount of", image, vz_sys::loopdev::end_filesystems_on(image))?;
+        }
+        Err(e) => step("cannot lock", image, Err(e))?,
+    }
+    step("cannot lock", image, rustix::fs::flock(file, FlockOperation::NonBlockingLockShared))
 }
 
 fn make_dir(path: &Path, mode: u32) -> Result<(), StorageError> {
@@ -256,6 +268,7 @@ mod tests {
     use std::{
         os::unix::fs::{MetadataExt, PermissionsExt},
         process::{Child, Command, Stdio},
+        sync::{Mutex, MutexGuard, PoisonError},
     };
     use vz_types::{UidBase, config::Layout};
 
@@ -291,10 +304,15 @@ mod tests {
     struct Ct {
         dir: tempfile::TempDir,
         plan: StoragePlan,
+        _alone: MutexGuard<'static, ()>,
     }
+
+    /// One test makes a mount namespace, which would keep the others' mounts.
+    static ALONE: Mutex<()> = Mutex::new(());
 
     impl Ct {
         fn new(base: u32) -> Self {
+            let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
             let dir = tempfile::Builder::new().prefix("storage-").tempdir().unwrap();
             let plan = StoragePlan {
                 layout: Layout::Overlay,
@@ -314,7 +332,7 @@ mod tests {
                 .status()
                 .unwrap();
             assert!(made.success());
-            Self { dir, plan }
+            Self { dir, plan, _alone: alone }
         }
 
         fn loops(&self) -> usize {
@@ -363,6 +381,39 @@ mod tests {
         rustix::mount::unmount(&ct.plan.root, UnmountFlags::empty()).unwrap();
         rustix::mount::unmount(ct.plan.private.join("rw"), UnmountFlags::empty()).unwrap();
         assert_eq!(ct.loops(), 0, "autoclear gave the device back");
+    }
+
+    #[test]
+    fn a_copy_of_the_mount_in_another_namespace_does_no_harm() {
+        let base = 0x50_0000;
+        let (ct, ns) = (Ct::new(base), Userns::new(base));
+        mount(&ct.plan, ns.1.as_fd()).unwrap();
+        std::fs::write(ct.plan.private.join("rw/upper/kept"), "x").unwrap();
+        let mut other = Command::new("/usr/bin/unshare")
+            .args(["-m", "/bin/sh", "-c", "echo ready; read wait"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(other.stdout.take().unwrap()), &mut line).unwrap();
+        rustix::mount::unmount(&ct.plan.root, UnmountFlags::empty()).unwrap();
+        rustix::mount::unmount(ct.plan.private.join("rw"), UnmountFlags::empty()).unwrap();
+        assert_eq!(ct.loops(), 1, "the copy keeps the device");
+        for _ in 0..2 {
+            mount(&ct.plan, ns.1.as_fd()).unwrap();
+            assert_eq!(std::fs::read_to_string(ct.plan.root.join("kept")).unwrap(), "x");
+            let copy = format!("/proc/{}/root{}", other.id(), ct.plan.private.join("rw/upper/late").display());
+            assert!(std::fs::write(copy, "y").is_err(), "the copy is dead");
+            std::fs::write(ct.plan.private.join("rw/upper/alive"), "z").unwrap();
+            rustix::mount::unmount(&ct.plan.root, UnmountFlags::empty()).unwrap();
+            rustix::mount::unmount(ct.plan.private.join("rw"), UnmountFlags::empty()).unwrap();
+        }
+        other.kill().unwrap();
+        other.wait().unwrap();
+        let image = ct.plan.private.join("disk.img");
+        let fsck = Command::new("/sbin/e2fsck").args(["-f", "-n"]).arg(image).output().unwrap();
+        assert!(fsck.status.success(), "{}", String::from_utf8_lossy(&fsck.stdout));
     }
 
     #[test]

@@ -77,7 +77,7 @@ fn refuse_other_inodes(sb: &Superblock, spec: &DiskSpec) -> Result<(), StorageEr
 fn grow_mounted(image: &Path, rw: &Path, blocks: u64, sb: &Superblock) -> Result<(), StorageError> {
     let file = io_step("open", image, File::options().write(true).open(image))?;
     io_step("enlarge", image, file.set_len(blocks * sb.block_size()))?;
-    let device = loop_of(image)?;
+    let device = loop_of(image, rw)?;
     io_step("enlarge the loop device of", image, loopdev::update_capacity(device.as_fd()))?;
     let dir = io_step("open", rw, File::open(rw))?;
     let grown = mount::ext4_resize(dir.as_fd(), blocks);
@@ -95,15 +95,15 @@ fn grow_mounted(image: &Path, rw: &Path, blocks: u64, sb: &Superblock) -> Result
     io_step("sync", image, file.sync_all())
 }
 
-fn loop_of(image: &Path) -> Result<File, StorageError> {
-    let all = io_step("list the loop devices for", image, loopdev::in_use())?;
-    let shown = super::unmount::resolved(image);
-    let Some((device, _)) = all.into_iter().find(|(_, backing)| *backing == shown) else {
+/// The device the layer is mounted from: not any device of the image, one may be left of an earlier run.
+fn loop_of(image: &Path, rw: &Path) -> Result<File, StorageError> {
+    let Some(name) = super::unmount::device_of(rw) else {
         return Err(StorageError::Busy {
             path: image.to_owned(),
             by: " by a mount whose loop device cannot be found".into(),
         });
     };
+    let device = Path::new("/dev").join(name);
     io_step("open", &device, File::options().read(true).write(true).open(&device))
 }
 

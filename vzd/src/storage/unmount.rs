@@ -14,17 +14,20 @@ use vz_sys::loopdev;
 use vz_types::{Ctid, Paths, plan::StoragePlan};
 
 /// How long the kernel may take to let go of a loop device whose last mount is gone.
-const RELEASE: Duration = Duration::from_secs(2);
+const RELEASE: Duration = Duration::from_millis(250);
 
-/// Unmounts a container's files; not mounted is fine. What is busy is unmounted lazily, and then it is an
-/// error when the writable layer's loop device stays.
+/// Unmounts a container's files; not mounted is fine. What is busy is unmounted lazily. Whoever keeps the writable
+/// layer alive after that (an open file, a copy of the mount in another mount namespace) is cut off: all that was
+/// written is made durable, and the image is nobody's but ours again.
 ///
 /// # Errors
-/// [`StorageError::Busy`] naming what stayed.
+/// A mount that cannot be taken away, or [`StorageError::Busy`] when the layer cannot be ended.
 pub fn umount(plan: &StoragePlan) -> Result<(), StorageError> {
     let image = plan.private.join("disk.img");
+    let rw = plan.private.join("rw");
+    let device = device_of(&rw);
     let mut first = None;
-    for path in [plan.root.clone(), plan.private.join(".lower"), plan.private.join(".upper"), plan.private.join("rw")] {
+    for path in [plan.root.clone(), plan.private.join(".lower"), plan.private.join(".upper"), rw] {
         if let Err(e) = unmount_all(&path) {
             first.get_or_insert(e);
         }
@@ -32,7 +35,21 @@ pub fn umount(plan: &StoragePlan) -> Result<(), StorageError> {
     if let Some(e) = first {
         return Err(e);
     }
-    if image.exists() { released(&image) } else { Ok(()) }
+    match device {
+        Some(device) if image.exists() => released(&image, &device),
+        _ => Ok(()),
+    }
+}
+
+/// `loopN`, when that is what is mounted on a path.
+pub(super) fn device_of(mount_point: &Path) -> Option<String> {
+    if !vz_sys::mount::is_mount_point(mount_point).ok()? {
+        return None;
+    }
+    let dev = std::os::unix::fs::MetadataExt::dev(&std::fs::metadata(mount_point).ok()?);
+    let link = format!("/sys/dev/block/{}:{}", rustix::fs::major(dev), rustix::fs::minor(dev));
+    let name = std::fs::read_link(link).ok()?.file_name()?.to_string_lossy().into_owned();
+    name.starts_with("loop").then_some(name)
 }
 
 /// Unmounts whatever is stacked on a path, lazily when it is busy.
@@ -52,30 +69,27 @@ fn unmount_all(path: &Path) -> Result<(), StorageError> {
     Err(StorageError::Busy { path: path.to_owned(), by: " by somebody who mounts it again".into() })
 }
 
-/// Waits until no loop device shows the image any more.
-fn released(image: &Path) -> Result<(), StorageError> {
-    let image = &resolved(image);
+/// Waits until the loop device is free of the image; when it stays, ends the filesystem on it.
+fn released(image: &Path, device: &str) -> Result<(), StorageError> {
+    let shown = Path::new("/sys/block").join(device).join("loop/backing_file");
+    let backing = resolved(image);
     let end = Instant::now() + RELEASE;
-    loop {
-        let all = super::io_step("list the loop devices for", image, loopdev::in_use())?;
-        let Some((device, _)) = all.into_iter().find(|(_, backing)| is_backing(backing, image)) else { return Ok(()) };
+    while std::fs::read_to_string(&shown).is_ok_and(|b| Path::new(b.trim_end_matches('\n')) == backing) {
         // Release follows the last mount asynchronously on some kernels and is announced nowhere but here.
-        let left = end.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            let by = format!(
-                " ({} is still attached) by a process that has it open or another mount namespace",
-                device.display()
-            );
-            return Err(StorageError::Busy { path: image.to_owned(), by });
+        if Instant::now() >= end {
+            tracing::warn!(image = %image.display(), device, "another mount namespace or an open file keeps the layer; ended it");
+            return match loopdev::end_filesystems_on(image) {
+                Ok(_) => Ok(()),
+                Err(e) => Err(StorageError::Busy {
+                    path: image.to_owned(),
+                    by: format!(" on /dev/{device} and cannot be ended ({e})"),
+                }),
+            };
         }
         let pause = rustix::event::Timespec { tv_sec: 0, tv_nsec: 5_000_000 };
         let _ = rustix::event::poll(&mut [], Some(&pause));
     }
-}
-
-/// sysfs marks a backing file that was unlinked.
-fn is_backing(backing: &Path, image: &Path) -> bool {
-    backing == image || backing.to_string_lossy().strip_suffix(" (deleted)").is_some_and(|b| Path::new(b) == image)
+    Ok(())
 }
 
 /// Removes what belongs to no container in `live`: mounts below `private/` and `root/`, loop devices whose

@@ -51,24 +51,6 @@ pub struct LoopDevice {
 }
 
 impl LoopDevice {
-    /// The device that shows `backing` already, if there is one: left by an unmount while another mount
-    /// namespace still has the mount. A second device on the same file would be a second filesystem driver
-    /// writing to it.
-    ///
-    /// # Errors
-    /// sysfs cannot be read, or the device cannot be opened.
-    pub fn showing(backing: &Path) -> io::Result<Option<Self>> {
-        let wanted = std::fs::canonicalize(backing)?;
-        let find = || io::Result::Ok(in_use()?.into_iter().find(|(_, file)| *file == wanted));
-        let Some((path, _)) = find()? else { return Ok(None) };
-        let fd = rustix::fs::open(&path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
-        // Open, it is not given back any more; whether it was before that is what the second look says.
-        match find()? {
-            Some((still, _)) if still == path => Ok(Some(Self { fd, path })),
-            _ => Ok(None),
-        }
-    }
-
     /// Makes the regular file `backing` (opened read-write) a block device. `direct` asks the kernel to
     /// bypass its page cache below the device, where the file's filesystem can. `name` is what `losetup`
     /// shows, cut to 63 bytes.
@@ -143,6 +125,29 @@ impl AsFd for LoopDevice {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
+}
+
+/// Ends every ext4 that is mounted from a loop device of `image`, so that the image may be mounted anew or
+/// removed: another mount namespace can keep a copy of our mount alive for as long as it likes (any
+/// `unshare -m` makes such copies), and two filesystems at work on one image would ruin it. Answers how many
+/// devices there were; they go away with the copies.
+///
+/// # Errors
+/// A device's filesystem cannot be reached or ended.
+pub fn end_filesystems_on(image: &Path) -> io::Result<usize> {
+    let image = std::fs::canonicalize(image)?;
+    let mut ended = 0;
+    for (device, _) in in_use()?.into_iter().filter(|(_, backing)| *backing == image) {
+        let source = device.to_string_lossy();
+        let none = rustix::mount::MountAttrFlags::empty();
+        // Mounting the device once more gives the same filesystem, whoever has the other mounts.
+        let mount = crate::mount::new_mount("ext4", &[("source", Some(&*source))], none)?;
+        let root =
+            rustix::fs::openat(&mount, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        crate::mount::ext4_shutdown(root.as_fd())?;
+        ended += 1;
+    }
+    Ok(ended)
 }
 
 /// Makes a loop device take over its backing file's new size.

@@ -196,6 +196,25 @@ pub fn ext4_resize(any_file: BorrowedFd<'_>, blocks: u64) -> io::Result<()> {
     }
 }
 
+const EXT4_IOC_SHUTDOWN: libc::c_ulong = 0x8004_587d;
+const EXT4_GOING_FLAGS_LOGFLUSH: u32 = 1;
+
+/// Ends an ext4 for whoever still has it mounted: what is written is made durable, then every access fails and
+/// nothing is written to the device any more. Once done it stays done.
+///
+/// # Errors
+/// `syncfs(2)`, or the ioctl: `EPERM` without `CAP_SYS_ADMIN`.
+pub fn ext4_shutdown(any_file: BorrowedFd<'_>) -> io::Result<()> {
+    let flags = EXT4_GOING_FLAGS_LOGFLUSH;
+    // Fails on one that has been ended before, and then there is nothing left to make durable.
+    let _ = rustix::fs::syncfs(any_file);
+    // SAFETY: EXT4_IOC_SHUTDOWN reads one u32 that outlives the call; the fd is open.
+    match unsafe { libc::ioctl(any_file.as_raw_fd(), EXT4_IOC_SHUTDOWN, &raw const flags) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// `struct fsxattr` of `linux/fs.h`.
 #[repr(C)]
 #[derive(Clone, Copy, Default)]
