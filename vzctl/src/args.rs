@@ -414,7 +414,8 @@ pub const LATER: &[(&str, &[&str])] = &[
     ),
     ("image maintenance", &["compact", "convert", "reinstall"]),
     ("clones and backups", &["clone", "backup", "restore-backup"]),
-    ("rescue and history", &["rescue", "why", "undo", "recover", "events"]),
+    ("rescue and history", &["rescue", "why", "undo", "events"]),
+    ("rebuilding a lost inventory through vzctl (`vzd recover` does it now)", &["recover"]),
     ("importing OpenVZ configurations", &["import"]),
 ];
 
