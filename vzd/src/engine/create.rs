@@ -73,9 +73,11 @@ impl Engine {
         let ctid = row.ctid;
         let (staging, private) = (self.staging(ctid), self.paths.private(ctid));
         let addresses = &config.network.ip;
-        // The program that loads the filter and the disk have nothing to wait for in each other.
+        let text = self.conf.render(ctid, config)?;
+        // The filter's program, the area and the configuration have nothing to wait for in each other.
         std::thread::scope(|scope| {
             let filter = (!addresses.is_empty()).then(|| scope.spawn(|| self.network.allow(ctid, addresses)));
+            let conf = scope.spawn(|| self.conf.replace(ctid, &text));
             steps.run("layer", || {
                 fs::DirBuilder::new().mode(0o700).create(&staging).map_err(Error::io("making", &staging))?;
                 write_identity(&staging, row)?;
@@ -83,15 +85,14 @@ impl Engine {
                 Ok(storage::create_layer(&staging, &disk_spec(config), &storage::cache_dir(&self.paths))?)
             })?;
             steps.run("place", || fs::rename(&staging, &private).map_err(Error::io("placing the private area at", &private)))?;
-            match filter {
-                Some(filter) => steps.run("filter", || Ok(joined(filter)?)),
-                None => Ok(()),
+            if let Some(filter) = filter {
+                steps.run("filter", || Ok(joined(filter)?))?;
             }
+            steps.run("conf", || Ok(joined(conf)?))
         })?;
         if changes.touches_files() {
             steps.run("inside", || self.edit_stopped(row, edits::now(changes)))?;
         }
-        steps.run("conf", || Ok(self.conf.replace(ctid, &self.conf.render(ctid, config)?)?))?;
         steps.run("commit", || Ok(self.inventory.journal_close(ctid, true)?))
     }
 

@@ -3,12 +3,12 @@
 
 use super::{Engine, Outcome, Result, create::joined, run::Steps};
 use crate::storage;
-use std::{fs, path::PathBuf, sync::Arc};
+use std::{fs, path::Path};
 use vz_types::{Ctid, state::Op};
 
 impl Engine {
     /// Removes a container.
-    pub fn destroy(self: &Arc<Self>, ctid: Ctid) -> Result<Outcome> {
+    pub fn destroy(&self, ctid: Ctid) -> Result<Outcome> {
         let _guard = self.take(ctid, Op::Destroy)?;
         let row = self.row(ctid)?;
         self.decide(Op::Destroy, &row, false, false)?;
@@ -24,7 +24,7 @@ impl Engine {
     }
 
     /// Everything after the journal row: also how recovery finishes an interrupted one.
-    pub(crate) fn finish_destroy(self: &Arc<Self>, steps: &mut Steps<'_>, ctid: Ctid) -> Result<()> {
+    pub(crate) fn finish_destroy(&self, steps: &mut Steps<'_>, ctid: Ctid) -> Result<()> {
         let private = self.paths.private(ctid);
         let addresses: Vec<_> = self.inventory.addresses(ctid)?.into_iter().map(|(ip, _)| ip).collect();
         let trash = std::thread::scope(|scope| {
@@ -40,18 +40,17 @@ impl Engine {
             Result::Ok(trash)
         })?;
         steps.run("commit", || Ok(self.inventory.forget(ctid, false)?))?;
-        if let Some(trash) = trash {
-            self.delete(ctid, trash);
-        }
+        // The container is gone already; what cannot be deleted now is swept at the next start.
+        steps.attempt("delete", || trash.map_or(Ok(()), |trash| self.delete(&trash)));
         Ok(())
     }
 
-    /// The container is gone already; its bytes follow when nobody waits. What cannot be deleted now is
-    /// swept at the next start.
-    fn delete(self: &Arc<Self>, ctid: Ctid, trash: PathBuf) {
-        let engine = self.clone();
-        self.runtime.spawn_blocking(move || {
-            Steps::new(&engine, Op::Destroy, ctid).attempt("delete", || Ok(storage::remove_tree(&trash)?));
-        });
+    /// Removes a private area from the trash. Giving an image's blocks back takes the kernel longer than all the
+    /// rest, and happens when its last descriptor is closed: by a thread nobody waits for, or by the end of vzd.
+    fn delete(&self, trash: &Path) -> Result<()> {
+        let image = fs::File::open(trash.join("disk.img")).ok();
+        storage::remove_tree(trash)?;
+        self.runtime.spawn_blocking(move || drop(image));
+        Ok(())
     }
 }

@@ -11,7 +11,7 @@ pub const FAULT_ENV: &str = "VZ_FAULT";
 
 /// What each operation does, in order. An operation may leave a step out, never change the order.
 pub const STEPS: &[(Op, &[&str])] = &[
-    (Op::Create, &["claim", "layer", "place", "filter", "inside", "conf", "commit"]),
+    (Op::Create, &["claim", "layer", "place", "filter", "conf", "inside", "commit"]),
     (Op::Start, &["journal", "claims", "cgroup", "rundir", "launch", "network", "running", "commit"]),
     (Op::Stop, &["journal", "signal", "kill", "umount", "network", "cgroup", "rundir", "commit"]),
     (Op::Destroy, &["journal", "conf", "trash", "filter", "commit", "delete"]),
