@@ -27,10 +27,13 @@ use manifest::Meta;
 use recipe::Recipes;
 use rustix::fs::FlockOperation;
 use std::{
+    collections::HashMap,
     fs::File,
     io,
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
 };
 use vz_api::wire::{BuildEvent, TemplateInfo};
 use vz_types::{Ctid, ExitCode, ManagerConfig, Paths, TemplateName};
@@ -206,12 +209,22 @@ pub struct Store {
     paths: Paths,
     recipes: Recipes,
     checked: watch::Checked,
+    /// When each version was last given to a container in the making, which the inventory may not know yet.
+    given: Arc<Mutex<HashMap<PathBuf, Instant>>>,
 }
+
+/// A container that is being made is in the inventory after much less.
+const IN_THE_MAKING: Duration = Duration::from_secs(10);
 
 impl Store {
     /// The store of a manager. Touches nothing.
     pub fn new(paths: &Paths, cfg: &ManagerConfig) -> Self {
-        Self { paths: paths.clone(), recipes: Recipes::new(paths, cfg), checked: watch::Checked::default() }
+        Self {
+            paths: paths.clone(),
+            recipes: Recipes::new(paths, cfg),
+            checked: watch::Checked::default(),
+            given: Arc::default(),
+        }
     }
 
     /// Every template there is or could be built, by name.
@@ -241,6 +254,7 @@ impl Store {
     pub fn ready(&self, name: &TemplateName) -> Result<ReadyTemplate, TemplateError> {
         let (dir, meta) = self.current(name)?;
         let root = dir.join("root");
+        self.given.lock().unwrap_or_else(PoisonError::into_inner).insert(dir.clone(), Instant::now());
         self.checked.ensure(&root, || {
             let known = std::fs::read_to_string(dir.join("stamp")).unwrap_or_default();
             match manifest::stamp(&root) {
@@ -287,7 +301,7 @@ impl Store {
         self.trash(&dir)
     }
 
-    /// Removes versions that are neither current nor of a container (`in_use`: digests).
+    /// Removes versions that are neither current nor of a container (`in_use`: digests), nor just given to one.
     pub fn prune(&self, name: &TemplateName, in_use: &[String]) -> Result<(), TemplateError> {
         let _lock = self.lock(name)?;
         let current = self.current(name).ok().map(|(_, meta)| meta.digest);
@@ -295,7 +309,9 @@ impl Store {
         let dir = self.paths.template(name);
         for entry in std::fs::read_dir(&dir).map_err(|e| TemplateError::io("reading", &dir, e))?.flatten() {
             let file = entry.file_name();
-            if entry.file_type().is_ok_and(|t| t.is_dir()) && !keep.iter().any(|k| file == **k) {
+            let given = self.given.lock().unwrap_or_else(PoisonError::into_inner).get(&entry.path()).copied();
+            let fresh = given.is_some_and(|at| at.elapsed() < IN_THE_MAKING);
+            if entry.file_type().is_ok_and(|t| t.is_dir()) && !fresh && !keep.iter().any(|k| file == **k) {
                 self.trash(&entry.path())?;
             }
         }
@@ -497,5 +513,76 @@ fn broken(name: &TemplateName, e: &TemplateError) -> TemplateInfo {
         used_by: Vec::new(),
         packages: Vec::new(),
         problem: Some(e.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A store whose template `tiny` is copied from a directory, so that no mirror is needed.
+    fn store(base: &Path) -> (Store, TemplateName) {
+        let tree = base.join("tree/sbin");
+        std::fs::create_dir_all(&tree).unwrap();
+        std::fs::write(tree.join("init"), "#!/bin/sh\n").unwrap();
+        std::fs::set_permissions(tree.join("init"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        let paths = Paths::new(base);
+        std::fs::create_dir_all(paths.recipe_dir()).unwrap();
+        let recipe = format!("description = 'x'\ntree = '{}/tree'\ninit = 'any'\n", base.display());
+        std::fs::write(paths.recipe_dir().join("tiny.toml"), recipe).unwrap();
+        (Store::new(&paths, &ManagerConfig::default()), "tiny".parse().unwrap())
+    }
+
+    #[test]
+    fn a_rebuild_leaves_containers_their_files_until_none_uses_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, name) = store(dir.path());
+        assert!(matches!(store.ready(&name), Err(TemplateError::NotBuilt { .. })));
+        store.build(&name, false, &mut |_| {}).unwrap();
+        let old = store.ready(&name).unwrap();
+        std::fs::write(dir.path().join("tree/new"), "").unwrap();
+        store.build(&name, true, &mut |_| {}).unwrap();
+        let new = store.ready(&name).unwrap();
+        assert_ne!(old.digest, new.digest);
+        assert_eq!(store.root_of(&name, &old.digest), old.root);
+        // Given to a container a moment ago, and then in use by one.
+        store.prune(&name, &[]).unwrap();
+        store.given.lock().unwrap().clear();
+        store.prune(&name, std::slice::from_ref(&old.digest)).unwrap();
+        assert!(old.root.join("sbin/init").exists());
+        store.prune(&name, &[]).unwrap();
+        assert!(!old.root.exists() && new.root.exists());
+        assert!(matches!(store.remove(&name, &[101.try_into().unwrap()]), Err(TemplateError::InUse { .. })));
+        store.remove(&name, &[]).unwrap();
+        assert!(matches!(store.ready(&name), Err(TemplateError::NotBuilt { .. })));
+    }
+
+    #[test]
+    fn a_changed_template_is_refused_and_the_file_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, name) = store(dir.path());
+        store.build(&name, false, &mut |_| {}).unwrap();
+        let root = store.ready(&name).unwrap().root;
+        std::fs::write(root.join("sbin/init"), "#!/bin/no\n").unwrap();
+        let e = store.ready(&name).unwrap_err();
+        assert_eq!(e.exit_code(), ExitCode::BadTemplate);
+        assert!(e.to_string().contains("/sbin/init"), "{e}");
+        std::fs::write(root.join("sbin/init"), "#!/bin/sh\n").unwrap();
+        store.ready(&name).unwrap();
+    }
+
+    #[test]
+    fn what_a_killed_build_left_is_swept_and_a_running_one_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, name) = store(dir.path());
+        let staged = store.staging_dir().join("tiny/version");
+        std::fs::create_dir_all(&staged).unwrap();
+        let lock = store.lock(&name).unwrap();
+        store.sweep().unwrap();
+        assert!(staged.exists());
+        assert!(matches!(store.build(&name, false, &mut |_| {}), Err(TemplateError::Busy { .. })));
+        drop(lock);
+        store.sweep().unwrap();
+        assert!(!staged.exists());
     }
 }
