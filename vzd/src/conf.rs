@@ -210,11 +210,23 @@ impl ConfStore {
         absent_is_fine(fs::rename(&from, &to)).map_err(|e| Error::Write { path: from, cause: e.to_string(), full: false })
     }
 
-    /// Removes the file; no file is fine.
+    /// Removes the file, and what an interrupted [`ConfStore::replace`] left of it; no file is fine.
     pub fn remove(&self, ctid: Ctid) -> Result<(), Error> {
         self.forget(ctid);
         let path = self.paths.conf(ctid);
-        absent_is_fine(fs::remove_file(&path)).map_err(|e| Error::Write { path, cause: e.to_string(), full: false })
+        absent_is_fine(fs::remove_file(&path))
+            .and_then(|()| absent_is_fine(fs::remove_file(temporary(&path))))
+            .map_err(|e| Error::Write { path, cause: e.to_string(), full: false })
+    }
+
+    /// Removes what interrupted replacements left. Only for when nothing is being replaced.
+    pub fn sweep(&self) {
+        let Ok(entries) = fs::read_dir(self.paths.conf_dir()) else { return };
+        for entry in entries.flatten().filter(|e| e.file_name().to_string_lossy().ends_with(TEMPORARY)) {
+            if let Err(e) = fs::remove_file(entry.path()) {
+                tracing::warn!(path = %entry.path().display(), "a leftover stays: {e}");
+            }
+        }
     }
 
     fn forget(&self, ctid: Ctid) {
@@ -229,12 +241,18 @@ fn absent_is_fine(r: std::io::Result<()>) -> std::io::Result<()> {
     }
 }
 
+/// How the name of a file ends that is about to replace another.
+const TEMPORARY: &str = ".toml.new";
+
+/// `101.toml` is written as `101.toml.new` first.
+fn temporary(path: &Path) -> PathBuf {
+    path.with_extension("toml.new")
+}
+
 /// A temporary file beside `path`, synced, renamed over it, the directory synced.
 pub fn write_atomically(path: &Path, content: &[u8], mode: u32) -> std::io::Result<()> {
     let dir = path.parent().unwrap_or(Path::new("/"));
-    let mut name = path.file_name().unwrap_or_default().to_os_string();
-    name.push(".new");
-    let temp = dir.join(name);
+    let temp = temporary(path);
     let write = || -> std::io::Result<()> {
         absent_is_fine(fs::remove_file(&temp))?;
         let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&temp)?;

@@ -76,7 +76,7 @@ impl Engine {
         let text = self.conf.render(ctid, config)?;
         // The filter's program, the area and the configuration have nothing to wait for in each other.
         std::thread::scope(|scope| {
-            let filter = (!addresses.is_empty()).then(|| scope.spawn(|| self.network.allow(ctid, addresses)));
+            let filter = scope.spawn(|| self.network.allow(ctid, addresses));
             let conf = scope.spawn(|| self.conf.replace(ctid, &text));
             steps.run("layer", || {
                 fs::DirBuilder::new().mode(0o700).create(&staging).map_err(Error::io("making", &staging))?;
@@ -85,9 +85,7 @@ impl Engine {
                 Ok(storage::create_layer(&staging, &disk_spec(config), &storage::cache_dir(&self.paths))?)
             })?;
             steps.run("place", || fs::rename(&staging, &private).map_err(Error::io("placing the private area at", &private)))?;
-            if let Some(filter) = filter {
-                steps.run("filter", || Ok(joined(filter)?))?;
-            }
+            steps.run("filter", || Ok(joined(filter)?))?;
             steps.run("conf", || Ok(joined(conf)?))
         })?;
         if changes.touches_files() {

@@ -28,15 +28,13 @@ impl Engine {
         let private = self.paths.private(ctid);
         let addresses: Vec<_> = self.inventory.addresses(ctid)?.into_iter().map(|(ip, _)| ip).collect();
         let trash = std::thread::scope(|scope| {
-            let filter = (!addresses.is_empty()).then(|| scope.spawn(|| self.network.deny(ctid, &addresses)));
+            let filter = scope.spawn(|| self.network.deny(ctid, &addresses));
             steps.run("conf", || Ok(self.conf.retire(ctid)?))?;
             let trash = steps.run("trash", || {
                 let _ = fs::remove_dir(self.paths.root(ctid));
                 Ok(storage::move_to_trash(&private, &self.paths.trash_dir(), ctid)?)
             })?;
-            if let Some(filter) = filter {
-                steps.attempt("filter", || Ok(joined(filter)?));
-            }
+            steps.attempt("filter", || Ok(joined(filter)?));
             Result::Ok(trash)
         })?;
         steps.run("commit", || Ok(self.inventory.forget(ctid, false)?))?;

@@ -59,6 +59,7 @@ impl Engine {
         for said in self.network.sweep(&running) {
             tracing::info!("{said}");
         }
+        self.conf.sweep();
         if let Err(e) = self.templates.sweep() {
             tracing::warn!("sweeping templates: {e}");
         }

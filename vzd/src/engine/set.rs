@@ -139,9 +139,7 @@ impl Engine {
             Ok(self.inventory.claim_set(ctid, name.as_ref(), &plan.claims, &note)?)
         })?;
         steps.journalled();
-        if !plan.claims.is_empty() {
-            steps.run("filter", || Ok(self.network.allow(ctid, &plan.claims)?))?;
-        }
+        steps.run("filter", || Ok(self.network.allow(ctid, &plan.claims)?))?;
         // A mounted layer can grow and not shrink, so growing waits until nothing can fail any more, and
         // shrinking, which only a stopped container can, is what can be taken back.
         let resize = || {
@@ -167,10 +165,8 @@ impl Engine {
         let (saved, unsaved) = plan.claims_after();
         steps.run("commit", || Ok(self.inventory.settle(ctid, name.as_ref(), &saved, &unsaved, true, true)?))?;
         let gone: Vec<CtAddr> = before.into_iter().filter(|ip| !saved.contains(ip) && !unsaved.contains(ip)).collect();
-        if !gone.is_empty() {
-            // The container has lost them already: a filter element too many lets nothing of use through.
-            steps.attempt("release", || Ok(self.network.deny(ctid, &gone)?));
-        }
+        // The container has lost them already: a filter element too many lets nothing of use through.
+        steps.attempt("release", || Ok(self.network.deny(ctid, &gone)?));
         Ok(())
     }
 
