@@ -25,24 +25,130 @@ struct Probe {
     remedy: &'static str,
 }
 
-const KERNEL: &str = "boot a kernel of version 6.1 or later with the distribution's configuration: apt-get install linux-image-amd64";
+const KERNEL: &str =
+    "boot a kernel of version 6.1 or later with the distribution's configuration: apt-get install linux-image-amd64";
 
 const PROBES: &[Probe] = &[
-    Probe { group: "kernel", name: "version", fatal: true, look: |_| probes::version(), loss: "kernels before 6.1 cannot mount idmapped overlays", remedy: KERNEL },
-    Probe { group: "kernel", name: "user namespaces", fatal: true, look: |_| probes::user_namespaces(), loss: "a container has ids of its own through one", remedy: "sysctl -w user.max_user_namespaces=65536" },
-    Probe { group: "kernel", name: "namespaces", fatal: true, look: |_| probes::namespaces(), loss: "a container is made of pid, mount, net, uts, ipc and cgroup namespaces", remedy: KERNEL },
-    Probe { group: "kernel", name: "overlay", fatal: true, look: |_| probes::filesystem("overlay"), loss: "containers share their OS template through it", remedy: "modprobe overlay" },
-    Probe { group: "kernel", name: "ext4", fatal: true, look: |_| probes::filesystem("ext4"), loss: "the writable layer's image is ext4", remedy: "modprobe ext4" },
-    Probe { group: "kernel", name: "loop devices", fatal: true, look: |_| probes::device("/dev/loop-control"), loss: "the writable layer's image is mounted through one", remedy: "modprobe loop" },
-    Probe { group: "kernel", name: "new mount calls", fatal: true, look: |_| probes::mount_calls(), loss: "idmapped mounts are made with open_tree and mount_setattr", remedy: KERNEL },
-    Probe { group: "kernel", name: "pidfd", fatal: true, look: |_| probes::pidfd(), loss: "processes are told apart for certain through one", remedy: KERNEL },
-    Probe { group: "kernel", name: "seccomp filters", fatal: true, look: |_| probes::seccomp(), loss: "dangerous system calls of containers are denied by one", remedy: KERNEL },
-    Probe { group: "kernel", name: "cgroup device programs", fatal: true, look: |_| probes::config_word("BPF system call", "/proc/sys/kernel/unprivileged_bpf_disabled"), loss: "a container's access to devices is decided by one", remedy: KERNEL },
-    Probe { group: "network", name: "nf_tables", fatal: true, look: |_| probes::nf_tables(), loss: "a container's source addresses are held to its own by it", remedy: "modprobe nf_tables" },
-    Probe { group: "network", name: "netlink", fatal: true, look: |_| probes::netlink(), loss: "links, addresses and routes are made through it", remedy: KERNEL },
-    Probe { group: "network", name: "veth", fatal: true, look: |_| probes::module("veth"), loss: "a container's link to the host is a veth pair", remedy: "modprobe veth" },
-    Probe { group: "network", name: "IPv6", fatal: false, look: |_| probes::device("/proc/sys/net/ipv6"), loss: "containers get IPv4 addresses only", remedy: "boot without ipv6.disable=1" },
-    Probe { group: "quota", name: "project quota", fatal: false, look: probes::project_quota, loss: "nothing but a little speed: writable layers live on images of their own, so disk space and inodes are limited all the same", remedy: "mount the filesystem of /var/lib/vz with prjquota (xfs, or ext4 made with -O quota,project)" },
+    Probe {
+        group: "kernel",
+        name: "version",
+        fatal: true,
+        look: |_| probes::version(),
+        loss: "kernels before 6.1 cannot mount idmapped overlays",
+        remedy: KERNEL,
+    },
+    Probe {
+        group: "kernel",
+        name: "user namespaces",
+        fatal: true,
+        look: |_| probes::user_namespaces(),
+        loss: "a container has ids of its own through one",
+        remedy: "sysctl -w user.max_user_namespaces=65536",
+    },
+    Probe {
+        group: "kernel",
+        name: "namespaces",
+        fatal: true,
+        look: |_| probes::namespaces(),
+        loss: "a container is made of pid, mount, net, uts, ipc and cgroup namespaces",
+        remedy: KERNEL,
+    },
+    Probe {
+        group: "kernel",
+        name: "overlay",
+        fatal: true,
+        look: |_| probes::filesystem("overlay"),
+        loss: "containers share their OS template through it",
+        remedy: "modprobe overlay",
+    },
+    Probe {
+        group: "kernel",
+        name: "ext4",
+        fatal: true,
+        look: |_| probes::filesystem("ext4"),
+        loss: "the writable layer's image is ext4",
+        remedy: "modprobe ext4",
+    },
+    Probe {
+        group: "kernel",
+        name: "loop devices",
+        fatal: true,
+        look: |_| probes::device("/dev/loop-control"),
+        loss: "the writable layer's image is mounted through one",
+        remedy: "modprobe loop",
+    },
+    Probe {
+        group: "kernel",
+        name: "new mount calls",
+        fatal: true,
+        look: |_| probes::mount_calls(),
+        loss: "idmapped mounts are made with open_tree and mount_setattr",
+        remedy: KERNEL,
+    },
+    Probe {
+        group: "kernel",
+        name: "pidfd",
+        fatal: true,
+        look: |_| probes::pidfd(),
+        loss: "processes are told apart for certain through one",
+        remedy: KERNEL,
+    },
+    Probe {
+        group: "kernel",
+        name: "seccomp filters",
+        fatal: true,
+        look: |_| probes::seccomp(),
+        loss: "dangerous system calls of containers are denied by one",
+        remedy: KERNEL,
+    },
+    Probe {
+        group: "kernel",
+        name: "cgroup device programs",
+        fatal: true,
+        look: |_| probes::config_word("BPF system call", "/proc/sys/kernel/unprivileged_bpf_disabled"),
+        loss: "a container's access to devices is decided by one",
+        remedy: KERNEL,
+    },
+    Probe {
+        group: "network",
+        name: "nf_tables",
+        fatal: true,
+        look: |_| probes::nf_tables(),
+        loss: "a container's source addresses are held to its own by it",
+        remedy: "modprobe nf_tables",
+    },
+    Probe {
+        group: "network",
+        name: "netlink",
+        fatal: true,
+        look: |_| probes::netlink(),
+        loss: "links, addresses and routes are made through it",
+        remedy: KERNEL,
+    },
+    Probe {
+        group: "network",
+        name: "veth",
+        fatal: true,
+        look: |_| probes::module("veth"),
+        loss: "a container's link to the host is a veth pair",
+        remedy: "modprobe veth",
+    },
+    Probe {
+        group: "network",
+        name: "IPv6",
+        fatal: false,
+        look: |_| probes::device("/proc/sys/net/ipv6"),
+        loss: "containers get IPv4 addresses only",
+        remedy: "boot without ipv6.disable=1",
+    },
+    Probe {
+        group: "quota",
+        name: "project quota",
+        fatal: false,
+        look: probes::project_quota,
+        loss: "nothing but a little speed: writable layers live on images of their own, so disk space and inodes are limited all the same",
+        remedy: "mount the filesystem of /var/lib/vz with prjquota (xfs, or ext4 made with -O quota,project)",
+    },
 ];
 
 /// A program that must be installed.
@@ -55,11 +161,41 @@ struct Program {
 }
 
 const PROGRAMS: &[Program] = &[
-    Program { name: "nft", version_flag: "--version", package: "nftables", fatal: true, loss: "the packet filter cannot be loaded, and no container is started without it" },
-    Program { name: "mkfs.ext4", version_flag: "-V", package: "e2fsprogs", fatal: true, loss: "no writable layer can be made" },
-    Program { name: "resize2fs", version_flag: "", package: "e2fsprogs", fatal: false, loss: "`vzctl set --diskspace` fails" },
-    Program { name: "e2fsck", version_flag: "-V", package: "e2fsprogs", fatal: false, loss: "`vzctl set --diskspace` fails on a stopped container" },
-    Program { name: "mmdebstrap", version_flag: "--version", package: "mmdebstrap", fatal: false, loss: "`vzctl template build` fails" },
+    Program {
+        name: "nft",
+        version_flag: "--version",
+        package: "nftables",
+        fatal: true,
+        loss: "the packet filter cannot be loaded, and no container is started without it",
+    },
+    Program {
+        name: "mkfs.ext4",
+        version_flag: "-V",
+        package: "e2fsprogs",
+        fatal: true,
+        loss: "no writable layer can be made",
+    },
+    Program {
+        name: "resize2fs",
+        version_flag: "",
+        package: "e2fsprogs",
+        fatal: false,
+        loss: "`vzctl set --diskspace` fails",
+    },
+    Program {
+        name: "e2fsck",
+        version_flag: "-V",
+        package: "e2fsprogs",
+        fatal: false,
+        loss: "`vzctl set --diskspace` fails on a stopped container",
+    },
+    Program {
+        name: "mmdebstrap",
+        version_flag: "--version",
+        package: "mmdebstrap",
+        fatal: false,
+        loss: "`vzctl template build` fails",
+    },
 ];
 
 /// The whole report.
@@ -96,7 +232,14 @@ fn cgroup_rows(paths: &Paths, config: &ManagerConfig) -> Vec<CheckItem> {
         Ok(cgroups) => cgroups,
         Err(e) => {
             let remedy = e.hint().unwrap_or_default();
-            return vec![row("cgroup", "cgroup2", true, Err(e.to_string()), "every container lives in a cgroup of its own", &remedy)];
+            return vec![row(
+                "cgroup",
+                "cgroup2",
+                true,
+                Err(e.to_string()),
+                "every container lives in a cgroup of its own",
+                &remedy,
+            )];
         }
     };
     let mount = cgroups.mount();
@@ -104,8 +247,22 @@ fn cgroup_rows(paths: &Paths, config: &ManagerConfig) -> Vec<CheckItem> {
     let kind = if hybrid { "hybrid: version 1 hierarchies hold controllers" } else { "unified" };
     let mut rows = vec![
         row("cgroup", "cgroup2", true, Ok(format!("{} ({kind})", mount.display())), "", ""),
-        row("cgroup", "cgroup.kill", true, probes::cgroup_file(mount, "cgroup.kill"), "a container's processes are ended all at once through it", KERNEL),
-        row("cgroup", "cgroup.freeze", false, probes::cgroup_file(mount, "cgroup.freeze"), "containers cannot be suspended", KERNEL),
+        row(
+            "cgroup",
+            "cgroup.kill",
+            true,
+            probes::cgroup_file(mount, "cgroup.kill"),
+            "a container's processes are ended all at once through it",
+            KERNEL,
+        ),
+        row(
+            "cgroup",
+            "cgroup.freeze",
+            false,
+            probes::cgroup_file(mount, "cgroup.freeze"),
+            "containers cannot be suspended",
+            KERNEL,
+        ),
     ];
     let remedy = if hybrid {
         "boot with systemd.unified_cgroup_hierarchy=1, so that no controller is on a version 1 hierarchy"
@@ -145,7 +302,10 @@ fn monitor_row(config: &ManagerConfig) -> CheckItem {
 
 /// Where a program is: the directories root's shell has, wherever vzd was started from.
 fn find(name: &str) -> Option<PathBuf> {
-    ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"].iter().map(|d| Path::new(d).join(name)).find(|p| p.is_file())
+    ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"]
+        .iter()
+        .map(|d| Path::new(d).join(name))
+        .find(|p| p.is_file())
 }
 
 /// The first line a program says about its version, on whichever stream.

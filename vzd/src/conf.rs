@@ -72,7 +72,9 @@ impl Error {
     /// What to do next.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Invalid { path, line, .. } => Some(format!("correct line {line} of {} and try again", path.display())),
+            Self::Invalid { path, line, .. } => {
+                Some(format!("correct line {line} of {} and try again", path.display()))
+            }
             _ => None,
         }
     }
@@ -147,10 +149,11 @@ impl ConfStore {
         let path = self.paths.conf(ctid);
         let unreadable = |cause: String| Error::Unreadable { path: path.clone(), cause };
         // Not blocking on a FIFO somebody put there.
-        let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(&path).map_err(|e| match e.kind() {
-            std::io::ErrorKind::NotFound => Error::Missing(path.clone()),
-            _ => unreadable(e.to_string()),
-        })?;
+        let file =
+            OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(&path).map_err(|e| match e.kind() {
+                std::io::ErrorKind::NotFound => Error::Missing(path.clone()),
+                _ => unreadable(e.to_string()),
+            })?;
         let meta = file.metadata().map_err(|e| unreadable(e.to_string()))?;
         if !meta.is_file() {
             return Err(unreadable("it is not a regular file".into()));
@@ -207,7 +210,11 @@ impl ConfStore {
     pub fn retire(&self, ctid: Ctid) -> Result<(), Error> {
         self.forget(ctid);
         let (from, to) = (self.paths.conf(ctid), self.paths.conf_destroyed(ctid));
-        absent_is_fine(fs::rename(&from, &to)).map_err(|e| Error::Write { path: from, cause: e.to_string(), full: false })
+        absent_is_fine(fs::rename(&from, &to)).map_err(|e| Error::Write {
+            path: from,
+            cause: e.to_string(),
+            full: false,
+        })
     }
 
     /// Removes the file, and what an interrupted [`ConfStore::replace`] left of it; no file is fine.
@@ -379,7 +386,14 @@ mod tests {
         c.disk.space = vz_types::Bytes(20 << 30);
         c.name = Some("web".parse().unwrap());
         let edited = s.edited(ctid, &c).unwrap();
-        for kept in ["# my web server", "# do not change", "onboot = true   # until tested", "# office", "# the one", "space = \"20G\" # bought 2024"] {
+        for kept in [
+            "# my web server",
+            "# do not change",
+            "onboot = true   # until tested",
+            "# office",
+            "# the one",
+            "space = \"20G\" # bought 2024",
+        ] {
             assert!(edited.contains(kept), "{kept:?} in\n{edited}");
         }
         s.replace(ctid, &edited).unwrap();

@@ -152,7 +152,8 @@ fn notify(state: &[sd_notify::NotifyState<'_>]) {
 }
 
 fn start_log(args: &Args) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(format!("rusqlite_migration=warn,{}", args.log)).with_context(|| format!("`{}` is no log filter", args.log))?;
+    let filter = EnvFilter::try_new(format!("rusqlite_migration=warn,{}", args.log))
+        .with_context(|| format!("`{}` is no log filter", args.log))?;
     let registry = tracing_subscriber::registry().with(filter);
     if !args.foreground && !args.log_json {
         if let Ok(journal) = tracing_journald::layer() {
@@ -199,7 +200,11 @@ impl Lock {
         if rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_err() {
             let mut holder = String::new();
             file.read_to_string(&mut holder).context("reading the lock's holder")?;
-            bail!("another vzd (pid {}) already serves the root {}; stop it first, or choose another --root", holder.trim(), paths.base.display());
+            bail!(
+                "another vzd (pid {}) already serves the root {}; stop it first, or choose another --root",
+                holder.trim(),
+                paths.base.display()
+            );
         }
         file.set_len(0)?;
         file.rewind()?;

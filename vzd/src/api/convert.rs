@@ -1,6 +1,8 @@
 //! Between the wire and the engine: texts become types here, once, and every refusal names the value.
 
-use crate::engine::{Changes, CreateSpec, Error, Outcome, Result, SetMode, SetSpec, StopSpec, View, hash_password, key_line};
+use crate::engine::{
+    Changes, CreateSpec, Error, Outcome, Result, SetMode, SetSpec, StopSpec, View, hash_password, key_line,
+};
 use std::{collections::BTreeSet, fmt::Display, str::FromStr};
 use vz_api::wire;
 use vz_types::{
@@ -72,7 +74,13 @@ pub fn changes(s: wire::Settings) -> Result<Changes> {
     for (word, on) in &s.features {
         let known = || Feature::ALL.iter().map(|(_, w)| *w).collect::<Vec<_>>().join(", ");
         let found = Feature::ALL.iter().find(|(_, w)| w == word);
-        let (feature, _) = found.ok_or_else(|| Error::refused(ExitCode::BadValue, format!("there is no feature `{word}`"), &format!("there are: {}", known())))?;
+        let (feature, _) = found.ok_or_else(|| {
+            Error::refused(
+                ExitCode::BadValue,
+                format!("there is no feature `{word}`"),
+                &format!("there are: {}", known()),
+            )
+        })?;
         c.features.insert(*feature, *on);
     }
     for key in &s.sshkeys {
@@ -82,7 +90,8 @@ pub fn changes(s: wire::Settings) -> Result<Changes> {
     for p in &s.userpasswd {
         let user: UserName = parse(ExitCode::BadValue, &p.user)?;
         if p.password.is_empty() || p.password.len() > 256 || p.password.chars().any(char::is_control) {
-            let message = format!("the password for `{user}` is not usable: it needs 1 to 256 bytes without control characters");
+            let message =
+                format!("the password for `{user}` is not usable: it needs 1 to 256 bytes without control characters");
             return Err(Error::refused(ExitCode::BadValue, message, ""));
         }
         c.passwords.push((user, hash_password(&p.password)?));
@@ -94,7 +103,11 @@ pub fn changes(s: wire::Settings) -> Result<Changes> {
 pub fn create(r: wire::CreateRequest) -> Result<CreateSpec> {
     let ctid = Ctid::try_from(r.ctid).map_err(|e| Error::refused(ExitCode::BadValue, e.to_string(), ""))?;
     let Some(template) = r.ostemplate else {
-        return Err(Error::refused(ExitCode::OsTemplateUnset, format!("CT {ctid}: no OS template is given"), "add --ostemplate NAME; `vzctl template list` shows them"));
+        return Err(Error::refused(
+            ExitCode::OsTemplateUnset,
+            format!("CT {ctid}: no OS template is given"),
+            "add --ostemplate NAME; `vzctl template list` shows them",
+        ));
     };
     Ok(CreateSpec {
         ctid,
@@ -110,7 +123,13 @@ pub fn set(r: wire::SetRequest) -> Result<SetSpec> {
         None => None,
         Some("restart") => Some(SetMode::Restart),
         Some("ignore") => Some(SetMode::Ignore),
-        Some(other) => return Err(Error::refused(ExitCode::BadValue, format!("setmode `{other}` is neither `restart` nor `ignore`"), "")),
+        Some(other) => {
+            return Err(Error::refused(
+                ExitCode::BadValue,
+                format!("setmode `{other}` is neither `restart` nor `ignore`"),
+                "",
+            ));
+        }
     };
     Ok(SetSpec { changes: changes(r.settings)?, save: r.save, mode })
 }
@@ -118,7 +137,9 @@ pub fn set(r: wire::SetRequest) -> Result<SetSpec> {
 /// A stop request.
 pub fn stop(r: &wire::StopRequest) -> Result<StopSpec> {
     match r.timeout {
-        Some(t) if !(1..=3600).contains(&t) => Err(Error::refused(ExitCode::BadValue, format!("a timeout of {t} s is outside 1..3600"), "")),
+        Some(t) if !(1..=3600).contains(&t) => {
+            Err(Error::refused(ExitCode::BadValue, format!("a timeout of {t} s is outside 1..3600"), ""))
+        }
         timeout => Ok(StopSpec { fast: r.fast, timeout }),
     }
 }
@@ -151,7 +172,9 @@ pub fn info(paths: &Paths, v: View, now: Clock) -> wire::CtInfo {
         hostname: config.and_then(|c| c.hostname.clone()).map(Into::into),
         ip: v.addresses.iter().map(ToString::to_string).collect(),
         nameserver: config.map(|c| c.network.nameserver.iter().map(ToString::to_string).collect()).unwrap_or_default(),
-        searchdomain: config.map(|c| c.network.searchdomain.iter().map(ToString::to_string).collect()).unwrap_or_default(),
+        searchdomain: config
+            .map(|c| c.network.searchdomain.iter().map(ToString::to_string).collect())
+            .unwrap_or_default(),
         ostemplate: Some(v.row.template.to_string()),
         layout: Some(v.row.layout.to_string()),
         onboot: config.and_then(|c| c.onboot),

@@ -24,8 +24,22 @@ impl<S: Send + Sync, T: DeserializeOwned + Default> FromRequest<S> for Body<T> {
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Refusal> {
         let bytes = match tokio::time::timeout(BODY_TIME, Bytes::from_request(request, state)).await {
-            Err(_) => return Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, ExitCode::BadSyntax, "the request's body did not arrive within 10 s", "")),
-            Ok(Err(e)) => return Err(Refusal::new(e.status(), ExitCode::BadSyntax, format!("the request's body was refused: {}", e.body_text()), "")),
+            Err(_) => {
+                return Err(Refusal::new(
+                    StatusCode::REQUEST_TIMEOUT,
+                    ExitCode::BadSyntax,
+                    "the request's body did not arrive within 10 s",
+                    "",
+                ));
+            }
+            Ok(Err(e)) => {
+                return Err(Refusal::new(
+                    e.status(),
+                    ExitCode::BadSyntax,
+                    format!("the request's body was refused: {}", e.body_text()),
+                    "",
+                ));
+            }
             Ok(Ok(bytes)) => bytes,
         };
         if bytes.is_empty() {
@@ -33,7 +47,12 @@ impl<S: Send + Sync, T: DeserializeOwned + Default> FromRequest<S> for Body<T> {
         }
         serde_json::from_slice(&bytes).map(Self).map_err(|e| {
             let message = format!("the request's body is not what this path takes: {e}");
-            Refusal::new(StatusCode::BAD_REQUEST, ExitCode::BadSyntax, message, "GET /v1/openapi.json says what each path takes")
+            Refusal::new(
+                StatusCode::BAD_REQUEST,
+                ExitCode::BadSyntax,
+                message,
+                "GET /v1/openapi.json says what each path takes",
+            )
         })
     }
 }
@@ -48,7 +67,12 @@ impl<S: Send + Sync> FromRequestParts<S> for Name {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
         match axum::extract::Path::<String>::from_request_parts(parts, state).await {
             Ok(axum::extract::Path(name)) => Ok(Self(name)),
-            Err(e) => Err(Refusal::new(StatusCode::BAD_REQUEST, ExitCode::BadValue, format!("the path is not usable: {}", e.body_text()), "")),
+            Err(e) => Err(Refusal::new(
+                StatusCode::BAD_REQUEST,
+                ExitCode::BadValue,
+                format!("the path is not usable: {}", e.body_text()),
+                "",
+            )),
         }
     }
 }

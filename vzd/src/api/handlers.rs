@@ -29,7 +29,12 @@ async fn blocking<T: Send + 'static>(f: impl FnOnce() -> engine::Result<T> + Sen
         Ok(result) => Ok(result?),
         Err(e) => {
             tracing::error!("an operation panicked: {e}");
-            Err(Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, ExitCode::System, "vzd failed inside; its log says where", "please report it"))
+            Err(Refusal::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                ExitCode::System,
+                "vzd failed inside; its log says where",
+                "please report it",
+            ))
         }
     }
 }
@@ -118,7 +123,11 @@ pub async fn destroy(State(engine): Shared, Name(ct): Name) -> Answer<wire::Done
 /// Run a container.
 #[utoipa::path(post, path = "/v1/cts/{ct}/start", params(("ct" = String, Path, description = "CTID or name")),
     request_body = wire::StartRequest, responses((status = 200, body = wire::Done), (status = "4XX", body = wire::ApiError)))]
-pub async fn start(State(engine): Shared, Name(ct): Name, Body(request): Body<wire::StartRequest>) -> Answer<wire::Done> {
+pub async fn start(
+    State(engine): Shared,
+    Name(ct): Name,
+    Body(request): Body<wire::StartRequest>,
+) -> Answer<wire::Done> {
     let spec = engine::StartSpec { force: request.force, wait: request.wait };
     on_ct(engine, ct, move |engine, ctid| engine.start(ctid, spec)).await
 }
@@ -133,7 +142,11 @@ pub async fn stop(State(engine): Shared, Name(ct): Name, Body(request): Body<wir
 /// Stop it if it runs, then run it.
 #[utoipa::path(post, path = "/v1/cts/{ct}/restart", params(("ct" = String, Path, description = "CTID or name")),
     request_body = wire::RestartRequest, responses((status = 200, body = wire::Done), (status = "4XX", body = wire::ApiError)))]
-pub async fn restart(State(engine): Shared, Name(ct): Name, Body(request): Body<wire::RestartRequest>) -> Answer<wire::Done> {
+pub async fn restart(
+    State(engine): Shared,
+    Name(ct): Name,
+    Body(request): Body<wire::RestartRequest>,
+) -> Answer<wire::Done> {
     let spec = engine::StartSpec { force: request.force, wait: request.wait };
     on_ct(engine, ct, move |engine, ctid| engine.restart(ctid, spec, request.fast)).await
 }
@@ -159,7 +172,10 @@ fn template_name(text: &str) -> engine::Result<TemplateName> {
 /// Every OS template there is or can be built.
 #[utoipa::path(get, path = "/v1/templates", responses((status = 200, body = Vec<wire::TemplateInfo>)))]
 pub async fn templates(State(engine): Shared) -> Answer<Vec<wire::TemplateInfo>> {
-    blocking(move || engine.templates.list().into_iter().map(|t| with_users(&engine, t)).collect::<engine::Result<_>>().map(Json)).await
+    blocking(move || {
+        engine.templates.list().into_iter().map(|t| with_users(&engine, t)).collect::<engine::Result<_>>().map(Json)
+    })
+    .await
 }
 
 /// One OS template, with its packages.
@@ -197,7 +213,11 @@ pub async fn template_remove(State(engine): Shared, Name(name): Name) -> Answer<
 #[utoipa::path(post, path = "/v1/templates/{name}/build", params(("name" = String, Path, description = "OS template")),
     request_body = wire::BuildRequest,
     responses((status = 200, body = wire::BuildEvent, content_type = "application/x-ndjson"), (status = "4XX", body = wire::ApiError)))]
-pub async fn template_build(State(engine): Shared, Name(name): Name, Body(request): Body<wire::BuildRequest>) -> Result<Response, Refusal> {
+pub async fn template_build(
+    State(engine): Shared,
+    Name(name): Name,
+    Body(request): Body<wire::BuildRequest>,
+) -> Result<Response, Refusal> {
     let name = template_name(&name)?;
     let (send, receive) = tokio::sync::mpsc::channel::<wire::BuildEvent>(64);
     tokio::task::spawn_blocking(move || {
@@ -213,16 +233,18 @@ pub async fn template_build(State(engine): Shared, Name(name): Name, Body(reques
             |e| wire::BuildEvent::Failed { error: api_error(&e) },
             |template| wire::BuildEvent::Done { template: Box::new(template) },
         );
-        let in_use: Vec<String> = engine.made_from(&name).unwrap_or_default().into_iter().map(|(_, digest)| digest).collect();
+        let in_use: Vec<String> =
+            engine.made_from(&name).unwrap_or_default().into_iter().map(|(_, digest)| digest).collect();
         if let Err(e) = engine.templates.prune(&name, &in_use) {
             tracing::warn!(template = name.as_str(), "old versions: {e}");
         }
         drop(send.blocking_send(last));
     });
-    let lines = futures::stream::unfold(receive, |mut r| async move { r.recv().await.map(|event| (event, r)) }).map(|event| {
-        let mut line = serde_json::to_vec(&event)?;
-        line.push(b'\n');
-        Ok::<_, serde_json::Error>(line)
-    });
+    let lines =
+        futures::stream::unfold(receive, |mut r| async move { r.recv().await.map(|event| (event, r)) }).map(|event| {
+            let mut line = serde_json::to_vec(&event)?;
+            line.push(b'\n');
+            Ok::<_, serde_json::Error>(line)
+        });
     Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], HttpBody::from_stream(lines)).into_response())
 }

@@ -60,7 +60,9 @@ fn status_of(code: ExitCode) -> StatusCode {
     match code {
         NoConfig | NoTemplate => StatusCode::NOT_FOUND,
         BadSyntax | BadValue | BadHostname | BadIp | BadDns | OsTemplateUnset => StatusCode::BAD_REQUEST,
-        Locked | Exists | Running | NotRunning | Mounted | NotMounted | Disabled | IpInUse | SetName => StatusCode::CONFLICT,
+        Locked | Exists | Running | NotRunning | Mounted | NotMounted | Disabled | IpInUse | SetName => {
+            StatusCode::CONFLICT
+        }
         BadConfig | BadTemplate | NoPrivateArea | PasswordFailed => StatusCode::UNPROCESSABLE_ENTITY,
         NoSpace => StatusCode::INSUFFICIENT_STORAGE,
         _ => StatusCode::INTERNAL_SERVER_ERROR,
@@ -85,11 +87,21 @@ pub fn router(engine: Arc<Engine>) -> Router {
         .route("/v1/templates/{name}", get(template).delete(template_remove))
         .route("/v1/templates/{name}/build", post(template_build))
         .fallback(|uri: axum::http::Uri| async move {
-            Refusal::new(StatusCode::NOT_FOUND, ExitCode::BadSyntax, format!("there is nothing at {}", uri.path()), "GET /v1/openapi.json lists every path")
+            Refusal::new(
+                StatusCode::NOT_FOUND,
+                ExitCode::BadSyntax,
+                format!("there is nothing at {}", uri.path()),
+                "GET /v1/openapi.json lists every path",
+            )
         })
         .method_not_allowed_fallback(|method: axum::http::Method, uri: axum::http::Uri| async move {
             let message = format!("{method} is not a method of {}", uri.path());
-            Refusal::new(StatusCode::METHOD_NOT_ALLOWED, ExitCode::BadSyntax, message, "GET /v1/openapi.json lists every path with its methods")
+            Refusal::new(
+                StatusCode::METHOD_NOT_ALLOWED,
+                ExitCode::BadSyntax,
+                message,
+                "GET /v1/openapi.json lists every path with its methods",
+            )
         })
         .layer(axum::extract::DefaultBodyLimit::max(extract::MAX_BODY))
         .with_state(engine)

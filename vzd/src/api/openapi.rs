@@ -7,7 +7,10 @@ use vz_api::wire;
 
 #[derive(OpenApi)]
 #[openapi(
-    info(title = "vz", description = "The API of vzd over its Unix socket. Every answer that is no success is an ApiError."),
+    info(
+        title = "vz",
+        description = "The API of vzd over its Unix socket. Every answer that is no success is an ApiError."
+    ),
     paths(
         handlers::version,
         handlers::check,
@@ -43,6 +46,9 @@ mod tests {
     fn the_checked_in_document_is_the_served_one() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/reference/openapi.json");
         let there = std::fs::read_to_string(path).unwrap_or_default();
-        assert!(there == super::document(), "{path} is out of date: write it anew with `vzd openapi > docs/reference/openapi.json`");
+        assert!(
+            there == super::document(),
+            "{path} is out of date: write it anew with `vzd openapi > docs/reference/openapi.json`"
+        );
     }
 }

@@ -46,7 +46,8 @@ impl Listener {
         }
         // Through the directory's descriptor: a socket address has 107 bytes, a root may have more.
         let dir = fs::File::open(path.parent().unwrap_or(Path::new("/")))?;
-        let short = format!("/proc/self/fd/{}/{}", dir.as_raw_fd(), path.file_name().unwrap_or_default().to_string_lossy());
+        let short =
+            format!("/proc/self/fd/{}/{}", dir.as_raw_fd(), path.file_name().unwrap_or_default().to_string_lossy());
         let socket = UnixListener::bind(&short)?;
         // 0660 before the group: nobody gets in between. Without the group it stays root's.
         fs::set_permissions(path, fs::Permissions::from_mode(0o660))?;
@@ -116,6 +117,8 @@ pub async fn serve(listener: Listener, router: Router, quit: impl Future<Output 
 fn tower_service(router: Router, refused: Option<String>) -> Router {
     match refused {
         None => router,
-        Some(reason) => Router::new().fallback(move |_: Request<Body>| async move { peer::forbidden(&reason).into_response() }),
+        Some(reason) => {
+            Router::new().fallback(move |_: Request<Body>| async move { peer::forbidden(&reason).into_response() })
+        }
     }
 }

@@ -45,12 +45,19 @@ impl Served {
     }
 
     fn ask(&self, method: &str, path: &str, body: &str) -> (u16, String) {
-        self.raw(format!("{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}", body.len()).as_bytes())
+        self.raw(
+            format!(
+                "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+                body.len()
+            )
+            .as_bytes(),
+        )
     }
 
     fn refused(&self, method: &str, path: &str, body: &str) -> (u16, ApiError) {
         let (status, answer) = self.ask(method, path, body);
-        let error = serde_json::from_str(&answer).unwrap_or_else(|e| panic!("{method} {path} {body:.80}: {status} {answer:?}: {e}"));
+        let error = serde_json::from_str(&answer)
+            .unwrap_or_else(|e| panic!("{method} {path} {body:.80}: {status} {answer:?}: {e}"));
         (status, error)
     }
 }
@@ -72,11 +79,35 @@ fn every_refusal_says_why_with_its_exit_code() {
         ("POST", "/v1/cts", "{\"ctid\":101}", 400, OsTemplateUnset),
         ("POST", "/v1/cts", "{\"ctid\":101,\"ostemplate\":\"../../etc\"}", 400, BadValue),
         ("POST", "/v1/cts", "{\"ctid\":101,\"ostemplate\":\"nonesuch\"}", 404, NoTemplate),
-        ("POST", "/v1/cts", "{\"ctid\":101,\"ostemplate\":\"x\",\"settings\":{\"ipadd\":[\"10.0.0.0/8\"]}}", 400, BadIp),
-        ("POST", "/v1/cts", "{\"ctid\":101,\"ostemplate\":\"x\",\"settings\":{\"hostname\":\"a b\"}}", 400, BadHostname),
-        ("POST", "/v1/cts", "{\"ctid\":101,\"ostemplate\":\"x\",\"settings\":{\"nameserver\":[\"nine\"]}}", 400, BadDns),
+        (
+            "POST",
+            "/v1/cts",
+            "{\"ctid\":101,\"ostemplate\":\"x\",\"settings\":{\"ipadd\":[\"10.0.0.0/8\"]}}",
+            400,
+            BadIp,
+        ),
+        (
+            "POST",
+            "/v1/cts",
+            "{\"ctid\":101,\"ostemplate\":\"x\",\"settings\":{\"hostname\":\"a b\"}}",
+            400,
+            BadHostname,
+        ),
+        (
+            "POST",
+            "/v1/cts",
+            "{\"ctid\":101,\"ostemplate\":\"x\",\"settings\":{\"nameserver\":[\"nine\"]}}",
+            400,
+            BadDns,
+        ),
         ("POST", "/v1/cts", "{\"ctid\":101,\"ostemplate\":\"x\",\"settings\":{\"name\":\"123\"}}", 409, SetName),
-        ("POST", "/v1/cts", "{\"ctid\":101,\"ostemplate\":\"x\",\"settings\":{\"features\":{\"fly\":true}}}", 400, BadValue),
+        (
+            "POST",
+            "/v1/cts",
+            "{\"ctid\":101,\"ostemplate\":\"x\",\"settings\":{\"features\":{\"fly\":true}}}",
+            400,
+            BadValue,
+        ),
         ("GET", "/v1/cts/101", "", 404, NoConfig),
         ("GET", "/v1/cts/nobody", "", 404, NoConfig),
         ("GET", "/v1/cts/0", "", 400, BadValue),
@@ -101,7 +132,8 @@ fn bodies_and_headers_are_bounded() {
     let vzd = Served::start();
     let (status, error) = vzd.refused("POST", "/v1/cts", &" ".repeat((1 << 20) + 1));
     assert_eq!((status, error.code), (413, ExitCode::BadSyntax));
-    let (status, _) = vzd.raw(format!("GET /v1/version HTTP/1.1\r\nHost: x\r\nX: {}\r\n\r\n", "a".repeat(64 << 10)).as_bytes());
+    let (status, _) =
+        vzd.raw(format!("GET /v1/version HTTP/1.1\r\nHost: x\r\nX: {}\r\n\r\n", "a".repeat(64 << 10)).as_bytes());
     assert_eq!(status, 431);
     let deep = "[".repeat(100_000);
     assert_eq!(vzd.refused("POST", "/v1/cts", &deep).0, 400);
@@ -111,7 +143,13 @@ fn bodies_and_headers_are_bounded() {
 #[test]
 fn garbage_is_survived() {
     let vzd = Served::start();
-    for garbage in [&b"\0\0\0\0"[..], b"GET", b"\x16\x03\x01\x02\x00", b"GET / HTTP/9.9\r\n\r\n", b"POST /v1/cts HTTP/1.1\r\nContent-Length: -5\r\n\r\n"] {
+    for garbage in [
+        &b"\0\0\0\0"[..],
+        b"GET",
+        b"\x16\x03\x01\x02\x00",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"POST /v1/cts HTTP/1.1\r\nContent-Length: -5\r\n\r\n",
+    ] {
         let s = UnixStream::connect(&vzd.socket).unwrap();
         let _ = (&s).write_all(garbage);
     }

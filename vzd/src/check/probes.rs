@@ -36,9 +36,15 @@ pub fn user_namespaces() -> Found {
 
 /// Every other namespace a container is made of.
 pub fn namespaces() -> Found {
-    let missing: Vec<&str> =
-        ["pid", "mnt", "net", "uts", "ipc", "cgroup"].into_iter().filter(|n| !Path::new("/proc/self/ns").join(n).exists()).collect();
-    if missing.is_empty() { Ok("pid mnt net uts ipc cgroup".into()) } else { Err(format!("missing: {}", missing.join(" "))) }
+    let missing: Vec<&str> = ["pid", "mnt", "net", "uts", "ipc", "cgroup"]
+        .into_iter()
+        .filter(|n| !Path::new("/proc/self/ns").join(n).exists())
+        .collect();
+    if missing.is_empty() {
+        Ok("pid mnt net uts ipc cgroup".into())
+    } else {
+        Err(format!("missing: {}", missing.join(" ")))
+    }
 }
 
 /// A filesystem type: opened, which loads its module where it is one.
@@ -131,7 +137,9 @@ fn is_module(line: &str, name: &str) -> bool {
 pub fn project_quota(paths: &Paths) -> Found {
     let private = paths.private_dir();
     match fs::File::open(&private) {
-        Ok(dir) if vz_sys::mount::has_project_quota(std::os::fd::AsFd::as_fd(&dir)) => Ok(format!("on at {}", private.display())),
+        Ok(dir) if vz_sys::mount::has_project_quota(std::os::fd::AsFd::as_fd(&dir)) => {
+            Ok(format!("on at {}", private.display()))
+        }
         Ok(_) => Err(format!("off at {}", private.display())),
         Err(e) => Err(format!("{}: {e}", private.display())),
     }

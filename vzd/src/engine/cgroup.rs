@@ -72,7 +72,9 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::NotMounted => Some("mount -t cgroup2 none /sys/fs/cgroup".into()),
-            Self::NotCgroup2(_) => Some("correct `cgroup_root` in vz.toml, or remove it to have the mount found".into()),
+            Self::NotCgroup2(_) => {
+                Some("correct `cgroup_root` in vz.toml, or remove it to have the mount found".into())
+            }
             _ => None,
         }
     }
@@ -99,7 +101,8 @@ impl Cgroups {
             Some(path) => return Err(Error::NotCgroup2(path.into())),
             None => mounts().into_iter().find(|p| is_cgroup2(p)).ok_or(Error::NotMounted)?,
         };
-        let text = fs::read_to_string(mount.join("cgroup.controllers")).map_err(io_error(&mount, "reading its controllers"))?;
+        let text = fs::read_to_string(mount.join("cgroup.controllers"))
+            .map_err(io_error(&mount, "reading its controllers"))?;
         let controllers = text.split_whitespace().map(String::from).collect();
         Ok(Self { order: Mutex::default(), base: mount.join(paths.cgroup_name()), mount, controllers })
     }
@@ -221,7 +224,9 @@ fn is_cgroup2(path: &Path) -> bool {
 
 fn make(path: &Path) -> Result<(), Error> {
     match fs::create_dir(path) {
-        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => Err(Error::Io { path: path.into(), what: "making it", source: e }),
+        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
+            Err(Error::Io { path: path.into(), what: "making it", source: e })
+        }
         _ => Ok(()),
     }
 }
@@ -248,7 +253,8 @@ fn wait_empty(path: &Path, deadline: Duration) -> Result<(), Error> {
             return Err(Error::Populated { path: path.into(), seconds: deadline.as_secs() });
         }
         // The kernel raises POLLPRI on every change of cgroup.events.
-        let timeout = rustix::event::Timespec::try_from(left).unwrap_or(rustix::event::Timespec { tv_sec: 1, tv_nsec: 0 });
+        let timeout =
+            rustix::event::Timespec::try_from(left).unwrap_or(rustix::event::Timespec { tv_sec: 1, tv_nsec: 0 });
         let _ = poll(&mut [PollFd::new(&events, PollFlags::PRI)], Some(&timeout));
     }
 }
@@ -264,7 +270,9 @@ fn remove_tree(path: &Path) -> Result<(), Error> {
         remove_tree(&entry.path())?;
     }
     match fs::remove_dir(path) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::Io { path: path.into(), what: "removing it", source: e }),
+        Err(e) if e.kind() != io::ErrorKind::NotFound => {
+            Err(Error::Io { path: path.into(), what: "removing it", source: e })
+        }
         _ => Ok(()),
     }
 }

@@ -84,7 +84,9 @@ impl Engine {
                 // Makes the directory durable with all that is in it.
                 Ok(storage::create_layer(&staging, &disk_spec(config), &storage::cache_dir(&self.paths))?)
             })?;
-            steps.run("place", || fs::rename(&staging, &private).map_err(Error::io("placing the private area at", &private)))?;
+            steps.run("place", || {
+                fs::rename(&staging, &private).map_err(Error::io("placing the private area at", &private))
+            })?;
             steps.run("filter", || Ok(joined(filter)?))?;
             steps.run("conf", || Ok(joined(conf)?))
         })?;
@@ -137,7 +139,8 @@ impl Engine {
             let storage = self.storage_plan(&row);
             attempt(storage::umount(&storage).map_err(Error::from));
         }
-        let addresses: Vec<_> = self.inventory.addresses(ctid).unwrap_or_default().into_iter().map(|(ip, _)| ip).collect();
+        let addresses: Vec<_> =
+            self.inventory.addresses(ctid).unwrap_or_default().into_iter().map(|(ip, _)| ip).collect();
         if !addresses.is_empty() {
             attempt(self.network.deny(ctid, &addresses).map_err(Error::from));
         }
@@ -163,8 +166,13 @@ impl Engine {
     fn refuse_leftovers(&self, ctid: Ctid) -> Result<()> {
         for there in [self.paths.private(ctid), self.paths.conf(ctid)] {
             if there.exists() {
-                let message = format!("CT {ctid}: {} exists, although the inventory knows no such container", there.display());
-                return Err(Error::refused(ExitCode::Exists, message, "`vzd recover` takes the container in again; or move the file away"));
+                let message =
+                    format!("CT {ctid}: {} exists, although the inventory knows no such container", there.display());
+                return Err(Error::refused(
+                    ExitCode::Exists,
+                    message,
+                    "`vzd recover` takes the container in again; or move the file away",
+                ));
             }
         }
         Ok(())

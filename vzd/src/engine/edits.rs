@@ -25,7 +25,8 @@ pub(crate) fn boot(config: &CtConfig) -> Vec<FileEdit> {
 
 /// Edits to carry out at once whatever is saved.
 pub(crate) fn now(changes: &Changes) -> Vec<FileEdit> {
-    let passwords = changes.passwords.iter().map(|(user, hash)| FileEdit::Password { user: user.clone(), hash: hash.clone() });
+    let passwords =
+        changes.passwords.iter().map(|(user, hash)| FileEdit::Password { user: user.clone(), hash: hash.clone() });
     let keys = changes.keys.iter().map(|(user, keys)| FileEdit::SshKeys { user: user.clone(), keys: keys.clone() });
     passwords.chain(keys).collect()
 }
@@ -33,8 +34,12 @@ pub(crate) fn now(changes: &Changes) -> Vec<FileEdit> {
 /// The crypt(5) hash of a password: SHA-512 with 12 random bytes of salt and 5000 rounds.
 pub fn hash_password(password: &str) -> Result<String> {
     let mut salt = [0; 12];
-    fs::File::open("/dev/urandom").and_then(|mut f| f.read_exact(&mut salt)).map_err(Error::io("reading", "/dev/urandom"))?;
-    let failed = |e: &dyn std::fmt::Display| Error::refused(ExitCode::PasswordFailed, format!("the password cannot be hashed: {e}"), "");
+    fs::File::open("/dev/urandom")
+        .and_then(|mut f| f.read_exact(&mut salt))
+        .map_err(Error::io("reading", "/dev/urandom"))?;
+    let failed = |e: &dyn std::fmt::Display| {
+        Error::refused(ExitCode::PasswordFailed, format!("the password cannot be hashed: {e}"), "")
+    };
     let hash = ShaCrypt::SHA512.hash_password_with_salt(password.as_bytes(), &salt).map_err(|e| failed(&e))?;
     Ok(hash.to_string())
 }
@@ -55,7 +60,11 @@ const KEY_TYPES: &[&str] = &[
 pub fn key_line(text: &str) -> Result<String> {
     let bad = |why: &str| {
         let shown: String = text.chars().take(40).collect();
-        Err(Error::refused(ExitCode::BadValue, format!("ssh key `{shown}`: {why}"), "give one public key as `ssh-keygen` writes it into the .pub file"))
+        Err(Error::refused(
+            ExitCode::BadValue,
+            format!("ssh key `{shown}`: {why}"),
+            "give one public key as `ssh-keygen` writes it into the .pub file",
+        ))
     };
     if text.len() > 16_384 || text.chars().any(|c| c.is_control() && c != '\t') {
         return bad("it is not one line of at most 16384 characters");
@@ -67,7 +76,8 @@ pub fn key_line(text: &str) -> Result<String> {
     }
     let Some(blob) = base64(body) else { return bad("its body is not base64") };
     // RFC 4253 6.6: the blob begins with its own type as a length-prefixed string.
-    let own = blob.get(..4).map(|l| u32::from_be_bytes([l[0], l[1], l[2], l[3]]) as usize).and_then(|n| blob.get(4..4 + n));
+    let own =
+        blob.get(..4).map(|l| u32::from_be_bytes([l[0], l[1], l[2], l[3]]) as usize).and_then(|n| blob.get(4..4 + n));
     if own != Some(kind.as_bytes()) {
         return bad("its body is cut short or of another type");
     }

@@ -32,9 +32,9 @@ mod wait;
 mod watch;
 
 pub use cgroup::{Cgroups, WANTED as WANTED_CONTROLLERS};
-pub use monitor::{Error as MonitorError, Monitor};
 pub use edits::{hash_password, key_line};
 pub use error::{Error, Result};
+pub use monitor::{Error as MonitorError, Monitor};
 pub use recover::rebuild;
 pub use request::{Changes, CreateSpec, Outcome, SetMode, SetSpec, StartSpec, StopSpec};
 pub use view::View;
@@ -56,12 +56,12 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 use steps::Fault;
-use watch::Watcher;
 use vz_types::{
     CtConfig, CtState, Ctid, ExitCode, ManagerConfig, Paths,
     plan::StoragePlan,
     state::{Op, Verdict, decide},
 };
+use watch::Watcher;
 
 /// One manager.
 #[derive(Debug)]
@@ -199,7 +199,8 @@ impl Engine {
     pub(crate) fn take_waiting(&self, ctid: Ctid, op: Op, deadline: Duration) -> Option<Guard<'_>> {
         let cell = self.cell(ctid);
         let busy = lock(&cell.busy);
-        let (mut busy, waited) = cell.freed.wait_timeout_while(busy, deadline, |b| b.is_some()).unwrap_or_else(PoisonError::into_inner);
+        let (mut busy, waited) =
+            cell.freed.wait_timeout_while(busy, deadline, |b| b.is_some()).unwrap_or_else(PoisonError::into_inner);
         if waited.timed_out() || self.quitting.load(Ordering::Acquire) {
             return None;
         }
@@ -211,7 +212,11 @@ impl Engine {
 
     fn may_begin(&self) -> Result<()> {
         if self.quitting.load(Ordering::Acquire) {
-            return Err(Error::refused(ExitCode::System, "vzd is stopping and begins nothing new", "try again when it runs"));
+            return Err(Error::refused(
+                ExitCode::System,
+                "vzd is stopping and begins nothing new",
+                "try again when it runs",
+            ));
         }
         Ok(())
     }
@@ -229,7 +234,11 @@ impl Engine {
         let conf = self.paths.conf(ctid);
         if conf.exists() {
             let message = format!("CT {ctid} is not in the inventory, although {} exists", conf.display());
-            return Error::refused(ExitCode::NoConfig, message, "`vzd recover` takes containers with a private area in again; else remove the file");
+            return Error::refused(
+                ExitCode::NoConfig,
+                message,
+                "`vzd recover` takes containers with a private area in again; else remove the file",
+            );
         }
         let message = format!("CT {ctid}: there is no container with this CTID");
         Error::refused(ExitCode::NoConfig, message, "`vzlist -a` shows those that exist")
@@ -238,10 +247,13 @@ impl Engine {
     /// Which container a CTID or name means.
     pub fn resolve(&self, text: &str) -> Result<Ctid> {
         if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
-            return text.parse().map_err(|e: vz_types::ctid::CtidError| Error::refused(ExitCode::BadValue, e.to_string(), ""));
+            return text
+                .parse()
+                .map_err(|e: vz_types::ctid::CtidError| Error::refused(ExitCode::BadValue, e.to_string(), ""));
         }
-        let name: vz_types::CtName =
-            text.parse().map_err(|e: vz_types::names::NameError| Error::refused(ExitCode::BadValue, e.to_string(), ""))?;
+        let name: vz_types::CtName = text
+            .parse()
+            .map_err(|e: vz_types::names::NameError| Error::refused(ExitCode::BadValue, e.to_string(), ""))?;
         // The file wins over the claim: it may have been edited by hand.
         for row in self.inventory.containers()? {
             let now = self.conf.read(row.ctid).map_or(row.name.clone(), |c| c.name.clone());

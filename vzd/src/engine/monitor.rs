@@ -261,9 +261,12 @@ impl Launching {
         send(&self.socket, &LaunchAnswer::Go, what)?;
         match self.next(what)? {
             (MonitorEvent::Running { init }, _) => match self.child.take() {
-                Some(child) => {
-                    Ok(Launched { init, child, steps: std::mem::take(&mut self.steps), warnings: std::mem::take(&mut self.warnings) })
-                }
+                Some(child) => Ok(Launched {
+                    init,
+                    child,
+                    steps: std::mem::take(&mut self.steps),
+                    warnings: std::mem::take(&mut self.warnings),
+                }),
                 None => Err(Error::Answer { what, answer: "the monitor is gone".into() }),
             },
             (other, _) => Err(Error::Answer { what, answer: format!("{other:?}") }),
@@ -351,7 +354,11 @@ fn send(socket: &impl AsFd, message: &impl Serialize, what: &'static str) -> Res
 }
 
 /// The next message, or `None` when the other side is gone.
-fn receive<T: DeserializeOwned>(socket: &impl AsFd, what: &'static str, deadline: Duration) -> Result<Option<(T, Vec<OwnedFd>)>, Error> {
+fn receive<T: DeserializeOwned>(
+    socket: &impl AsFd,
+    what: &'static str,
+    deadline: Duration,
+) -> Result<Option<(T, Vec<OwnedFd>)>, Error> {
     match seqpacket::recv(socket, Some(deadline)) {
         Ok((text, _)) if text.is_empty() => Ok(None),
         Err(e) if e.kind() == io::ErrorKind::ConnectionReset || e.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
@@ -376,7 +383,10 @@ pub fn control(run_dir: &Path, request: &ControlRequest, deadline: Duration) -> 
         Some((reply, _)) => Ok(reply),
         None => Err(Error::Talk {
             what,
-            source: io::Error::new(io::ErrorKind::UnexpectedEof, format!("no answer after {} ms", began.elapsed().as_millis())),
+            source: io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                format!("no answer after {} ms", began.elapsed().as_millis()),
+            ),
         }),
     }
 }

@@ -14,11 +14,7 @@ use crate::{
     inventory::{Inventory, JournalRow},
     storage,
 };
-use std::{
-    collections::BTreeSet,
-    fs,
-    sync::Arc,
-};
+use std::{collections::BTreeSet, fs, sync::Arc};
 use vz_types::{Ctid, Paths, state::Op};
 
 impl Engine {
@@ -218,7 +214,11 @@ pub fn rebuild(paths: &Paths) -> Result<Vec<String>> {
 fn adopt(paths: &Paths, inventory: &Inventory, conf: &ConfStore, ctid: Ctid) -> Result<String> {
     let path = paths.private(ctid).join("ct.json");
     let text = fs::read(&path).map_err(Error::io("reading", &path))?;
-    let Identity { mut row } = serde_json::from_slice(&text).map_err(|e| Error::Io { what: "reading", path: path.clone(), source: e.into() })?;
+    let Identity { mut row } = serde_json::from_slice(&text).map_err(|e| Error::Io {
+        what: "reading",
+        path: path.clone(),
+        source: e.into(),
+    })?;
     if row.ctid != ctid {
         let message = format!("{} is of CT {}", path.display(), row.ctid);
         return Err(Error::refused(vz_types::ExitCode::BadConfig, message, ""));

@@ -13,7 +13,11 @@ impl Engine {
     /// Starts the thread. It ends with the process.
     pub fn guard_network(self: &Arc<Self>) -> std::io::Result<()> {
         let engine = self.clone();
-        std::thread::Builder::new().name("repair".into()).stack_size(256 << 10).spawn(move || engine.repair_loop()).map(drop)
+        std::thread::Builder::new()
+            .name("repair".into())
+            .stack_size(256 << 10)
+            .spawn(move || engine.repair_loop())
+            .map(drop)
     }
 
     fn repair_loop(&self) {

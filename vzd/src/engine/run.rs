@@ -31,7 +31,15 @@ pub(crate) struct Steps<'e> {
 impl<'e> Steps<'e> {
     /// Of `op` on `ctid`; its journal row is opened by its own first step.
     pub(crate) fn new(engine: &'e Engine, op: Op, ctid: Ctid) -> Self {
-        Self { fault: &engine.fault, inventory: &engine.inventory, op, ctid, journalled: false, times: Vec::new(), problems: Vec::new() }
+        Self {
+            fault: &engine.fault,
+            inventory: &engine.inventory,
+            op,
+            ctid,
+            journalled: false,
+            times: Vec::new(),
+            problems: Vec::new(),
+        }
     }
 
     /// The journal row is open: later steps are noted in it.

@@ -15,7 +15,8 @@ use std::{sync::Arc, time::Duration};
 use vz_types::{CtAddr, CtConfig, CtState, Ctid, ExitCode, plan::ControlRequest, state::Op};
 
 /// The classic sentence of a change that is not in the configuration.
-const NOT_SAVED: &str = "WARNING: Settings were not saved and will be resetted to original values on next start (use --save flag)";
+const NOT_SAVED: &str =
+    "WARNING: Settings were not saved and will be resetted to original values on next start (use --save flag)";
 /// What one request to the monitor may take: its own limit for edits is 5 s.
 const CONTROL: Duration = Duration::from_secs(20);
 
@@ -76,7 +77,11 @@ impl Engine {
         let held_back = running && plan.old.features != plan.new.features;
         if held_back && spec.mode.is_none() {
             let message = format!("CT {ctid}: features cannot change while it is running");
-            return Err(Error::refused(ExitCode::Running, message, "add --setmode restart to restart it, or --setmode ignore to change them at its next start"));
+            return Err(Error::refused(
+                ExitCode::Running,
+                message,
+                "add --setmode restart to restart it, or --setmode ignore to change them at its next start",
+            ));
         }
         let mut steps = Steps::new(self, Op::Set, ctid);
         if let Err(e) = self.set_steps(&mut steps, &row, &plan, &spec.changes) {
@@ -125,7 +130,8 @@ impl Engine {
             true => Some(self.conf.edited(row.ctid, &new)?),
             false => None,
         };
-        let note = SetNote { new_conf, live_before, live_after, files: changes.touches_files(), disk: old.disk != new.disk };
+        let note =
+            SetNote { new_conf, live_before, live_after, files: changes.touches_files(), disk: old.disk != new.disk };
         let old_conf = self.conf.text(row.ctid)?;
         Ok(Plan { old, old_conf, new, live, save: spec.save, note, claims })
     }
@@ -174,7 +180,11 @@ impl Engine {
     fn set_live(&self, row: &CtRow, plan: &Plan, changes: &Changes) -> Result<()> {
         let at_once = edits::now(changes);
         if plan.live.is_none() {
-            return if at_once.is_empty() { Ok(()) } else { self.edit_stopped(row, at_once).map_err(password_code(changes)) };
+            return if at_once.is_empty() {
+                Ok(())
+            } else {
+                self.edit_stopped(row, at_once).map_err(password_code(changes))
+            };
         }
         let mut edit_now = at_once;
         if plan.boot_changed() {
@@ -270,7 +280,8 @@ impl Engine {
             let other = if saved_now { &note.live_before } else { &note.live_after };
             attempt(self.set_addresses(ctid, other, target));
         }
-        let had: Vec<CtAddr> = self.inventory.addresses(ctid).unwrap_or_default().into_iter().map(|(ip, _)| ip).collect();
+        let had: Vec<CtAddr> =
+            self.inventory.addresses(ctid).unwrap_or_default().into_iter().map(|(ip, _)| ip).collect();
         let saved: Vec<CtAddr> = config.as_ref().map(|c| c.network.ip.clone()).unwrap_or_default();
         let running: &[CtAddr] = if live.is_some() { target } else { &[] };
         let unsaved: Vec<CtAddr> = running.iter().filter(|ip| !saved.contains(ip)).copied().collect();

@@ -8,12 +8,7 @@ use super::{
 use crate::{inventory::CtRow, network, storage};
 use serde::{Deserialize, Serialize};
 use std::{fs, os::fd::AsFd, os::unix::fs::DirBuilderExt, process::Child, sync::Arc};
-use vz_types::{
-    CtAddr, CtConfig, CtState, Ctid, ExitCode,
-    plan::LaunchPlan,
-    run::ProcessId,
-    state::Op,
-};
+use vz_types::{CtAddr, CtConfig, CtState, Ctid, ExitCode, plan::LaunchPlan, run::ProcessId, state::Op};
 
 /// What recovery must know of an interrupted start.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
@@ -65,7 +60,8 @@ impl Engine {
         let storage = self.storage_plan(&row);
         if !storage.template_root.is_dir() {
             let message = format!("CT {ctid}: its OS template's files {} are missing", storage.template_root.display());
-            let hint = format!("`vzctl template build {}` may bring them back, or restore them from a backup", row.template);
+            let hint =
+                format!("`vzctl template build {}` may bring them back, or restore them from a backup", row.template);
             return Err(Error::refused(ExitCode::NoTemplate, message, &hint));
         }
         let monitor = self.monitor()?;
@@ -103,7 +99,8 @@ impl Engine {
             };
             let (launching, netns) = steps.run("launch", || {
                 let mut launching = monitor.launch(&plan)?;
-                note.monitor = launching.pid().and_then(|pid| Some(ProcessId { pid, start_time: process::start_time(pid)? }));
+                note.monitor =
+                    launching.pid().and_then(|pid| Some(ProcessId { pid, start_time: process::start_time(pid)? }));
                 self.inventory.journal_payload(ctid, &json(&note))?;
                 let netns = launching.net_ready()?;
                 Ok((launching, netns))
@@ -125,7 +122,11 @@ impl Engine {
         match done {
             Ok((launched, live)) => {
                 self.became_live(ctid, live, Some(launched.child));
-                let mut outcome = steps.outcome(vec!["Starting container...".into(), "Container is mounted".into(), "Container start in progress...".into()]);
+                let mut outcome = steps.outcome(vec![
+                    "Starting container...".into(),
+                    "Container is mounted".into(),
+                    "Container start in progress...".into(),
+                ]);
                 outcome.warnings = launched.warnings;
                 Ok(outcome)
             }
@@ -197,7 +198,11 @@ impl Engine {
             return Ok(());
         }
         let message = format!("CT {}: its private area {} is missing", row.ctid, private.display());
-        Err(Error::refused(ExitCode::NoPrivateArea, message, "restore it from a backup, or `vzctl destroy` what is left"))
+        Err(Error::refused(
+            ExitCode::NoPrivateArea,
+            message,
+            "restore it from a backup, or `vzctl destroy` what is left",
+        ))
     }
 
     pub(crate) fn stop_timeout(&self, config: Option<&CtConfig>) -> u32 {

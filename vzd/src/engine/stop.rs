@@ -51,7 +51,10 @@ impl Engine {
                     warnings.push(format!("CT {ctid} did not stop by itself within {timeout} s and was killed"));
                 }
                 // The next step ends it without the monitor's help.
-                Err(e) => warnings.push(format!("CT {ctid} was killed, because its monitor did not answer: {}", Error::from(e).report())),
+                Err(e) => warnings.push(format!(
+                    "CT {ctid} was killed, because its monitor did not answer: {}",
+                    Error::from(e).report()
+                )),
                 Ok(_) => {}
             }
             Ok(())
@@ -136,7 +139,11 @@ pub(crate) fn reap(engine: &Engine, row: &CtRow) -> Result<()> {
 /// As [`reap`], from the watcher: takes the lock itself, because an operation may have it.
 pub(crate) fn reap_when_free(engine: &Arc<Engine>, ctid: Ctid, deadline: Duration) {
     let Some(_guard) = engine.take_waiting(ctid, Op::Stop, deadline) else { return };
-    let reaped = engine.inventory.container(ctid).map_err(Error::from).and_then(|row| row.map_or(Ok(()), |row| reap(engine, &row)));
+    let reaped = engine
+        .inventory
+        .container(ctid)
+        .map_err(Error::from)
+        .and_then(|row| row.map_or(Ok(()), |row| reap(engine, &row)));
     if let Err(e) = reaped {
         tracing::warn!(ctid = ctid.get(), "{}", e.report());
     }

@@ -21,19 +21,32 @@ const QUESTION: Duration = Duration::from_secs(170);
 impl Engine {
     /// Waits until a started container has booted; says how it went.
     pub(crate) fn wait_booted(&self, ctid: Ctid) -> Result<String> {
-        let ended = || Error::refused(ExitCode::Environment, format!("CT {ctid} ended while it was booting"), &format!("`vzctl console {ctid}` shows what it said"));
+        let ended = || {
+            Error::refused(
+                ExitCode::Environment,
+                format!("CT {ctid} ended while it was booting"),
+                &format!("`vzctl console {ctid}` shows what it said"),
+            )
+        };
         let Some(live) = lock(&self.cell(ctid).live).clone() else { return Err(ended()) };
         let exe = fs::read_link(format!("/proc/{}/exe", live.record.init.pid)).unwrap_or_default();
         let name = exe.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
         if name != "systemd" {
-            return Ok(format!("Container is started; its init ({name}) does not tell when its default runlevel is reached"));
+            return Ok(format!(
+                "Container is started; its init ({name}) does not tell when its default runlevel is reached"
+            ));
         }
         let until = Instant::now() + BOOT;
         loop {
             let answer = self.ask_systemd(ctid, &live.monitor, until)?;
             match answer.trim() {
                 "running" => return Ok("Container has booted: its default target is reached, no unit failed".into()),
-                "degraded" => return Ok("Container has booted, but some of its units failed: `systemctl --failed` inside names them".into()),
+                "degraded" => {
+                    return Ok(
+                        "Container has booted, but some of its units failed: `systemctl --failed` inside names them"
+                            .into(),
+                    );
+                }
                 "stopping" => return Err(ended()),
                 _ => {}
             }
@@ -43,8 +56,15 @@ impl Engine {
             }
             if Instant::now() >= until {
                 let said = if answer.trim().is_empty() { "does not answer" } else { answer.trim() };
-                let message = format!("CT {ctid} runs, but has not reached its default target within {} s: its systemd says `{said}`", BOOT.as_secs());
-                return Err(Error::refused(ExitCode::ExecTimeout, message, "`vzctl exec CTID systemctl list-jobs` shows what it waits for"));
+                let message = format!(
+                    "CT {ctid} runs, but has not reached its default target within {} s: its systemd says `{said}`",
+                    BOOT.as_secs()
+                );
+                return Err(Error::refused(
+                    ExitCode::ExecTimeout,
+                    message,
+                    "`vzctl exec CTID systemctl list-jobs` shows what it waits for",
+                ));
             }
         }
     }
@@ -60,9 +80,14 @@ impl Engine {
             fail_as: None,
             farewell: None,
         };
-        let text = serde_json::to_vec(&plan).map_err(|e| Error::Io { what: "writing", path: "attach plan".into(), source: e.into() })?;
+        let text = serde_json::to_vec(&plan).map_err(|e| Error::Io {
+            what: "writing",
+            path: "attach plan".into(),
+            source: e.into(),
+        })?;
         let io = |source| Error::Io { what: "asking the init of", path: format!("CT {ctid}").into(), source };
-        let memfd = rustix::fs::memfd_create("vz-attach-plan", rustix::fs::MemfdFlags::CLOEXEC).map_err(|e| io(e.into()))?;
+        let memfd =
+            rustix::fs::memfd_create("vz-attach-plan", rustix::fs::MemfdFlags::CLOEXEC).map_err(|e| io(e.into()))?;
         let mut plan_file = File::from(memfd);
         plan_file.write_all(&text).and_then(|()| plan_file.rewind()).map_err(io)?;
         // vzmon takes the plan on a descriptor above the standard ones; the shell is what can place it there
@@ -76,7 +101,9 @@ impl Engine {
             .stderr(Stdio::null())
             .spawn()
             .map_err(io)?;
-        let pidfd = rustix::process::pidfd_open(rustix::process::Pid::from_child(&child), rustix::process::PidfdFlags::empty()).map_err(|e| io(e.into()))?;
+        let pidfd =
+            rustix::process::pidfd_open(rustix::process::Pid::from_child(&child), rustix::process::PidfdFlags::empty())
+                .map_err(|e| io(e.into()))?;
         let limit = QUESTION.min(until.saturating_duration_since(Instant::now()));
         let answered = wait_either(&pidfd, monitor, limit);
         if !answered {

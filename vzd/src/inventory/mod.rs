@@ -95,7 +95,9 @@ impl Error {
             Self::AddressTaken { .. } => ExitCode::IpInUse,
             Self::NameTaken { .. } => ExitCode::SetName,
             Self::Exists(_) => ExitCode::Exists,
-            Self::Sqlite { source: rusqlite::Error::SqliteFailure(e, _), .. } if e.code == ErrorCode::DiskFull => ExitCode::NoSpace,
+            Self::Sqlite { source: rusqlite::Error::SqliteFailure(e, _), .. } if e.code == ErrorCode::DiskFull => {
+                ExitCode::NoSpace
+            }
             _ => ExitCode::System,
         }
     }
@@ -106,8 +108,12 @@ impl Error {
             Self::Damaged { .. } | Self::Missing { .. } => {
                 Some("`vzd recover` builds it again from the configuration files and the private areas".into())
             }
-            Self::AddressTaken { holder, ip } => Some(format!("choose another address, or `vzctl set {holder} --ipdel {ip} --save`")),
-            Self::NameTaken { holder, .. } => Some(format!("choose another name, or `vzctl set {holder} --name '' --save`")),
+            Self::AddressTaken { holder, ip } => {
+                Some(format!("choose another address, or `vzctl set {holder} --ipdel {ip} --save`"))
+            }
+            Self::NameTaken { holder, .. } => {
+                Some(format!("choose another name, or `vzctl set {holder} --name '' --save`"))
+            }
             _ => None,
         }
     }
@@ -232,7 +238,12 @@ impl Inventory {
     }
 
     /// Runs `f` in one IMMEDIATE transaction; a durable one is on disk when this returns.
-    fn transaction<T>(&self, what: &'static str, durable: bool, f: impl FnOnce(&Transaction<'_>) -> Result<T>) -> Result<T> {
+    fn transaction<T>(
+        &self,
+        what: &'static str,
+        durable: bool,
+        f: impl FnOnce(&Transaction<'_>) -> Result<T>,
+    ) -> Result<T> {
         let mut db = self.db();
         db.pragma_update(None, "synchronous", if durable { "FULL" } else { "NORMAL" }).map_err(sqlite(what))?;
         let t = db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(sqlite(what))?;
@@ -269,7 +280,8 @@ impl Inventory {
     /// One container.
     pub fn container(&self, ctid: Ctid) -> Result<Option<CtRow>> {
         let db = self.db();
-        let mut q = db.prepare_cached(&format!("{SELECT_CT} WHERE ctid=?1")).map_err(sqlite("looking a container up"))?;
+        let mut q =
+            db.prepare_cached(&format!("{SELECT_CT} WHERE ctid=?1")).map_err(sqlite("looking a container up"))?;
         q.query_row([ctid.get()], |r| Ok(ct_row(r))).optional().map_err(sqlite("looking a container up"))?.transpose()
     }
 
@@ -294,7 +306,10 @@ impl Inventory {
             .map_err(sqlite("listing addresses"))?;
         rows.map(|r| {
             let (ip, saved) = r.map_err(sqlite("listing addresses"))?;
-            let ip = ip.parse().map_err(|e: vz_types::addr::AddrError| Error::BadRow { ctid: ctid.get().into(), cause: e.to_string() })?;
+            let ip = ip.parse().map_err(|e: vz_types::addr::AddrError| Error::BadRow {
+                ctid: ctid.get().into(),
+                cause: e.to_string(),
+            })?;
             Ok((ip, saved))
         })
         .collect()
@@ -371,14 +386,23 @@ impl Inventory {
             .map_err(sqlite("reading the journal"))?;
         let rows = q
             .query_map([], |r| {
-                Ok((r.get::<_, i64>(0)?, r.get::<_, String>(1)?, r.get::<_, String>(2)?, r.get::<_, String>(3)?, r.get::<_, i64>(4)?))
+                Ok((
+                    r.get::<_, i64>(0)?,
+                    r.get::<_, String>(1)?,
+                    r.get::<_, String>(2)?,
+                    r.get::<_, String>(3)?,
+                    r.get::<_, i64>(4)?,
+                ))
             })
             .map_err(sqlite("reading the journal"))?;
         rows.map(|r| {
             let (ctid, op, step, payload, started) = r.map_err(sqlite("reading the journal"))?;
             let bad = |cause: String| Error::BadRow { ctid, cause };
             Ok(JournalRow {
-                ctid: u32::try_from(ctid).map_err(|e| bad(e.to_string()))?.try_into().map_err(|e: vz_types::ctid::CtidError| bad(e.to_string()))?,
+                ctid: u32::try_from(ctid)
+                    .map_err(|e| bad(e.to_string()))?
+                    .try_into()
+                    .map_err(|e: vz_types::ctid::CtidError| bad(e.to_string()))?,
                 op: serde_json::from_value(op.into()).map_err(|e| bad(e.to_string()))?,
                 step,
                 payload,
@@ -412,7 +436,15 @@ impl Inventory {
     }
 
     /// Makes a container's claims exactly these, and closes its journal row when `close`.
-    pub fn settle(&self, ctid: Ctid, name: Option<&CtName>, saved: &[CtAddr], unsaved: &[CtAddr], close: bool, durable: bool) -> Result<()> {
+    pub fn settle(
+        &self,
+        ctid: Ctid,
+        name: Option<&CtName>,
+        saved: &[CtAddr],
+        unsaved: &[CtAddr],
+        close: bool,
+        durable: bool,
+    ) -> Result<()> {
         self.transaction("settling claims", durable, |t| {
             name_is_free(t, name, ctid)?;
             t.execute("UPDATE container SET name=?2 WHERE ctid=?1", params![ctid.get(), name.map(CtName::as_str)])
@@ -441,8 +473,7 @@ impl Inventory {
     }
 }
 
-const SELECT_CT: &str =
-    "SELECT ctid, uuid, name, uid_base, template, template_digest, layout, created, last_exit, last_failure FROM container";
+const SELECT_CT: &str = "SELECT ctid, uuid, name, uid_base, template, template_digest, layout, created, last_exit, last_failure FROM container";
 
 fn ct_row(r: &Row<'_>) -> Result<CtRow> {
     let ctid: i64 = r.get(0).map_err(sqlite("reading a row"))?;
@@ -450,7 +481,11 @@ fn ct_row(r: &Row<'_>) -> Result<CtRow> {
     let text = |i: usize| r.get::<_, String>(i).map_err(|e| bad(e.to_string()));
     let maybe = |i: usize| r.get::<_, Option<String>>(i).map_err(|e| bad(e.to_string()));
     Ok(CtRow {
-        ctid: r.get::<_, u32>(0).map_err(|e| bad(e.to_string()))?.try_into().map_err(|e: vz_types::ctid::CtidError| bad(e.to_string()))?,
+        ctid: r
+            .get::<_, u32>(0)
+            .map_err(|e| bad(e.to_string()))?
+            .try_into()
+            .map_err(|e: vz_types::ctid::CtidError| bad(e.to_string()))?,
         uuid: text(1)?,
         name: maybe(2)?.map(|n| n.parse()).transpose().map_err(|e: vz_types::names::NameError| bad(e.to_string()))?,
         uid_base: r.get::<_, u32>(3).map_err(|e| bad(e.to_string()))?.try_into().map_err(bad)?,
@@ -486,7 +521,9 @@ fn insert_ct(t: &Transaction<'_>, row: &CtRow) -> Result<()> {
 fn name_is_free(t: &Transaction<'_>, name: Option<&CtName>, ctid: Ctid) -> Result<()> {
     let Some(name) = name else { return Ok(()) };
     let holder: Option<u32> = t
-        .query_row("SELECT ctid FROM container WHERE name=?1 AND ctid<>?2", params![name.as_str(), ctid.get()], |r| r.get(0))
+        .query_row("SELECT ctid FROM container WHERE name=?1 AND ctid<>?2", params![name.as_str(), ctid.get()], |r| {
+            r.get(0)
+        })
         .optional()
         .map_err(sqlite("looking a name up"))?;
     match holder.map(Ctid::try_from) {
@@ -523,10 +560,8 @@ fn claim_addresses(t: &Transaction<'_>, ctid: Ctid, addresses: &[CtAddr], saved:
 /// The first uid range nobody has, from `first` on, wrapping.
 fn free_uid_base(t: &Transaction<'_>, first: u32) -> Result<UidBase> {
     let mut q = t.prepare("SELECT uid_base FROM container").map_err(sqlite("looking for a uid range"))?;
-    let taken: std::collections::BTreeSet<u32> = q
-        .query_map([], |r| r.get(0))
-        .and_then(Iterator::collect)
-        .map_err(sqlite("looking for a uid range"))?;
+    let taken: std::collections::BTreeSet<u32> =
+        q.query_map([], |r| r.get(0)).and_then(Iterator::collect).map_err(sqlite("looking for a uid range"))?;
     (0..UidBase::SLOTS)
         .map(|i| UidBase::from_slot((first + i) % UidBase::SLOTS))
         .find(|b| !taken.contains(&b.get()))
@@ -534,9 +569,12 @@ fn free_uid_base(t: &Transaction<'_>, first: u32) -> Result<UidBase> {
 }
 
 fn journal_open(t: &Transaction<'_>, op: Op, ctid: Ctid, payload: &str) -> Result<()> {
-    t.execute("INSERT INTO journal VALUES(?1,?2,'journal',?3,?4)", params![ctid.get(), op.word(), payload, now() as i64])
-        .map_err(sqlite("opening the journal"))
-        .map(drop)
+    t.execute(
+        "INSERT INTO journal VALUES(?1,?2,'journal',?3,?4)",
+        params![ctid.get(), op.word(), payload, now() as i64],
+    )
+    .map_err(sqlite("opening the journal"))
+    .map(drop)
 }
 
 fn journal_close(t: &Transaction<'_>, ctid: Ctid) -> Result<()> {

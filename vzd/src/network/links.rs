@@ -1,7 +1,7 @@
 //! Links, routes, neighbours and addresses of the host side, over rtnetlink. One [`Netlink`] per call: a
-//! socket costs microseconds and none is left open in a daemon that may be asked from any thread.
+//! socket and its runtime cost microseconds and none is left open in a daemon that may be asked from any thread.
 
-use super::{NetworkError, Subnet};
+use super::{NetworkError, Subnet, rt::Netlink};
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 use vz_sys::netlink::{
-    EventSocket, Events, Netlink,
+    EventSocket, Events,
     core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE},
     link_name,
     route::{

@@ -21,6 +21,7 @@ mod host;
 mod links;
 mod nft;
 mod repair;
+mod rt;
 
 pub use host::host_nameservers;
 pub use repair::{Expected, Repaired, Watch};
@@ -295,12 +296,7 @@ impl Network {
         done.map(|()| name)
     }
 
-    fn bring_up(
-        &self,
-        net: &mut vz_sys::netlink::Netlink,
-        name: &str,
-        addresses: &[CtAddr],
-    ) -> Result<(), NetworkError> {
+    fn bring_up(&self, net: &mut rt::Netlink, name: &str, addresses: &[CtAddr]) -> Result<(), NetworkError> {
         let link = failed("look for link", name, net.link(name))?;
         let index = link.map(|l| l.header.index).ok_or_else(|| gone(name))?;
         host::prepare_link(name)?;
@@ -318,12 +314,7 @@ impl Network {
         self.route_and_proxy(net, index, addresses)
     }
 
-    fn route_and_proxy(
-        &self,
-        net: &mut vz_sys::netlink::Netlink,
-        index: u32,
-        addresses: &[CtAddr],
-    ) -> Result<(), NetworkError> {
+    fn route_and_proxy(&self, net: &mut rt::Netlink, index: u32, addresses: &[CtAddr]) -> Result<(), NetworkError> {
         let uplinks = self.state().uplinks.clone();
         for a in addresses {
             failed("add the route to", a, links::add_route(net, index, *a))?;
@@ -341,7 +332,7 @@ impl Network {
         Ok(())
     }
 
-    fn del_proxies(&self, net: &mut vz_sys::netlink::Netlink, addresses: &[CtAddr]) {
+    fn del_proxies(&self, net: &mut rt::Netlink, addresses: &[CtAddr]) {
         let uplinks = self.state().uplinks.clone();
         for (a, uplink) in addresses.iter().flat_map(|a| uplinks.iter().map(move |u| (a, u))) {
             if let Err(e) = links::del_proxy(net, uplink.index, *a) {

@@ -75,7 +75,7 @@ impl Network {
 
     fn repair_one(
         &self,
-        net: &mut vz_sys::netlink::Netlink,
+        net: &mut super::rt::Netlink,
         ct: &Expected,
         moved: bool,
         out: &mut Repaired,
@@ -104,7 +104,7 @@ impl Network {
         Ok(())
     }
 
-    fn add_proxies(&self, net: &mut vz_sys::netlink::Netlink, addresses: &[CtAddr]) {
+    fn add_proxies(&self, net: &mut super::rt::Netlink, addresses: &[CtAddr]) {
         let uplinks = self.state().uplinks.clone();
         for (a, uplink) in addresses.iter().flat_map(|a| uplinks.iter().map(move |u| (a, u))) {
             let _ = links::add_proxy(net, uplink.index, *a);
