@@ -146,26 +146,15 @@ impl Engine {
         })?;
         steps.journalled();
         steps.run("filter", || Ok(self.network.allow(ctid, &plan.claims)?))?;
-        // A mounted layer can grow and not shrink, so growing waits until nothing can fail any more, and
-        // shrinking, which only a stopped container can, is what can be taken back.
-        let resize = || {
-            let storage = self.storage_plan(row);
-            if self.settled_state(row) == CtState::Stopped {
-                // Nobody else may have the image open while its filesystem is rewritten.
-                storage::umount(&storage)?;
-            }
-            Ok(storage::resize(&storage, &disk_spec(&plan.new))?)
-        };
-        let resizes = plan.note.disk && (plan.save || plan.live.is_some());
-        if resizes && plan.shrinks() {
-            steps.run("shrink", resize)?;
-        }
         steps.run("live", || self.set_live(row, plan, changes))?;
         if let Some(text) = &plan.note.new_conf {
             steps.run("conf", || Ok(self.conf.replace(ctid, text)?))?;
         }
-        if resizes && !plan.shrinks() {
-            steps.run("grow", resize)?;
+        // A size cannot always be taken back (a mounted layer does not shrink, one that has shrunk has lost inodes), so
+        // it changes when the file that recovery goes by says the new one.
+        if plan.note.disk && (plan.save || plan.live.is_some()) {
+            let step = if plan.shrinks() { "shrink" } else { "grow" };
+            steps.run(step, || self.resize(row, &plan.new, plan.old.disk.inodes != plan.new.disk.inodes))?;
         }
         let before: Vec<CtAddr> = self.inventory.addresses(ctid)?.into_iter().map(|(ip, _)| ip).collect();
         let (saved, unsaved) = plan.claims_after();
@@ -174,6 +163,21 @@ impl Engine {
         // The container has lost them already: a filter element too many lets nothing of use through.
         steps.attempt("release", || Ok(self.network.deny(ctid, &gone)?));
         Ok(())
+    }
+
+    /// Gives a container's writable layer the size its configuration says. An image's inodes are fixed when it is made:
+    /// unless another number is wanted, the one it has counts.
+    fn resize(&self, row: &CtRow, config: &CtConfig, inodes_wanted: bool) -> Result<()> {
+        let storage = self.storage_plan(row);
+        if self.settled_state(row) == CtState::Stopped {
+            // Nobody else may have the image open while its filesystem is rewritten.
+            storage::umount(&storage)?;
+        }
+        let mut spec = disk_spec(config);
+        if !inodes_wanted && storage.private.join("disk.img").exists() {
+            spec.inodes = storage::usage(&storage, &spec).map_or(spec.inodes, |u| u.inodes_limit);
+        }
+        Ok(storage::resize(&storage, &spec)?)
     }
 
     /// Everything a running container is changed in; passwords and keys of a stopped one as well.
@@ -265,8 +269,9 @@ impl Engine {
         let live = lock(&self.cell(ctid).live).clone().filter(|l| !l.ended());
         let target = if saved_now { &note.live_after } else { &note.live_before };
         if let Ok(config) = &config {
-            if note.disk {
-                attempt(storage::resize(&self.storage_plan(row), &disk_spec(config)).map_err(Error::from));
+            // Before the file says the new size, nothing has been resized.
+            if note.disk && saved_now {
+                attempt(self.resize(row, config, false));
             }
             if live.is_some() {
                 attempt(self.set_boot(ctid, config));

@@ -17,7 +17,7 @@ pub const STEPS: &[(Op, &[&str])] = &[
     (Op::Destroy, &["journal", "conf", "trash", "filter", "commit", "delete"]),
     (Op::Mount, &["journal", "mount", "commit"]),
     (Op::Umount, &["journal", "umount", "commit"]),
-    (Op::Set, &["claim", "filter", "shrink", "live", "conf", "grow", "commit", "release"]),
+    (Op::Set, &["claim", "filter", "live", "conf", "shrink", "grow", "commit", "release"]),
 ];
 
 /// The fault point asked for, if one was.
