@@ -34,13 +34,109 @@ pub fn exec(paths: &Paths, target: &Target, words: &[String], classic: bool) -> 
         [one] if one == "-" => vec![name.to_owned(), "-s".to_owned()],
         _ => vec![name.to_owned(), "-c".to_owned(), words.join(" ")],
     };
+    let (argv, argv_fallback) = match direct(words) {
+        Some(argv) => (argv, shell("bash")),
+        None => (shell("bash"), shell("sh")),
+    };
     let plan = AttachPlan {
-        argv: shell("bash"),
-        argv_fallback: shell("sh"),
+        argv,
+        argv_fallback,
         fail_as: classic.then_some(ExitCode::ExecFailed.code()),
         ..plan(paths, record.ctid)
     };
     become_attach(&plan, record.monitor)
+}
+
+/// What a shell itself would have to say about a command: bash's keywords and builtins (bash(1)) but `true` and
+/// `false`, which are the same as programs.
+const SHELL_WORDS: &[&str] = &[
+    ".",
+    ":",
+    "alias",
+    "bg",
+    "bind",
+    "break",
+    "builtin",
+    "caller",
+    "case",
+    "cd",
+    "command",
+    "compgen",
+    "complete",
+    "compopt",
+    "continue",
+    "coproc",
+    "declare",
+    "dirs",
+    "disown",
+    "do",
+    "done",
+    "echo",
+    "elif",
+    "else",
+    "enable",
+    "esac",
+    "eval",
+    "exec",
+    "exit",
+    "export",
+    "fc",
+    "fg",
+    "fi",
+    "for",
+    "function",
+    "getopts",
+    "hash",
+    "help",
+    "history",
+    "if",
+    "in",
+    "jobs",
+    "kill",
+    "let",
+    "local",
+    "logout",
+    "mapfile",
+    "popd",
+    "printf",
+    "pushd",
+    "pwd",
+    "read",
+    "readarray",
+    "readonly",
+    "return",
+    "select",
+    "set",
+    "shift",
+    "shopt",
+    "source",
+    "suspend",
+    "test",
+    "then",
+    "time",
+    "times",
+    "trap",
+    "type",
+    "typeset",
+    "ulimit",
+    "umask",
+    "unalias",
+    "unset",
+    "until",
+    "wait",
+    "while",
+];
+
+/// The command as program and arguments when a shell would do nothing but execute it: it costs a millisecond that a
+/// monitoring script running `exec` all day need not pay. Anything a shell might read differently is left to one,
+/// and so is a program that is not found, for the message.
+fn direct(words: &[String]) -> Option<Vec<String>> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-./:,@%+ ".contains(c);
+    let joined = words.join(" ");
+    let argv: Vec<String> = joined.split(' ').filter(|w| !w.is_empty()).map(str::to_owned).collect();
+    let first = argv.first()?;
+    let simple = joined.chars().all(plain) && !first.starts_with('-') && !SHELL_WORDS.contains(&first.as_str());
+    simple.then_some(argv)
 }
 
 /// `enter`: root's login shell on a terminal of its own, or `--exec`'s command there.
@@ -225,5 +321,17 @@ mod tests {
         let copy = File::from(sealed_copy(Path::new("/proc/self/exe")).unwrap());
         assert!((&copy).write_all(b"x").is_err());
         assert!(copy.set_len(0).is_err());
+    }
+
+    #[test]
+    fn only_what_a_shell_would_merely_execute_goes_without_one() {
+        let direct = |text: &str| direct(&[text.to_owned()]);
+        assert_eq!(direct("ls  -la /etc"), Some(["ls", "-la", "/etc"].map(str::to_owned).into()));
+        assert_eq!(direct("true"), Some(vec!["true".into()]));
+        for shell in
+            ["", "-", "cd /", "time ls", "a=1 env", "ls *", "echo hi", "ls | wc", "ls ~", "x && y", "echo 'a'", "a#b"]
+        {
+            assert_eq!(direct(shell), None, "{shell:?}");
+        }
     }
 }
