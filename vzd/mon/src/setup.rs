@@ -88,8 +88,10 @@ pub fn build(trees: Trees, pty_max: u32) -> Result<(), StepError> {
     let Trees { root, devices, console } = trees;
     // Read while the host's /proc is still in sight.
     let boot_id = std::fs::read("/proc/sys/kernel/random/uuid").at(STEP, "make a boot id")?;
+    let present = |paths: &[&'static str]| paths.iter().copied().filter(|p| exists(p)).collect::<Vec<_>>();
+    let (files, dirs) = (present(MASKED_FILES), present(MASKED_DIRS));
     enter_root(root)?;
-    let masks = Masks::make(&boot_id)?;
+    let masks = Masks::make(&boot_id, files, dirs)?;
     mount_at("proc", "proc", &[], &[], ACTIVE)?;
     mount_at("sysfs", "sys", &[], &[], ACTIVE | MountAttrFlags::MOUNT_ATTR_RDONLY)?;
     mount_at("cgroup2", "sys/fs/cgroup", &[], &[], ACTIVE)?;
@@ -158,10 +160,7 @@ fn mount_at(
     }
     fsconfig_create(&fs).at(STEP, &what)?;
     let mount = fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, attributes).at(STEP, &what)?;
-    match rustix::fs::mkdir(format!("/{path}"), Mode::from_raw_mode(0o755)) {
-        Ok(()) | Err(Errno::EXIST | Errno::ROFS | Errno::ACCESS | Errno::PERM) => {}
-        Err(e) => return Err(e).at(STEP, format!("make /{path}")),
-    }
+    make_dir(path)?;
     let target = open_dir(path)?;
     let both = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     move_mount(&mount, "", &target, "", both).at(STEP, what)
@@ -183,14 +182,11 @@ fn write_new(path: &str, text: &str) -> Result<(), StepError> {
 /// An empty read-only file and directory, cloned once per mask, and this boot's id: the kernel's own is the host's, and
 /// journald and friends tell boots apart by it. They come from a filesystem made here a moment ago, so
 /// nothing a container can write to decides what hides the kernel's files.
-struct Masks {
-    boot_id: OwnedFd,
-    file: Vec<OwnedFd>,
-    dir: Vec<OwnedFd>,
-}
+struct Masks(Vec<(&'static str, OwnedFd)>);
 
 impl Masks {
-    fn make(boot_id: &[u8]) -> Result<Self, StepError> {
+    /// Clones are made for what this kernel has and for nothing else: dropping an unused one costs an RCU grace period.
+    fn make(boot_id: &[u8], files: Vec<&'static str>, dirs: Vec<&'static str>) -> Result<Self, StepError> {
         let what = "make the masks";
         let fs = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC).at(STEP, what)?;
         for (key, value) in [("mode", "0555"), ("size", "4k"), ("nr_inodes", "4")] {
@@ -205,33 +201,32 @@ impl Masks {
         rustix::fs::mkdirat(&mount, "dir", Mode::from_raw_mode(0o555)).at(STEP, what)?;
         fsconfig_set_flag(&fs, "ro").at(STEP, what)?;
         rustix::mount::fsconfig_reconfigure(&fs).at(STEP, what)?;
-        // Kernels before 6.15 clone only from attached mounts; /proc is about to be mounted over anyway.
-        let place = open_place()?;
+        // Kernels before 6.15 clone only from attached mounts, so it is attached where /dev will cover it. It stays
+        // there, under /dev: taking it away again would be one more grace period.
+        make_dir("dev")?;
+        let place = open_dir("dev")?;
         let both = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
         move_mount(&mount, "", &place, "", both).at(STEP, what)?;
-        let clone = |name: &str| {
-            open_tree(&mount, name, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC).at(STEP, what)
-        };
-        let boot_id = clone("boot_id")?;
-        let file = MASKED_FILES.iter().map(|_| clone("file")).collect::<Result<_, _>>()?;
-        let dir = MASKED_DIRS.iter().map(|_| clone("dir")).collect::<Result<_, _>>()?;
-        unmount("/proc", UnmountFlags::DETACH).at(STEP, what)?;
-        Ok(Self { boot_id, file, dir })
+        let rows = std::iter::once((BOOT_ID, "boot_id"))
+            .chain(files.into_iter().map(|path| (path, "file")))
+            .chain(dirs.into_iter().map(|path| (path, "dir")));
+        let clone = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        let masks = rows.map(|(path, from)| Ok((path, open_tree(&mount, from, clone).at(STEP, what)?)));
+        masks.collect::<Result<_, _>>().map(Self)
     }
 
     fn apply(self) -> Result<(), StepError> {
-        let rows = std::iter::once((&"/proc/sys/kernel/random/boot_id", self.boot_id));
-        let rows = rows.chain(MASKED_FILES.iter().zip(self.file)).chain(MASKED_DIRS.iter().zip(self.dir));
-        for (path, mask) in rows {
-            let target = match rustix::fs::openat2(
+        for (path, mask) in self.0 {
+            let target = rustix::fs::openat2(
                 CWD,
-                *path,
+                path,
                 OFlags::PATH | OFlags::CLOEXEC,
                 Mode::empty(),
                 ResolveFlags::NO_SYMLINKS,
-            ) {
+            );
+            let target = match target {
                 Ok(target) => target,
-                // This kernel has no such file, or none this container could reach.
+                // The host has it, the container's own view does not.
                 Err(Errno::NOENT | Errno::ACCESS | Errno::NOTDIR) => continue,
                 Err(e) => return Err(e).at(STEP, format!("mask {path}")),
             };
@@ -242,10 +237,17 @@ impl Masks {
     }
 }
 
-fn open_place() -> Result<OwnedFd, StepError> {
-    match rustix::fs::mkdir("/proc", Mode::from_raw_mode(0o555)) {
-        Ok(()) | Err(Errno::EXIST) => open_dir("proc"),
-        Err(e) => Err(e).at(STEP, "make /proc"),
+/// The kernel's boot id, which is the host's; every boot of a container gets its own.
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+
+fn exists(path: &str) -> bool {
+    rustix::fs::accessat(CWD, path, rustix::fs::Access::EXISTS, AtFlags::empty()).is_ok()
+}
+
+fn make_dir(path: &str) -> Result<(), StepError> {
+    match rustix::fs::mkdir(format!("/{path}"), Mode::from_raw_mode(0o755)) {
+        Ok(()) | Err(Errno::EXIST | Errno::ROFS | Errno::ACCESS | Errno::PERM) => Ok(()),
+        Err(e) => Err(e).at(STEP, format!("make /{path}")),
     }
 }
 
