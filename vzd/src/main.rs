@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitExt};
 use vz_types::{ManagerConfig, Paths};
@@ -180,6 +180,9 @@ fn manager_config(paths: &Paths) -> anyhow::Result<ManagerConfig> {
     toml::from_str(&text).map_err(|e| conf::located(&path, &text, &e).into())
 }
 
+/// How long the lock of a vzd that is gone may still be held by what it was starting.
+const LOCK_TIME: Duration = Duration::from_secs(3);
+
 /// The one vzd of a root: a lock the kernel gives back however this process ends.
 struct Lock {
     _file: File,
@@ -197,14 +200,21 @@ impl Lock {
             .truncate(false)
             .open(&path)
             .with_context(|| format!("opening {}", path.display()))?;
-        if rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_err() {
+        let until = Instant::now() + LOCK_TIME;
+        while rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_err() {
             let mut holder = String::new();
-            file.read_to_string(&mut holder).context("reading the lock's holder")?;
-            bail!(
-                "another vzd (pid {}) already serves the root {}; stop it first, or choose another --root",
-                holder.trim(),
-                paths.base.display()
-            );
+            file.rewind().and_then(|()| file.read_to_string(&mut holder)).context("reading the lock's holder")?;
+            let holder = holder.trim();
+            // A program vzd was about to execute when it was killed holds the lock for a moment longer.
+            let alive = holder.is_empty() || Path::new("/proc").join(holder).exists();
+            if alive || Instant::now() >= until {
+                bail!(
+                    "another vzd (pid {holder}) already serves the root {}; stop it first, or choose another --root",
+                    paths.base.display()
+                );
+            }
+            let pause = rustix::event::Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
+            let _ = rustix::event::poll(&mut [], Some(&pause));
         }
         file.set_len(0)?;
         file.rewind()?;
