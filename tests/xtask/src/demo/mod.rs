@@ -64,6 +64,9 @@ pub fn run(options: &Options) -> Result<()> {
     login(&site)?;
     show::say("\n-- what an operator does");
     verbs(&site)?;
+    show::say("\n-- a neighbour");
+    neighbour(&site, &options.ostemplate)?;
+    show::say("\n-- what an operator fears");
     survive(&site)?;
     farewell(&site, begun.elapsed());
     Ok(())
@@ -118,7 +121,7 @@ fn create(site: &Site, template: &str) -> Result<()> {
     }
     let key = site.identity.public().display().to_string();
     let password = format!("demo:{}", site.facts.password);
-    show::step("set --userpasswd, --sshkey (in the stopped CT, as its own root)", || {
+    show::step("set --userpasswd, --sshkey (done inside, as the CT's own root)", || {
         done(site.vzctl(
             &[
                 "set",
@@ -206,10 +209,59 @@ fn verbs(site: &Site) -> Result<()> {
                 .stdout)
         };
         let before = site.boots()?;
-        let _ = boot_id()?;
         site.ssh("root", &site.facts.ipv4, "systemctl reboot")?;
         site.wait_boots(before + 1, Duration::from_secs(60))?;
         site.wait_ssh(Duration::from_secs(60))
+    })
+}
+
+/// A second container for a while: they reach each other, neither can pretend to be the other, files can be looked at.
+fn neighbour(site: &Site, template: &str) -> Result<()> {
+    const OTHER: &str = "102";
+    let (first, second) = (site.facts.ipv4.clone(), site.facts.ipv4.replace(".101", ".102"));
+    if site.vzctl(&["status", OTHER], 30)?.stdout.contains(" exist ") {
+        // Of a demo that was cut off.
+        done(site.vzctl(&["stop", OTHER, "--fast"], 60)?)?;
+        done(site.vzctl(&["destroy", OTHER], 60)?)?;
+    }
+    show::step(&format!("create and start {OTHER}"), || {
+        done(site.vzctl(&["create", OTHER, "--ostemplate", template, "--ipadd", &second, "--diskspace", "512M"], 60)?)?;
+        done(site.vzctl(&["start", OTHER, "--wait"], 120)?)
+    })?;
+    show::step(&format!("{CT} reaches {OTHER}, and the host both"), || {
+        done(site.vzctl(&["exec2", CT, &format!("ping -c1 -W2 {second}")], 30)?)?;
+        done(site.vzctl(&["exec2", OTHER, &format!("ping -c1 -W2 {first}")], 30)?)
+    })?;
+    show::step(&format!("{OTHER} with the address of {CT} gets nowhere"), || {
+        let steal = format!(
+            "ip addr add {first}/32 dev venet0 && ping -c1 -W1 -I {first} {}",
+            site.facts.ipv4.replace(".101", ".1")
+        );
+        let out = site.vzctl(&["exec2", OTHER, &steal], 30)?;
+        if out.code() == 0 { bail!("it got an answer:\n{out}") } else { done(site.ssh("root", &first, "true")?) }
+    })?;
+    show::step("a second address comes and goes while it runs", || {
+        let extra = site.facts.ipv4.replace(".101", ".103");
+        done(site.vzctl(&["set", OTHER, "--ipadd", &extra, "--save"], 30)?)?;
+        done(site.vzctl(&["exec2", CT, &format!("ping -c1 -W2 {extra}")], 30)?)?;
+        done(site.vzctl(&["set", OTHER, "--ipdel", &extra, "--save"], 30)?)
+    })?;
+    show::step("its disk is full at 512M, and nobody else's", || {
+        let out = site.vzctl(&["exec2", OTHER, "dd if=/dev/zero of=/big bs=1M count=600"], 60)?;
+        if out.code() == 0 {
+            bail!("600M fit into 512M")
+        } else {
+            done(site.vzctl(&["exec2", CT, "touch /root/fine"], 30)?)
+        }
+    })?;
+    show::step("stop, mount, look, umount, destroy", || {
+        done(site.vzctl(&["stop", OTHER], 60)?)?;
+        done(site.vzctl(&["mount", OTHER], 60)?)?;
+        if !site.paths.root_dir().join(OTHER).join("etc/os-release").exists() {
+            bail!("its files are not at {}", site.paths.root_dir().join(OTHER).display());
+        }
+        done(site.vzctl(&["umount", OTHER], 60)?)?;
+        done(site.vzctl(&["destroy", OTHER], 60)?)
     })
 }
 
