@@ -204,14 +204,14 @@ fn verbs(site: &Site) -> Result<()> {
     quote(&site.run("vzlist", &["-a", "-o", "ctid,numproc,status,ip,hostname,diskspace,uptime"], 30)?);
     show::step("reboot typed inside: same CT, same address, new boot id", || {
         let boot_id = || -> Result<String> {
-            Ok(site
-                .vzctl(&["exec2", CT, "cat /proc/sys/kernel/random/boot_id; cat /proc/1/stat | cut -d' ' -f22"], 30)?
-                .stdout)
+            Ok(site.vzctl(&["exec2", CT, "cat /proc/sys/kernel/random/boot_id"], 30)?.text().to_owned())
         };
+        let first = boot_id()?;
         let before = site.boots()?;
         site.ssh("root", &site.facts.ipv4, "systemctl reboot")?;
         site.wait_boots(before + 1, Duration::from_secs(60))?;
-        site.wait_ssh(Duration::from_secs(60))
+        site.wait_ssh(Duration::from_secs(60))?;
+        if boot_id()? == first { bail!("the boot id is still {first}") } else { Ok(()) }
     })
 }
 
@@ -233,10 +233,10 @@ fn neighbour(site: &Site, template: &str) -> Result<()> {
         done(site.vzctl(&["exec2", OTHER, &format!("ping -c1 -W2 {first}")], 30)?)
     })?;
     show::step(&format!("{OTHER} with the address of {CT} gets nowhere"), || {
-        let steal = format!(
-            "ip addr add {first}/32 dev venet0 && ping -c1 -W1 -I {first} {}",
-            site.facts.ipv4.replace(".101", ".1")
-        );
+        // Of the host's own addresses, the one it would use towards the CT.
+        let host = site.host_address()?;
+        done(site.vzctl(&["exec2", OTHER, &format!("ping -c1 -W2 {host}")], 30)?)?;
+        let steal = format!("ip addr add {first}/32 dev venet0 && ping -c1 -W1 -I {first} {host}");
         let out = site.vzctl(&["exec2", OTHER, &steal], 30)?;
         if out.code() == 0 { bail!("it got an answer:\n{out}") } else { done(site.ssh("root", &first, "true")?) }
     })?;

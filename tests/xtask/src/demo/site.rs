@@ -145,6 +145,14 @@ impl Site {
         self.run("vzctl", words, seconds)
     }
 
+    /// The address under which this machine speaks to the CT.
+    pub fn host_address(&self) -> Result<String> {
+        let mut c = Command::new("ip");
+        let out = command::run(c.args(["-4", "route", "get", &self.facts.ipv4]), None, Duration::from_secs(10))?;
+        let mut words = out.stdout.split_whitespace().skip_while(|w| *w != "src");
+        words.nth(1).map(str::to_owned).with_context(|| format!("{out}"))
+    }
+
     /// Runs a line as `user` at `address` over ssh, by key.
     pub fn ssh(&self, user: &str, address: &str, line: &str) -> Result<Output> {
         let mut c = Command::new("ssh");
