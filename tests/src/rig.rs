@@ -399,6 +399,14 @@ impl Rig {
         }
     }
 
+    /// Waits until a tiny system has started all it ever starts.
+    #[track_caller]
+    pub fn settled(&self, ctid: u32) {
+        self.wait_console(ctid, "tiny is up", READY);
+        // What it runs for good comes after what it says.
+        self.inside(ctid, "until ps | grep -q '[s]leep 100000'; do sleep 0.02; done");
+    }
+
     /// What the console log of a container holds.
     pub fn console_log(&self, ctid: u32) -> String {
         let bytes = fs::read(self.ct_run(ctid).join("console.log")).unwrap_or_default();

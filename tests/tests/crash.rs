@@ -87,9 +87,7 @@ fn stopped(rig: &Rig) {
 fn running(rig: &Rig) {
     stopped(rig);
     rig.ok(&["start", "101"]);
-    rig.wait_console(101, "tiny is up", SOON);
-    // What it runs for good comes after what it says.
-    rig.inside(101, "until ps | grep -q '[s]leep 100000'; do sleep 0.02; done");
+    rig.settled(101);
 }
 
 fn mounted(rig: &Rig) {

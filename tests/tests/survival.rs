@@ -12,6 +12,7 @@ fn running() -> Rig {
     let rig = Rig::new(&[Tiny]);
     rig.create(101, Tiny, &["--ipadd", "10.99.0.1", "--name", "web"]);
     rig.ok(&["start", "101"]);
+    rig.settled(101);
     rig
 }
 
@@ -91,6 +92,7 @@ fn a_killed_monitor_takes_its_container_along_and_nothing_else() {
     let rig = running();
     rig.create(102, Tiny, &["--ipadd", "10.99.0.2"]);
     rig.ok(&["start", "102"]);
+    rig.settled(102);
     let before = rig.census();
     let (monitor, init) = (rig.record(101).monitor.pid, rig.record(101).init.pid);
     let init = Process::open(u32::try_from(init).unwrap()).unwrap();
@@ -100,6 +102,7 @@ fn a_killed_monitor_takes_its_container_along_and_nothing_else() {
     assert_eq!(rig.status(101), "exist unmounted down");
     assert_eq!(rig.status(102), "exist mounted running");
     rig.ok(&["start", "101"]);
+    rig.settled(101);
     rig.assert_census(&before, "after the monitor was killed and the CT started again");
 }
 

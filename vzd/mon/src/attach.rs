@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! vzctl --(fexecve of a sealed memfd)--> relay, stays on the host
-//!   | clone3 into exec/ (beside ns/: under the container's limits, outside its delegated tree)
+//!   | clone3 into init's cgroup (or exec/ beside ns/: under the container's limits in any case)
 //!   v
 //! joiner: setns to all namespaces of init at once, the pid namespace for its children
 //!   | clone3, CLONE_PARENT
@@ -24,7 +24,7 @@ use std::{
     fs::{self, File},
     io::{self, BufRead, Read},
     os::fd::{AsFd, OwnedFd},
-    path::Path,
+    path::{Path, PathBuf},
     process::ExitCode,
 };
 use vz_sys::{
@@ -154,10 +154,7 @@ fn attach(one: SingleThreaded, plan: &AttachPlan) -> Result<u8, Failure> {
         None => None,
     };
     let (ours, theirs) = seqpacket::pair().at(STEP, "make a channel")?;
-    let cgroup = exec_cgroup(&state)?;
-    let joiner = match process::clone3(one, CloneFlags::empty(), Some(cgroup.as_fd()))
-        .at(STEP, "clone into the container's cgroup")?
-    {
+    let joiner = match clone_inside(one, &state)? {
         Cloned::Child => {
             drop(ours);
             let outcome: Result<(), StepError> = join(&target).and_then(|()| {
@@ -210,12 +207,32 @@ fn attach(one: SingleThreaded, plan: &AttachPlan) -> Result<u8, Failure> {
     }))
 }
 
-/// `exec/` beside the delegated `ns/`.
-fn exec_cgroup(state: &RunRecord) -> Result<OwnedFd, StepError> {
-    use rustix::fs::{Mode, OFlags};
+/// Clones into the cgroup init is in, so that a session manager inside can move what a login starts into a scope of its
+/// own (a cgroup outside the container's namespace is out of its reach, and `su` would wait for ever); into `exec/`
+/// beside the delegated `ns/` where the container has made that impossible.
+fn clone_inside(one: SingleThreaded, state: &RunRecord) -> Result<Cloned, StepError> {
+    let with_init = init_cgroup(state).and_then(|path| open_cgroup(&path).ok());
+    if let Some(Ok(cloned)) = with_init.map(|c| process::clone3(one, CloneFlags::empty(), Some(c.as_fd()))) {
+        return Ok(cloned);
+    }
     let path = state.cgroup.join("exec");
-    rustix::fs::open(&path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-        .at(STEP, format!("open {}", path.display()))
+    let beside = open_cgroup(&path).at(STEP, format!("open {}", path.display()))?;
+    process::clone3(one, CloneFlags::empty(), Some(beside.as_fd())).at(STEP, "clone into the container's cgroup")
+}
+
+fn open_cgroup(path: &Path) -> io::Result<OwnedFd> {
+    use rustix::fs::{Mode, OFlags};
+    Ok(rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
+}
+
+/// Where init is now, below our level of the container: the kernel tells it from the root of the hierarchy, wherever
+/// that is mounted.
+fn init_cgroup(state: &RunRecord) -> Option<PathBuf> {
+    let text = fs::read_to_string(format!("/proc/{}/cgroup", state.init.pid)).ok()?;
+    let of_root = Path::new(text.lines().find_map(|l| l.strip_prefix("0::/"))?);
+    let level = of_root.ancestors().find(|a| a.file_name() == state.cgroup.file_name() && state.cgroup.ends_with(a))?;
+    let below = of_root.strip_prefix(level).ok()?;
+    below.starts_with("ns").then(|| state.cgroup.join(below))
 }
 
 /// Joins everything init is in. The pid namespace takes effect for children only, which is why a program is cloned last.
@@ -331,35 +348,30 @@ fn failure(message: &[u8]) -> Failure {
 
 /// Runs a program inside for the monitor itself, nobody watching: its parent becomes the container's init.
 pub fn run_detached(one: SingleThreaded, state: &RunRecord, argv: &[&str]) {
-    let Ok(cgroup) = exec_cgroup(state) else { return };
     let Ok(target) = process::pidfd_open(state.init.pid) else { return };
-    let Ok(Cloned::Parent(_, pidfd)) =
-        process::clone3(one, CloneFlags::empty(), Some(cgroup.as_fd())).map(|c| match c {
-            Cloned::Child => {
-                let plan = AttachPlan {
-                    run_dir: std::path::PathBuf::new(),
-                    argv: argv.iter().map(|s| (*s).to_owned()).collect(),
-                    env: vec!["PATH=/usr/sbin:/usr/bin:/sbin:/bin".into()],
-                    tty: false,
-                    script_fd: None,
-                    argv_fallback: Vec::new(),
-                    fail_as: None,
-                    farewell: None,
-                };
-                let done = Stdio::make(false, state.uid_base.get()).and_then(|stdio| {
-                    join(&target)?;
-                    if let Cloned::Child =
-                        process::clone3(one, CloneFlags::empty(), None).at(STEP, "clone the program")?
-                    {
-                        let _ = program(&plan, state, &stdio, None);
-                    }
-                    Ok(())
-                });
-                process::exit_now(i32::from(done.is_err()))
-            }
-            parent => parent,
-        })
-    else {
+    let Ok(Cloned::Parent(_, pidfd)) = clone_inside(one, state).map(|c| match c {
+        Cloned::Child => {
+            let plan = AttachPlan {
+                run_dir: std::path::PathBuf::new(),
+                argv: argv.iter().map(|s| (*s).to_owned()).collect(),
+                env: vec!["PATH=/usr/sbin:/usr/bin:/sbin:/bin".into()],
+                tty: false,
+                script_fd: None,
+                argv_fallback: Vec::new(),
+                fail_as: None,
+                farewell: None,
+            };
+            let done = Stdio::make(false, state.uid_base.get()).and_then(|stdio| {
+                join(&target)?;
+                if let Cloned::Child = process::clone3(one, CloneFlags::empty(), None).at(STEP, "clone the program")? {
+                    let _ = program(&plan, state, &stdio, None);
+                }
+                Ok(())
+            });
+            process::exit_now(i32::from(done.is_err()))
+        }
+        parent => parent,
+    }) else {
         return;
     };
     reap(&pidfd);
