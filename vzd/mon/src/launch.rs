@@ -278,10 +278,7 @@ fn init(
         rustix::fs::OFlags::RDWR | rustix::fs::OFlags::NOCTTY,
         rustix::fs::Mode::empty(),
     )
-    .map(|fd| {
-        drop(console);
-        fd
-    })
+    .inspect(|_| drop(console))
     .at(STEP, "open the console")?;
     setup::console_as_stdio(&console)?;
     drop(console);
