@@ -55,6 +55,9 @@ _vzctl() {
             vzctl,mount)
                 cmd="vzctl__subcmd__mount"
                 ;;
+            vzctl,recover)
+                cmd="vzctl__subcmd__recover"
+                ;;
             vzctl,restart)
                 cmd="vzctl__subcmd__restart"
                 ;;
@@ -117,6 +120,9 @@ _vzctl() {
                 ;;
             vzctl__subcmd__help,mount)
                 cmd="vzctl__subcmd__help__subcmd__mount"
+                ;;
+            vzctl__subcmd__help,recover)
+                cmd="vzctl__subcmd__help__subcmd__recover"
                 ;;
             vzctl__subcmd__help,restart)
                 cmd="vzctl__subcmd__help__subcmd__restart"
@@ -194,7 +200,7 @@ _vzctl() {
 
     case "${cmd}" in
         vzctl)
-            opts="-h -V --quiet --verbose --skiplock --root --json --help --version template create start stop restart destroy delete status exec exec2 enter console runscript mount umount set list check version completion man help"
+            opts="-h -V --quiet --verbose --skiplock --root --json --help --version template create start stop restart destroy delete status exec exec2 enter console runscript mount umount set list check recover version completion man help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -432,7 +438,7 @@ _vzctl() {
             return 0
             ;;
         vzctl__subcmd__help)
-            opts="template create start stop restart destroy status exec exec2 enter console runscript mount umount set list check version completion man help"
+            opts="template create start stop restart destroy status exec exec2 enter console runscript mount umount set list check recover version completion man help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -600,6 +606,20 @@ _vzctl() {
             return 0
             ;;
         vzctl__subcmd__help__subcmd__mount)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        vzctl__subcmd__help__subcmd__recover)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -832,6 +852,24 @@ _vzctl() {
             return 0
             ;;
         vzctl__subcmd__mount)
+            opts="-h --quiet --verbose --skiplock --root --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --root)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        vzctl__subcmd__recover)
             opts="-h --quiet --verbose --skiplock --root --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )

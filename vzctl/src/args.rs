@@ -126,7 +126,7 @@ pub enum Verb {
     },
     /// Join a CT's console; `Esc .` leaves it
     Console(Target),
-    /// Run a script of the host in a CT
+    /// Run a script of the host in a CT; one that does not run is started for it and stopped again
     Runscript {
         #[command(flatten)]
         target: Target,
@@ -148,6 +148,8 @@ pub enum Verb {
     },
     /// Say what this host can and cannot do, with the remedy for each gap
     Check,
+    /// Build a lost inventory anew from configuration files and private areas, while vzd is stopped
+    Recover,
     /// Print the versions of vzctl and of the running vzd
     Version,
     /// Print the completion script of a shell
@@ -415,7 +417,6 @@ pub const LATER: &[(&str, &[&str])] = &[
     ("image maintenance", &["compact", "convert", "reinstall"]),
     ("clones and backups", &["clone", "backup", "restore-backup"]),
     ("rescue and history", &["rescue", "why", "undo", "events"]),
-    ("rebuilding a lost inventory through vzctl (`vzd recover` does it now)", &["recover"]),
     ("importing OpenVZ configurations", &["import"]),
 ];
 

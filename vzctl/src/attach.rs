@@ -1,19 +1,24 @@
-//! exec, exec2, enter and runscript: straight into the container, without vzd. vzctl verifies the run record, writes
+//! exec, exec2, enter and runscript: straight into the container, without vzd unless a script needs a CT started. vzctl verifies the run record, writes
 //! an [`AttachPlan`] and becomes `vzmon attach`, executed from a sealed copy in memory: a process that is about to
 //! enter a container must not be something the container could reach back through `/proc/self/exe`.
 
 use crate::{
     failure::{Failure, Outcome},
     target::{self, Target},
+    verbs::Session,
 };
+use nix::sys::signal::{SigSet, Signal};
 use rustix::fs::{MemfdFlags, SealFlags};
 use std::{
     ffi::{CStr, CString},
     fs::File,
     io::{self, Read, Seek, Write},
     os::fd::{AsRawFd, OwnedFd},
+    os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
+    process::Command,
 };
+use vz_api::wire::{StartRequest, StopRequest};
 use vz_types::{
     ExitCode, Paths,
     plan::AttachPlan,
@@ -35,7 +40,8 @@ pub fn exec(paths: &Paths, target: &Target, words: &[String], classic: bool) -> 
         _ => vec![name.to_owned(), "-c".to_owned(), words.join(" ")],
     };
     let (argv, argv_fallback) = match direct(words) {
-        Some(argv) => (argv, shell("bash")),
+        // As execvp(3) has it: sh is what every container has, and says what is wrong with a command.
+        Some(argv) => (argv, shell("sh")),
         None => (shell("bash"), shell("sh")),
     };
     let plan = AttachPlan {
@@ -156,9 +162,66 @@ pub fn enter(paths: &Paths, target: &Target, command: Option<&[String]>, quiet: 
     become_attach(&plan, monitor)
 }
 
-/// `runscript`: the script is read here and shown inside as `/dev/fd/3`, to the program its first line names.
-pub fn runscript(paths: &Paths, target: &Target, script: &Path) -> Outcome {
-    let RunRecord { ctid, monitor, .. } = target::must_run(paths, target)?;
+/// `runscript`: the script is read here and shown inside as `/dev/fd/3`, to the program its first line names. A CT that
+/// does not run is started for it and stopped afterwards.
+pub fn runscript(session: &Session, target: &Target, script: &Path) -> Outcome {
+    let text = read_script(script)?;
+    let RunRecord { ctid, monitor, .. } = match target::must_run(&session.paths, target) {
+        Err(f) if f.code == ExitCode::NotRunning => return run_between_start_and_stop(session, target, script),
+        other => other?,
+    };
+    // Held back by the vzctl that started this one for a stopped CT.
+    signals().thread_unblock().map_err(|e| Failure::system("cannot let signals through", e))?;
+    let mut copy = memory(c"vz-script", MemfdFlags::ALLOW_SEALING).map_err(no_memory)?;
+    copy.write_all(&text).and_then(|()| seal(&mut copy)).map_err(no_memory)?;
+    let interpreter = interpreter(&text);
+    let run = |shell: &str| {
+        let mut argv = interpreter.clone().unwrap_or_else(|| vec![shell.to_owned()]);
+        argv.push("/dev/fd/3".to_owned());
+        argv
+    };
+    let plan = AttachPlan {
+        argv: run("bash"),
+        argv_fallback: if interpreter.is_none() { run("sh") } else { Vec::new() },
+        script_fd: Some(copy.as_raw_fd()),
+        ..plan(&session.paths, ctid)
+    };
+    become_attach(&plan, monitor)
+}
+
+/// What an operator ends a script with.
+fn signals() -> SigSet {
+    [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT].into_iter().collect()
+}
+
+/// The script is run by a vzctl of its own, since that becomes the program inside and this one has to stop the CT.
+fn run_between_start_and_stop(session: &Session, target: &Target, script: &Path) -> Outcome {
+    let say = |words: &str| {
+        if !session.ui.quiet {
+            crate::ui::print_error(words);
+        }
+    };
+    let name = target.to_string();
+    let ours = std::env::current_exe().map_err(|e| Failure::system("cannot find vzctl itself", e))?;
+    say(&format!("Container {name} is not running: it is started for the script and stopped after it"));
+    // What ends the script must not end this process before the CT is stopped again.
+    signals().thread_block().map_err(|e| Failure::system("cannot hold signals back", e))?;
+    session.client.start(&name, &StartRequest { force: false, wait: true })?;
+    let ran =
+        Command::new(&ours).arg("--root").arg(&session.paths.base).args(["runscript", &name]).arg(script).status();
+    let stopped = session.client.stop(&name, &StopRequest::default());
+    say(&match &stopped {
+        Ok(_) => format!("Container {name} was stopped again"),
+        Err(_) => format!("Container {name} could not be stopped again"),
+    });
+    let ran = ran.map_err(|e| Failure::system(format_args!("cannot execute {}", ours.display()), e))?;
+    stopped?;
+    let code = ran.code().unwrap_or_else(|| 128 + ran.signal().unwrap_or_default());
+    Ok(u8::try_from(code).unwrap_or(u8::MAX))
+}
+
+/// The whole script, which must be a regular file of the host.
+fn read_script(script: &Path) -> Result<Vec<u8>, Failure> {
     let unreadable = |e: io::Error| {
         Failure::value(format!("script {} cannot be read: {e}", script.display()))
             .hint("name a regular file of the host")
@@ -172,21 +235,7 @@ pub fn runscript(paths: &Paths, target: &Target, script: &Path) -> Outcome {
     if text.len() as u64 > MAX_SCRIPT {
         return Err(unreadable(io::Error::other("larger than 16 MiB")));
     }
-    let mut copy = memory(c"vz-script", MemfdFlags::ALLOW_SEALING).map_err(no_memory)?;
-    copy.write_all(&text).and_then(|()| seal(&mut copy)).map_err(no_memory)?;
-    let interpreter = interpreter(&text);
-    let run = |shell: &str| {
-        let mut argv = interpreter.clone().unwrap_or_else(|| vec![shell.to_owned()]);
-        argv.push("/dev/fd/3".to_owned());
-        argv
-    };
-    let plan = AttachPlan {
-        argv: run("bash"),
-        argv_fallback: if interpreter.is_none() { run("sh") } else { Vec::new() },
-        script_fd: Some(copy.as_raw_fd()),
-        ..plan(paths, ctid)
-    };
-    become_attach(&plan, monitor)
+    Ok(text)
 }
 
 /// What all have in common: the minimal environment, no terminal, the program's own status.

@@ -81,7 +81,7 @@ fn vzctl(argv: Vec<OsString>) -> Outcome {
         Verb::Exec2(args) => attach::exec(paths, &args.target.ct.parse()?, &args.command, false),
         Verb::Enter { target, exec } => attach::enter(paths, &target.ct.parse()?, exec.as_deref(), s.ui.quiet),
         Verb::Console(target) => console::console(paths, &target.ct.parse()?, s.ui.quiet),
-        Verb::Runscript { target, script } => attach::runscript(paths, &target.ct.parse()?, &script),
+        Verb::Runscript { target, script } => attach::runscript(s, &target.ct.parse()?, &script),
         Verb::Mount(target) => s.mount(&target.ct),
         Verb::Umount(target) => s.umount(&target.ct),
         Verb::Set(args) => s.set(&args),
@@ -92,6 +92,7 @@ fn vzctl(argv: Vec<OsString>) -> Outcome {
             vzlist([OsString::from("vzlist"), root].into_iter().chain(rest).collect())
         }
         Verb::Check => tables::check(s),
+        Verb::Recover => s.recover(),
         Verb::Version => s.version(),
         Verb::Completion { shell, vzlist } => generate::completion(shell, vzlist),
         Verb::Man { dir } => generate::write_all(&dir),

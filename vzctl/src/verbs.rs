@@ -7,6 +7,7 @@ use crate::{
     target::Target,
     ui::Ui,
 };
+use std::{path::PathBuf, process::Command};
 use vz_api::{
     client::Client,
     wire::{CreateRequest, Done, RestartRequest, SetRequest, StartRequest, StopRequest},
@@ -16,6 +17,9 @@ use vz_types::{Ctid, ExitCode, Paths, TemplateName};
 /// The sentences of vzctl 4.11, printed where vzd sends none of its own.
 const STARTED: &[&str] = &["Starting container...", "Container is mounted", "Container start in progress..."];
 const STOPPED: &[&str] = &["Stopping container ...", "Container was stopped", "Container is unmounted"];
+/// Where an installed vzd is.
+const VZD: &str = "/usr/sbin/vzd";
+
 /// One manager and how to print.
 pub struct Session {
     /// Where its files are.
@@ -142,6 +146,22 @@ impl Session {
             answer.as_ref().ok().filter(|_| args.save).and_then(|d| d.ctid).and_then(|c| Ctid::try_from(c).ok());
         let classic = saved.map(|c| format!("CT configuration saved to {}", self.paths.conf(c).display()));
         self.finish(answer, &classic.as_deref().into_iter().collect::<Vec<_>>())
+    }
+
+    /// `recover`: the work of `vzd recover`, because only vzd knows its inventory and holds its lock.
+    pub fn recover(&self) -> Outcome {
+        let beside = std::env::current_exe().ok().and_then(|e| Some(e.parent()?.join("vzd")));
+        let vzd = beside.filter(|p| p.is_file()).unwrap_or_else(|| PathBuf::from(VZD));
+        let out = Command::new(&vzd).arg("--root").arg(&self.paths.base).arg("recover").output().map_err(|e| {
+            Failure::system(format_args!("cannot execute {}", vzd.display()), e).hint("install vz completely")
+        })?;
+        if !out.status.success() {
+            let words = String::from_utf8_lossy(&out.stderr);
+            return Err(Failure::new(ExitCode::System, words.trim().trim_start_matches("vzd: ")));
+        }
+        let messages = String::from_utf8_lossy(&out.stdout).lines().map(str::to_owned).collect();
+        self.ui.done(&Done { messages, ..Done::default() }, &[])?;
+        Ok(0)
     }
 
     /// `version`: ours always, vzd's where it runs.

@@ -106,13 +106,7 @@ fn a_script_of_the_host_is_shown_inside_sealed_to_its_own_interpreter() {
 fn what_does_not_run_or_exist_is_told_apart() {
     let m = Manager::alone();
     m.configure(101, "ostemplate = 'debian-12'\n");
-    for args in [
-        &["exec", "101", "true"][..],
-        &["exec2", "101", "true"],
-        &["enter", "101"],
-        &["runscript", "101", "x"],
-        &["console", "101"],
-    ] {
+    for args in [&["exec", "101", "true"][..], &["exec2", "101", "true"], &["enter", "101"], &["console", "101"]] {
         let ran = inside(&m, args, b"");
         assert_eq!((ran.code, ran.out.as_str()), (31, ""), "{ran:?}");
         assert!(ran.err.contains("not running") && ran.err.contains("vzctl start 101"), "{ran:?}");

@@ -194,7 +194,7 @@ fn attach(one: SingleThreaded, plan: &AttachPlan) -> Result<u8, Failure> {
         }
         Stdio::Pipes { program, ours } => {
             drop(program);
-            relay::pipes(ours, &pidfd).at(STEP, "relay the program's output")?;
+            relay::pipes(ours, &pidfd, pid).at(STEP, "relay the program's output")?;
         }
     }
     let status =
@@ -270,7 +270,9 @@ fn program(
     confine::for_exec(&Filter::compile(&state.features), first_closed)?;
     let argv = if plan.argv.is_empty() { login_shell() } else { plan.argv.clone() };
     let mut last = execute(&argv, &plan.env);
-    if last == nix::Error::ENOENT && !plan.argv_fallback.is_empty() {
+    // Not there, not executable, a script without a first line that names its shell: the fallback knows what to say or do.
+    let for_a_shell = matches!(last, nix::Error::ENOENT | nix::Error::EACCES | nix::Error::ENOEXEC);
+    if for_a_shell && !plan.argv_fallback.is_empty() {
         last = execute(&plan.argv_fallback, &plan.env);
     }
     let name = argv.first().cloned().unwrap_or_default();

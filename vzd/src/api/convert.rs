@@ -111,7 +111,7 @@ pub fn create(r: wire::CreateRequest) -> Result<CreateSpec> {
     };
     Ok(CreateSpec {
         ctid,
-        template: parse(ExitCode::BadValue, &template)?,
+        template: parse(ExitCode::NoTemplate, &template)?,
         layout: r.layout.as_deref().map(|l| parse(ExitCode::BadValue, l)).transpose()?.unwrap_or_default(),
         changes: changes(r.settings)?,
     })

@@ -77,7 +77,7 @@ fn every_refusal_says_why_with_its_exit_code() {
         ("POST", "/v1/cts", "{\"ctid\":100,\"ostemplate\":\"x\"}", 400, BadValue),
         ("POST", "/v1/cts", "{\"ctid\":2147483645,\"ostemplate\":\"x\"}", 400, BadValue),
         ("POST", "/v1/cts", "{\"ctid\":101}", 400, OsTemplateUnset),
-        ("POST", "/v1/cts", "{\"ctid\":101,\"ostemplate\":\"../../etc\"}", 400, BadValue),
+        ("POST", "/v1/cts", "{\"ctid\":101,\"ostemplate\":\"../../etc\"}", 404, NoTemplate),
         ("POST", "/v1/cts", "{\"ctid\":101,\"ostemplate\":\"nonesuch\"}", 404, NoTemplate),
         (
             "POST",

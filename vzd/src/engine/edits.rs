@@ -23,6 +23,20 @@ pub(crate) fn boot(config: &CtConfig) -> Vec<FileEdit> {
     edits
 }
 
+/// Those of [`boot`] whose part of the configuration is another now: a file nobody asked to change is left alone, and
+/// cannot fail a change of another.
+pub(crate) fn changed(old: &CtConfig, new: &CtConfig) -> Vec<FileEdit> {
+    let (was, is) = (&old.network, &new.network);
+    let hostname = old.hostname != new.hostname;
+    let resolver = was.nameserver != is.nameserver || was.searchdomain != is.searchdomain;
+    let asked = |edit: &FileEdit| match edit {
+        FileEdit::Hostname { .. } => hostname,
+        FileEdit::Resolver { .. } => resolver,
+        FileEdit::Password { .. } | FileEdit::SshKeys { .. } => false,
+    };
+    boot(new).into_iter().filter(asked).collect()
+}
+
 /// Edits to carry out at once whatever is saved.
 pub(crate) fn now(changes: &Changes) -> Vec<FileEdit> {
     let passwords =

@@ -193,7 +193,7 @@ impl Engine {
         let mut edit_now = at_once;
         if plan.boot_changed() {
             self.set_boot(row.ctid, &plan.new)?;
-            edit_now.extend(edits::boot(&plan.new));
+            edit_now.extend(edits::changed(&plan.old, &plan.new));
         }
         if !edit_now.is_empty() {
             self.ask(row.ctid, &ControlRequest::Edit { edits: edit_now }).map_err(password_code(changes))?;

@@ -19,7 +19,7 @@ pub struct CtConfig {
     /// Free text, one line, at most 256 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<Description>,
-    /// Host name set inside at each start. Absent: the template's own.
+    /// Host name set inside at each start. Absent: `ct<CTID>`, which a template's own /etc/hostname overrides.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hostname: Option<Hostname>,
     /// Start when the host has booted.

@@ -97,8 +97,31 @@ fn drain(from: &OwnedFd, to: BorrowedFd<'_>) -> io::Result<()> {
     }
 }
 
-/// Standard input, output and error by three pipes: ours are the ends given.
-pub fn pipes([input, output, error]: [OwnedFd; 3], program: &OwnedFd) -> io::Result<()> {
+/// What ends a program from its terminal or from `kill`, but what whoever called us had us ignore (nohup, a shell's
+/// background jobs): read from a descriptor from here on, because nothing else would tell the program inside.
+fn endings() -> io::Result<SignalFd> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let ignored = status.lines().find_map(|l| l.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    let all = [Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM, Signal::SIGHUP];
+    let set: SigSet = all.into_iter().filter(|s| ignored >> (*s as i32 - 1) & 1 == 0).collect();
+    set.thread_block()?;
+    Ok(SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?)
+}
+
+/// To the program's whole group, as a terminal would send it. That there is none left is told by its pidfd.
+fn pass_on(signals: &SignalFd, group: i32) {
+    while let Ok(Some(info)) = signals.read_signal() {
+        if let Ok(signal) = Signal::try_from(info.ssi_signo as i32) {
+            let _ = nix::sys::signal::killpg(nix::unistd::Pid::from_raw(group), signal);
+        }
+    }
+}
+
+/// Standard input, output and error by three pipes: ours are the ends given. `group` is the program's process group,
+/// whose number is its own until it is reaped, which is later.
+pub fn pipes([input, output, error]: [OwnedFd; 3], program: &OwnedFd, group: i32) -> io::Result<()> {
+    let signals = endings()?;
     rustix::io::ioctl_fionbio(&input, true)?;
     let mut input = Some(input);
     let (mut pending, mut open) = (Vec::new(), true);
@@ -106,7 +129,7 @@ pub fn pipes([input, output, error]: [OwnedFd; 3], program: &OwnedFd) -> io::Res
     loop {
         let mut flow = Input { to: input.as_ref(), pending: std::mem::take(&mut pending), open };
         let stdin = rustix::stdio::stdin();
-        let mut fds = vec![PollFd::new(program, PollFlags::IN)];
+        let mut fds = vec![PollFd::new(program, PollFlags::IN), PollFd::new(&signals, PollFlags::IN)];
         let out_at = output.as_ref().map(|fd| {
             fds.push(PollFd::new(fd, PollFlags::IN));
             fds.len() - 1
@@ -130,6 +153,9 @@ pub fn pipes([input, output, error]: [OwnedFd; 3], program: &OwnedFd) -> io::Res
             Err(e) => return Err(e.into()),
         }
         let woken = |at: Option<usize>| at.is_some_and(|i| !fds[i].revents().is_empty());
+        if woken(Some(1)) {
+            pass_on(&signals, group);
+        }
         let (out_woke, err_woke, in_woke, to_woke, ended) =
             (woken(out_at), woken(err_at), woken(in_at), woken(to_at), !fds[0].revents().is_empty());
         let to_broken = to_at.is_some_and(|i| fds[i].revents().contains(PollFlags::ERR));
