@@ -103,12 +103,18 @@ impl World {
             Some(top) => fs::read_dir(top)?.flatten().map(|e| e.path()).filter(|p| p.is_dir()).collect(),
             None => vec![cgroups],
         };
-        for dir in hierarchies.iter().flat_map(|h| names.iter().map(move |n| h.join(n))).filter(|d| d.exists()) {
-            for sub in fs::read_dir(&dir)?.flatten().filter(|e| e.path().is_dir()) {
-                let _ =
-                    wait::retry(Duration::from_secs(2), Duration::from_millis(10), || fs::remove_dir(sub.path()).ok());
+        for top in hierarchies.iter().flat_map(|h| names.iter().map(move |n| h.join(n))).filter(|d| d.exists()) {
+            let (mut todo, mut all) = (vec![top], Vec::new());
+            while let Some(dir) = todo.pop() {
+                todo.extend(fs::read_dir(&dir)?.flatten().map(|e| e.path()).filter(|p| p.is_dir()));
+                all.push(dir);
             }
-            let _ = wait::retry(Duration::from_secs(2), Duration::from_millis(10), || fs::remove_dir(&dir).ok());
+            // Found from the top, removed from the bottom.
+            for dir in all.iter().rev() {
+                let gone = || fs::remove_dir(dir).ok();
+                wait::retry(Duration::from_secs(2), Duration::from_millis(10), gone)
+                    .with_context(|| format!("cannot remove {}", dir.display()))?;
+            }
         }
         sh(&format!("rm -rf --one-file-system {}", self.dir.display()))
     }
