@@ -192,7 +192,9 @@ impl Engine {
         *busy = Some(Busy { op, since: Instant::now(), at: SystemTime::now() });
         drop(busy);
         self.under_way.fetch_add(1, Ordering::AcqRel);
-        Ok(Guard { engine: self, cell })
+        let guard = Guard { engine: self, cell };
+        self.finish_abandoned(ctid)?;
+        Ok(guard)
     }
 
     /// Takes the container for `op` as soon as it is free; `None` at the deadline or when vzd is quitting.

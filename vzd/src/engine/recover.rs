@@ -41,7 +41,7 @@ impl Engine {
         }
         for open in self.inventory.journal()? {
             tracing::warn!(ctid = open.ctid.get(), op = open.op.word(), step = open.step, "was interrupted");
-            self.finish(&open);
+            self.finish(&open, "vzd ended");
         }
         self.clear_ended(&known);
         self.clear_strangers(&known);
@@ -68,14 +68,24 @@ impl Engine {
         Ok(())
     }
 
+    /// Finishes an operation whose end could not be noted, as on a full disk; the caller has just taken the container,
+    /// so nobody works on it any more.
+    pub(crate) fn finish_abandoned(&self, ctid: Ctid) -> Result<()> {
+        if let Some(open) = self.inventory.journal_of(ctid)? {
+            tracing::warn!(ctid = ctid.get(), op = open.op.word(), step = open.step, "was left open");
+            self.finish(&open, "its end could not be noted");
+        }
+        Ok(())
+    }
+
     /// Rolls one interrupted operation back or forward.
-    fn finish(self: &Arc<Self>, open: &JournalRow) {
+    fn finish(&self, open: &JournalRow, why: &str) {
         let ctid = open.ctid;
         let row = match self.inventory.container(ctid) {
             Ok(row) => row,
             Err(e) => return tracing::error!(ctid = ctid.get(), "{e}"),
         };
-        let note = format!("{} was interrupted at step `{}`, because vzd ended; ", open.op.word(), open.step);
+        let note = format!("{} was interrupted at step `{}`, because {why}; ", open.op.word(), open.step);
         let mut outcome = "it was taken back";
         match (open.op, &row) {
             (Op::Create, _) => self.undo_create(ctid),

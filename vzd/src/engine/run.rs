@@ -55,10 +55,19 @@ impl<'e> Steps<'e> {
     /// Carries out one step; its failure names it.
     pub(crate) fn run<T>(&mut self, step: &'static str, f: impl FnOnce() -> Result<T>) -> Result<T> {
         self.fault.reach(self.op, step, true);
-        let began = Instant::now();
-        if self.journalled {
-            self.inventory.journal_step(self.ctid, step)?;
+        self.note(step)?;
+        self.carry_out(step, f)
+    }
+
+    fn note(&self, step: &str) -> Result<()> {
+        match self.journalled {
+            true => Ok(self.inventory.journal_step(self.ctid, step)?),
+            false => Ok(()),
         }
+    }
+
+    fn carry_out<T>(&mut self, step: &'static str, f: impl FnOnce() -> Result<T>) -> Result<T> {
+        let began = Instant::now();
         let out = f().map_err(|e| match e {
             // A refusal that comes out of the first step (a claim) is no failure of a step.
             e @ (Error::Refused { .. } | Error::Busy { .. }) => e,
@@ -72,9 +81,14 @@ impl<'e> Steps<'e> {
         Ok(out)
     }
 
-    /// Carries out one step of a teardown: its failure is kept and the next one goes on.
+    /// Carries out one step of a teardown: its failure is kept and the next one goes on. That it cannot be noted (a full
+    /// disk) keeps nothing from being taken down.
     pub(crate) fn attempt(&mut self, step: &'static str, f: impl FnOnce() -> Result<()>) {
-        if let Err(e) = self.run(step, f) {
+        self.fault.reach(self.op, step, true);
+        if let Err(e) = self.note(step) {
+            tracing::warn!(ctid = self.ctid.get(), op = self.op.word(), step, "{}", e.report());
+        }
+        if let Err(e) = self.carry_out(step, f) {
             tracing::warn!(ctid = self.ctid.get(), op = self.op.word(), step, "{}", e.report());
             self.problems.push(e.report());
         }

@@ -68,6 +68,9 @@ impl Engine {
         let cgroups = self.cgroups()?;
         let mut note = StartNote { was_mounted: self.settled_state(&row) == CtState::Mounted, monitor: None };
         let addresses = config.network.ip.clone();
+        for ip in &addresses {
+            self.network.free_on_host(ip)?;
+        }
 
         let mut steps = Steps::new(self, Op::Start, ctid);
         steps.run("journal", || Ok(self.inventory.journal_open(Op::Start, ctid, &json(&note), false)?))?;

@@ -108,6 +108,9 @@ impl Error {
             Self::Damaged { .. } | Self::Missing { .. } => {
                 Some("`vzd recover` builds it again from the configuration files and the private areas".into())
             }
+            Self::Sqlite { .. } if self.exit_code() == ExitCode::NoSpace => {
+                Some("free some space on the filesystem the inventory is on and try again".into())
+            }
             Self::AddressTaken { holder, ip } => {
                 Some(format!("choose another address, or `vzctl set {holder} --ipdel {ip} --save`"))
             }
@@ -376,6 +379,22 @@ impl Inventory {
     /// Closes a container's journal row.
     pub fn journal_close(&self, ctid: Ctid, durable: bool) -> Result<()> {
         self.transaction("closing the journal", durable, |t| journal_close(t, ctid))
+    }
+
+    /// The open journal row of a container.
+    pub fn journal_of(&self, ctid: Ctid) -> Result<Option<JournalRow>> {
+        let open = {
+            let db = self.db();
+            let mut q = db
+                .prepare_cached("SELECT 1 FROM journal WHERE ctid=?1")
+                .map_err(sqlite("looking for an open operation"))?;
+            q.exists([ctid.get()]).map_err(sqlite("looking for an open operation"))?
+        };
+        // The rare case: the whole table is a handful of rows.
+        if !open {
+            return Ok(None);
+        }
+        Ok(self.journal()?.into_iter().find(|row| row.ctid == ctid))
     }
 
     /// Every open journal row.

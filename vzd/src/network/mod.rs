@@ -387,6 +387,15 @@ impl Network {
         Ok(())
     }
 
+    /// Does the host itself have the address, or a link of somebody else's (another manager's container)? Asked at every
+    /// start, because it may have come since the address was configured; the neighbours are not asked again.
+    ///
+    /// # Errors
+    /// [`NetworkError::InUse`] naming by whom.
+    pub fn free_on_host(&self, address: &CtAddr) -> Result<(), NetworkError> {
+        self.reached(&mut links::open()?, address).map(drop)
+    }
+
     /// Is the address free, as far as the host can tell? Looks at the host's own addresses and routes, and asks
     /// the neighbours on an uplink where the address would be on the link itself (400 ms when nobody answers).
     ///
@@ -394,8 +403,27 @@ impl Network {
     /// [`NetworkError::InUse`] naming by whom.
     pub fn probe(&self, address: &CtAddr) -> Result<(), NetworkError> {
         let mut net = links::open()?;
+        match self.reached(&mut net, address)? {
+            Reach::OnLink { link } if failed("look at", "the uplink", links::has_neighbours(&mut net, link))? => {
+                let answer =
+                    failed("ask the neighbours for", address, links::neighbour(&mut net, link, *address, PROBE))?;
+                match answer {
+                    Some(mac) => {
+                        let mac: Vec<String> = mac.iter().map(|b| format!("{b:02x}")).collect();
+                        let by = format!("the machine with hardware address {} answers for it", mac.join(":"));
+                        Err(NetworkError::InUse { address: *address, by })
+                    }
+                    None => Ok(()),
+                }
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// How the host reaches the address, where it is neither the host's own nor on a link of somebody else's.
+    fn reached(&self, net: &mut rt::Netlink, address: &CtAddr) -> Result<Reach, NetworkError> {
         let in_use = |by: String| Err(NetworkError::InUse { address: *address, by });
-        match failed("look up the route to", address, links::reach(&mut net, *address))? {
+        match failed("look up the route to", address, links::reach(net, *address))? {
             Reach::Local => in_use("it is an address of this host".into()),
             Reach::Exactly { link } => {
                 let all = failed("list the links of", "this host", net.links())?;
@@ -406,20 +434,12 @@ impl Network {
                     .unwrap_or("?")
                     .to_owned();
                 // Our own links are the inventory's business, and it knows better.
-                if self.is_ours(&name) { Ok(()) } else { in_use(format!("this host routes it to link {name}")) }
-            }
-            Reach::OnLink { link } if failed("look at", "the uplink", links::has_neighbours(&mut net, link))? => {
-                let answer =
-                    failed("ask the neighbours for", address, links::neighbour(&mut net, link, *address, PROBE))?;
-                match answer {
-                    Some(mac) => {
-                        let mac: Vec<String> = mac.iter().map(|b| format!("{b:02x}")).collect();
-                        in_use(format!("the machine with hardware address {} answers for it", mac.join(":")))
-                    }
-                    None => Ok(()),
+                match self.is_ours(&name) {
+                    true => Ok(Reach::Exactly { link }),
+                    false => in_use(format!("this host routes it to link {name}")),
                 }
             }
-            Reach::OnLink { .. } | Reach::Elsewhere => Ok(()),
+            other => Ok(other),
         }
     }
 
