@@ -488,8 +488,11 @@ fn a_hostile_tree_cannot_lead_a_start_or_an_exec_astray() {
         rig.create(n, Tiny, &[]);
         rig.ok(&["start", &id]);
         // In a view of its own, where nothing is mounted over them.
-        let swap = format!("cd /; umount -l /{point}; rmdir /{point} && ln -s {dir} /{point} && sync");
-        rig.inside(n, &format!("unshare -m sh -c '{swap}'"));
+        rig.settled(n);
+        let swap = format!(
+            "cd /; while umount -l /{point}; do :; done; until rmdir /{point}; do sleep 0.1; done; ln -s {dir} /{point} && sync"
+        );
+        rig.inside(n, &format!("unshare -m timeout 20 sh -c '{swap}' 2>/dev/null"));
         rig.ok(&["stop", &id, "--fast"]);
         let there = || fs::read_to_string("/proc/self/mountinfo").unwrap().lines().filter(|l| l.contains(&dir)).count();
         let before = there();
