@@ -69,12 +69,16 @@ impl Trees {
 /// user namespace mount a fresh proc or sysfs only while a full one is visible in its mount namespace, so the old root
 /// goes last ([`leave_old_root`]).
 pub fn enter_root(root: OwnedFd) -> Result<(), StepError> {
-    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
-        .at(STEP, "make all mounts private")?;
+    detach_propagation()?;
     // Any directory that every host has will do: this mount namespace is nobody else's.
     move_mount(&root, "", CWD, "/proc", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).at(STEP, "attach the root")?;
     rustix::process::chdir("/proc").at(STEP, "enter the root")?;
     rustix::process::pivot_root(".", ".").at(STEP, "pivot_root")
+}
+
+/// No mount of ours reaches the host's namespace, nor the other way round.
+fn detach_propagation() -> Result<(), StepError> {
+    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).at(STEP, "make all mounts private")
 }
 
 /// Detaches the old root: from here on nothing of the host can be named.
@@ -90,8 +94,9 @@ pub fn build(trees: Trees, pty_max: u32) -> Result<(), StepError> {
     let boot_id = std::fs::read("/proc/sys/kernel/random/uuid").at(STEP, "make a boot id")?;
     let present = |paths: &[&'static str]| paths.iter().copied().filter(|p| exists(p)).collect::<Vec<_>>();
     let (files, dirs) = (present(MASKED_FILES), present(MASKED_DIRS));
-    enter_root(root)?;
+    detach_propagation()?;
     let masks = Masks::make(&boot_id, files, dirs)?;
+    enter_root(root)?;
     mount_at("proc", "proc", &[], &[], ACTIVE)?;
     mount_at("sysfs", "sys", &[], &[], ACTIVE | MountAttrFlags::MOUNT_ATTR_RDONLY)?;
     mount_at("cgroup2", "sys/fs/cgroup", &[], &[], ACTIVE)?;
@@ -201,12 +206,9 @@ impl Masks {
         rustix::fs::mkdirat(&mount, "dir", Mode::from_raw_mode(0o555)).at(STEP, what)?;
         fsconfig_set_flag(&fs, "ro").at(STEP, what)?;
         rustix::mount::fsconfig_reconfigure(&fs).at(STEP, what)?;
-        // Kernels before 6.15 clone only from attached mounts, so it is attached where /dev will cover it. It stays
-        // there, under /dev: taking it away again would be one more grace period.
-        make_dir("dev")?;
-        let place = open_dir("dev")?;
-        let both = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
-        move_mount(&mount, "", &place, "", both).at(STEP, what)?;
+        // Kernels before 6.15 clone only from attached mounts. It goes with the host's root, over whose /dev it lies:
+        // taking it away by itself would be one more grace period.
+        move_mount(&mount, "", CWD, "/dev", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).at(STEP, what)?;
         let rows = std::iter::once((BOOT_ID, "boot_id"))
             .chain(files.into_iter().map(|path| (path, "file")))
             .chain(dirs.into_iter().map(|path| (path, "dir")));
