@@ -5,8 +5,10 @@
 //! are written with `synchronous=FULL`; everything else with `NORMAL`, which survives a kill and may lose
 //! only its last commits at a power cut, when nothing runs any more anyway.
 
+mod journal;
 mod migrations;
 
+pub use journal::JournalRow;
 pub use migrations::{STEPS, migrations};
 
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, Transaction, TransactionBehavior, params};
@@ -168,21 +170,6 @@ pub struct NewCt {
     pub addresses: Vec<CtAddr>,
 }
 
-/// One operation under way, or interrupted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct JournalRow {
-    /// The container.
-    pub ctid: Ctid,
-    /// The operation.
-    pub op: Op,
-    /// The last step that was begun.
-    pub step: String,
-    /// What recovery needs beyond the facts on disk (JSON).
-    pub payload: String,
-    /// Seconds since the epoch.
-    pub started: u64,
-}
-
 /// The open inventory.
 #[derive(Debug)]
 pub struct Inventory {
@@ -342,7 +329,7 @@ impl Inventory {
             };
             insert_ct(t, &row)?;
             claim_addresses(t, new.ctid, &new.addresses, true)?;
-            journal_open(t, Op::Create, new.ctid, payload)?;
+            journal::open(t, Op::Create, new.ctid, payload)?;
             Ok(row)
         })
     }
@@ -356,86 +343,11 @@ impl Inventory {
         })
     }
 
-    /// Opens the journal row of an operation; `durable` when this is the operation's point of no return.
-    pub fn journal_open(&self, op: Op, ctid: Ctid, payload: &str, durable: bool) -> Result<()> {
-        self.transaction("opening the journal", durable, |t| journal_open(t, op, ctid, payload))
-    }
-
-    /// Notes the step an operation has begun.
-    pub fn journal_step(&self, ctid: Ctid, step: &str) -> Result<()> {
-        self.transaction("noting a step", false, |t| {
-            t.prepare_cached("UPDATE journal SET step=?2 WHERE ctid=?1")
-                .and_then(|mut q| q.execute(params![ctid.get(), step]))
-                .map_err(sqlite("noting a step"))
-                .map(drop)
-        })
-    }
-
-    /// Replaces what recovery is told.
-    pub fn journal_payload(&self, ctid: Ctid, payload: &str) -> Result<()> {
-        self.set_text("UPDATE journal SET payload=?2 WHERE ctid=?1", ctid, Some(payload))
-    }
-
-    /// Closes a container's journal row.
-    pub fn journal_close(&self, ctid: Ctid, durable: bool) -> Result<()> {
-        self.transaction("closing the journal", durable, |t| journal_close(t, ctid))
-    }
-
-    /// The open journal row of a container.
-    pub fn journal_of(&self, ctid: Ctid) -> Result<Option<JournalRow>> {
-        let open = {
-            let db = self.db();
-            let mut q = db
-                .prepare_cached("SELECT 1 FROM journal WHERE ctid=?1")
-                .map_err(sqlite("looking for an open operation"))?;
-            q.exists([ctid.get()]).map_err(sqlite("looking for an open operation"))?
-        };
-        // The rare case: the whole table is a handful of rows.
-        if !open {
-            return Ok(None);
-        }
-        Ok(self.journal()?.into_iter().find(|row| row.ctid == ctid))
-    }
-
-    /// Every open journal row.
-    pub fn journal(&self) -> Result<Vec<JournalRow>> {
-        let db = self.db();
-        let mut q = db
-            .prepare_cached("SELECT ctid, op, step, payload, started FROM journal ORDER BY started, ctid")
-            .map_err(sqlite("reading the journal"))?;
-        let rows = q
-            .query_map([], |r| {
-                Ok((
-                    r.get::<_, i64>(0)?,
-                    r.get::<_, String>(1)?,
-                    r.get::<_, String>(2)?,
-                    r.get::<_, String>(3)?,
-                    r.get::<_, i64>(4)?,
-                ))
-            })
-            .map_err(sqlite("reading the journal"))?;
-        rows.map(|r| {
-            let (ctid, op, step, payload, started) = r.map_err(sqlite("reading the journal"))?;
-            let bad = |cause: String| Error::BadRow { ctid, cause };
-            Ok(JournalRow {
-                ctid: u32::try_from(ctid)
-                    .map_err(|e| bad(e.to_string()))?
-                    .try_into()
-                    .map_err(|e: vz_types::ctid::CtidError| bad(e.to_string()))?,
-                op: serde_json::from_value(op.into()).map_err(|e| bad(e.to_string()))?,
-                step,
-                payload,
-                started: started.unsigned_abs(),
-            })
-        })
-        .collect()
-    }
-
     /// Forgets a container with everything it claimed, and its journal row.
     pub fn forget(&self, ctid: Ctid, durable: bool) -> Result<()> {
         self.transaction("forgetting a container", durable, |t| {
             t.execute("DELETE FROM container WHERE ctid=?1", [ctid.get()]).map_err(sqlite("forgetting a container"))?;
-            journal_close(t, ctid)
+            journal::close(t, ctid)
         })
     }
 
@@ -450,7 +362,7 @@ impl Inventory {
         self.transaction("claiming for set", false, |t| {
             name_is_free(t, name, ctid)?;
             claim_addresses(t, ctid, addresses, false)?;
-            journal_open(t, Op::Set, ctid, payload)
+            journal::open(t, Op::Set, ctid, payload)
         })
     }
 
@@ -471,7 +383,7 @@ impl Inventory {
             t.execute("DELETE FROM address WHERE ctid=?1", [ctid.get()]).map_err(sqlite("settling claims"))?;
             claim_addresses(t, ctid, saved, true)?;
             claim_addresses(t, ctid, unsaved, false)?;
-            if close { journal_close(t, ctid) } else { Ok(()) }
+            if close { journal::close(t, ctid) } else { Ok(()) }
         })
     }
 
@@ -587,19 +499,6 @@ fn free_uid_base(t: &Transaction<'_>, first: u32) -> Result<UidBase> {
         .ok_or(Error::NoUidRange)
 }
 
-fn journal_open(t: &Transaction<'_>, op: Op, ctid: Ctid, payload: &str) -> Result<()> {
-    t.execute(
-        "INSERT INTO journal VALUES(?1,?2,'journal',?3,?4)",
-        params![ctid.get(), op.word(), payload, now() as i64],
-    )
-    .map_err(sqlite("opening the journal"))
-    .map(drop)
-}
-
-fn journal_close(t: &Transaction<'_>, ctid: Ctid) -> Result<()> {
-    t.execute("DELETE FROM journal WHERE ctid=?1", [ctid.get()]).map_err(sqlite("closing the journal")).map(drop)
-}
-
 /// Whether private areas lie below `dir`.
 fn has_private_areas(dir: &Path) -> bool {
     std::fs::read_dir(dir)
@@ -608,130 +507,4 @@ fn has_private_areas(dir: &Path) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn open() -> (tempfile::TempDir, Inventory) {
-        let dir = tempfile::tempdir().unwrap();
-        let inv = Inventory::open(&dir.path().join("inventory.db"), &dir.path().join("private")).unwrap();
-        (dir, inv)
-    }
-
-    fn new(n: u32, name: &str, ip: &str) -> NewCt {
-        NewCt {
-            ctid: n.try_into().unwrap(),
-            uuid: format!("uuid-{n}"),
-            name: Some(name.parse().unwrap()),
-            first_slot: UidBase::SLOTS - 1,
-            template: "debian-12".parse().unwrap(),
-            template_digest: "d".into(),
-            layout: Layout::Overlay,
-            addresses: vec![ip.parse().unwrap()],
-        }
-    }
-
-    #[test]
-    fn a_refused_claim_changes_nothing() {
-        let (_dir, inv) = open();
-        inv.claim_create(&new(101, "web", "10.0.0.2"), "{}").unwrap();
-        assert!(matches!(inv.claim_create(&new(101, "other", "10.0.0.3"), "{}"), Err(Error::Exists(_))));
-        assert!(matches!(inv.claim_create(&new(102, "web", "10.0.0.3"), "{}"), Err(Error::NameTaken { .. })));
-        assert!(matches!(inv.claim_create(&new(102, "db", "10.0.0.2"), "{}"), Err(Error::AddressTaken { .. })));
-        assert_eq!(inv.containers().unwrap().len(), 1);
-        assert_eq!(inv.journal().unwrap().len(), 1);
-        let b = inv.claim_create(&new(102, "db", "10.0.0.3"), "{}").unwrap();
-        assert_eq!(b.uid_base, UidBase::from_slot(0), "the search wraps");
-    }
-
-    #[test]
-    fn forgetting_gives_everything_back() {
-        let (_dir, inv) = open();
-        let a = inv.claim_create(&new(101, "web", "10.0.0.2"), "{}").unwrap();
-        inv.forget(a.ctid, true).unwrap();
-        assert!(inv.journal().unwrap().is_empty());
-        let again = inv.claim_create(&new(102, "web", "10.0.0.2"), "{}").unwrap();
-        assert_eq!(again.uid_base, a.uid_base);
-    }
-
-    #[test]
-    fn settling_keeps_saved_and_unsaved_addresses_apart() {
-        let (_dir, inv) = open();
-        let a = inv.claim_create(&new(101, "web", "10.0.0.2"), "{}").unwrap().ctid;
-        inv.journal_close(a, true).unwrap();
-        let (x, y) = ("10.0.0.2".parse().unwrap(), "10.0.0.9".parse().unwrap());
-        inv.claim_set(a, None, &[x, y], "{}").unwrap();
-        inv.settle(a, None, &[x], &[y], true, true).unwrap();
-        assert_eq!(inv.addresses(a).unwrap(), vec![(x, true), (y, false)]);
-        assert_eq!(inv.container(a).unwrap().unwrap().name, None);
-    }
-
-    #[test]
-    fn a_missing_or_damaged_inventory_is_an_error_that_says_so() {
-        let dir = tempfile::tempdir().unwrap();
-        let (db, private) = (dir.path().join("inventory.db"), dir.path().join("private"));
-        std::fs::create_dir_all(private.join("101")).unwrap();
-        assert!(matches!(Inventory::open(&db, &private), Err(Error::Missing { .. })));
-        std::fs::write(&db, vec![b'x'; 8192]).unwrap();
-        let e = Inventory::open(&db, &private).unwrap_err();
-        assert!(matches!(e, Error::Damaged { .. }) && e.hint().unwrap().contains("recover"), "{e}");
-    }
-
-    #[derive(Clone, Debug)]
-    enum Act {
-        Create { ct: u8, ip: u8, name: u8 },
-        Set { ct: u8, ip: u8, name: u8, saved: bool },
-        Forget { ct: u8 },
-    }
-
-    fn act() -> impl proptest::strategy::Strategy<Value = Act> {
-        use proptest::prelude::*;
-        prop_oneof![
-            (0..6u8, 0..6u8, 0..6u8).prop_map(|(ct, ip, name)| Act::Create { ct, ip, name }),
-            (0..6u8, 0..6u8, 0..6u8, any::<bool>()).prop_map(|(ct, ip, name, saved)| Act::Set { ct, ip, name, saved }),
-            (0..6u8).prop_map(|ct| Act::Forget { ct }),
-        ]
-    }
-
-    proptest::proptest! {
-        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(24))]
-        /// Whatever is asked in whatever order: no two containers share a uid range, a name or an address,
-        /// and a refusal changes nothing.
-        #[test]
-        fn claims_never_overlap(acts in proptest::collection::vec(act(), 1..25)) {
-            let (_dir, inv) = open();
-            let ip = |n: u8| format!("10.0.0.{}", n + 1).parse::<CtAddr>().unwrap();
-            let name = |n: u8| format!("n{n}").parse::<CtName>().unwrap();
-            for a in acts {
-                let before = (inv.containers().unwrap(), inv.journal().unwrap());
-                let done = match a {
-                    Act::Create { ct, ip: i, name: n } => {
-                        let spec = new(101 + u32::from(ct), name(n).as_str(), &ip(i).to_string());
-                        inv.claim_create(&spec, "{}").map(|row| inv.journal_close(row.ctid, false).unwrap())
-                    }
-                    Act::Set { ct, ip: i, name: n, saved } => {
-                        let ctid = Ctid::try_from(101 + u32::from(ct)).unwrap();
-                        if inv.container(ctid).unwrap().is_none() { continue }
-                        let ips = [ip(i)];
-                        let (s, u): (&[CtAddr], &[CtAddr]) = if saved { (&ips, &[]) } else { (&[], &ips) };
-                        inv.claim_set(ctid, Some(&name(n)), &ips, "{}")
-                            .and_then(|()| inv.settle(ctid, Some(&name(n)), s, u, true, false))
-                    }
-                    Act::Forget { ct } => inv.forget(Ctid::try_from(101 + u32::from(ct)).unwrap(), false),
-                };
-                if done.is_err() {
-                    proptest::prop_assert_eq!(&before, &(inv.containers().unwrap(), inv.journal().unwrap()));
-                }
-                let rows = inv.containers().unwrap();
-                let mut bases: Vec<_> = rows.iter().map(|r| r.uid_base).collect();
-                let mut ips: Vec<_> = rows.iter().flat_map(|r| inv.addresses(r.ctid).unwrap()).map(|(ip, _)| ip).collect();
-                let count = (bases.len(), ips.len());
-                bases.sort();
-                bases.dedup();
-                ips.sort();
-                ips.dedup();
-                proptest::prop_assert_eq!(count, (bases.len(), ips.len()));
-                proptest::prop_assert!(inv.journal().unwrap().is_empty());
-            }
-        }
-    }
-}
+mod tests;

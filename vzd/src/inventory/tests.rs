@@ -1,0 +1,127 @@
+//! The inventory against a real database file.
+
+use super::*;
+
+fn open() -> (tempfile::TempDir, Inventory) {
+    let dir = tempfile::tempdir().unwrap();
+    let inv = Inventory::open(&dir.path().join("inventory.db"), &dir.path().join("private")).unwrap();
+    (dir, inv)
+}
+
+fn new(n: u32, name: &str, ip: &str) -> NewCt {
+    NewCt {
+        ctid: n.try_into().unwrap(),
+        uuid: format!("uuid-{n}"),
+        name: Some(name.parse().unwrap()),
+        first_slot: UidBase::SLOTS - 1,
+        template: "debian-12".parse().unwrap(),
+        template_digest: "d".into(),
+        layout: Layout::Overlay,
+        addresses: vec![ip.parse().unwrap()],
+    }
+}
+
+#[test]
+fn a_refused_claim_changes_nothing() {
+    let (_dir, inv) = open();
+    inv.claim_create(&new(101, "web", "10.0.0.2"), "{}").unwrap();
+    assert!(matches!(inv.claim_create(&new(101, "other", "10.0.0.3"), "{}"), Err(Error::Exists(_))));
+    assert!(matches!(inv.claim_create(&new(102, "web", "10.0.0.3"), "{}"), Err(Error::NameTaken { .. })));
+    assert!(matches!(inv.claim_create(&new(102, "db", "10.0.0.2"), "{}"), Err(Error::AddressTaken { .. })));
+    assert_eq!(inv.containers().unwrap().len(), 1);
+    assert_eq!(inv.journal().unwrap().len(), 1);
+    let b = inv.claim_create(&new(102, "db", "10.0.0.3"), "{}").unwrap();
+    assert_eq!(b.uid_base, UidBase::from_slot(0), "the search wraps");
+}
+
+#[test]
+fn forgetting_gives_everything_back() {
+    let (_dir, inv) = open();
+    let a = inv.claim_create(&new(101, "web", "10.0.0.2"), "{}").unwrap();
+    inv.forget(a.ctid, true).unwrap();
+    assert!(inv.journal().unwrap().is_empty());
+    let again = inv.claim_create(&new(102, "web", "10.0.0.2"), "{}").unwrap();
+    assert_eq!(again.uid_base, a.uid_base);
+}
+
+#[test]
+fn settling_keeps_saved_and_unsaved_addresses_apart() {
+    let (_dir, inv) = open();
+    let a = inv.claim_create(&new(101, "web", "10.0.0.2"), "{}").unwrap().ctid;
+    inv.journal_close(a, true).unwrap();
+    let (x, y) = ("10.0.0.2".parse().unwrap(), "10.0.0.9".parse().unwrap());
+    inv.claim_set(a, None, &[x, y], "{}").unwrap();
+    inv.settle(a, None, &[x], &[y], true, true).unwrap();
+    assert_eq!(inv.addresses(a).unwrap(), vec![(x, true), (y, false)]);
+    assert_eq!(inv.container(a).unwrap().unwrap().name, None);
+}
+
+#[test]
+fn a_missing_or_damaged_inventory_is_an_error_that_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let (db, private) = (dir.path().join("inventory.db"), dir.path().join("private"));
+    std::fs::create_dir_all(private.join("101")).unwrap();
+    assert!(matches!(Inventory::open(&db, &private), Err(Error::Missing { .. })));
+    std::fs::write(&db, vec![b'x'; 8192]).unwrap();
+    let e = Inventory::open(&db, &private).unwrap_err();
+    assert!(matches!(e, Error::Damaged { .. }) && e.hint().unwrap().contains("recover"), "{e}");
+}
+
+#[derive(Clone, Debug)]
+enum Act {
+    Create { ct: u8, ip: u8, name: u8 },
+    Set { ct: u8, ip: u8, name: u8, saved: bool },
+    Forget { ct: u8 },
+}
+
+fn act() -> impl proptest::strategy::Strategy<Value = Act> {
+    use proptest::prelude::*;
+    prop_oneof![
+        (0..6u8, 0..6u8, 0..6u8).prop_map(|(ct, ip, name)| Act::Create { ct, ip, name }),
+        (0..6u8, 0..6u8, 0..6u8, any::<bool>()).prop_map(|(ct, ip, name, saved)| Act::Set { ct, ip, name, saved }),
+        (0..6u8).prop_map(|ct| Act::Forget { ct }),
+    ]
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(24))]
+    /// Whatever is asked in whatever order: no two containers share a uid range, a name or an address,
+    /// and a refusal changes nothing.
+    #[test]
+    fn claims_never_overlap(acts in proptest::collection::vec(act(), 1..25)) {
+        let (_dir, inv) = open();
+        let ip = |n: u8| format!("10.0.0.{}", n + 1).parse::<CtAddr>().unwrap();
+        let name = |n: u8| format!("n{n}").parse::<CtName>().unwrap();
+        for a in acts {
+            let before = (inv.containers().unwrap(), inv.journal().unwrap());
+            let done = match a {
+                Act::Create { ct, ip: i, name: n } => {
+                    let spec = new(101 + u32::from(ct), name(n).as_str(), &ip(i).to_string());
+                    inv.claim_create(&spec, "{}").map(|row| inv.journal_close(row.ctid, false).unwrap())
+                }
+                Act::Set { ct, ip: i, name: n, saved } => {
+                    let ctid = Ctid::try_from(101 + u32::from(ct)).unwrap();
+                    if inv.container(ctid).unwrap().is_none() { continue }
+                    let ips = [ip(i)];
+                    let (s, u): (&[CtAddr], &[CtAddr]) = if saved { (&ips, &[]) } else { (&[], &ips) };
+                    inv.claim_set(ctid, Some(&name(n)), &ips, "{}")
+                        .and_then(|()| inv.settle(ctid, Some(&name(n)), s, u, true, false))
+                }
+                Act::Forget { ct } => inv.forget(Ctid::try_from(101 + u32::from(ct)).unwrap(), false),
+            };
+            if done.is_err() {
+                proptest::prop_assert_eq!(&before, &(inv.containers().unwrap(), inv.journal().unwrap()));
+            }
+            let rows = inv.containers().unwrap();
+            let mut bases: Vec<_> = rows.iter().map(|r| r.uid_base).collect();
+            let mut ips: Vec<_> = rows.iter().flat_map(|r| inv.addresses(r.ctid).unwrap()).map(|(ip, _)| ip).collect();
+            let count = (bases.len(), ips.len());
+            bases.sort();
+            bases.dedup();
+            ips.sort();
+            ips.dedup();
+            proptest::prop_assert_eq!(count, (bases.len(), ips.len()));
+            proptest::prop_assert!(inv.journal().unwrap().is_empty());
+        }
+    }
+}
