@@ -250,6 +250,26 @@ fn a_full_disk_while_creating_leaves_nothing() {
 }
 
 #[test]
+fn an_address_the_host_has_got_since_create_refuses_the_start() {
+    let rig = with_ct(&["--ipadd", "10.99.0.1"]);
+    rig.host.ip("addr add 10.99.0.1/32 dev lo");
+    refused_and_nothing_changed(&rig, &["start", "101"], IpInUse, "10.99.0.1");
+    rig.host.ip("addr del 10.99.0.1/32 dev lo");
+    rig.ok(&["start", "101"]);
+}
+
+#[test]
+fn a_file_inside_that_cannot_be_written_fails_only_what_writes_it() {
+    let rig = with_ct(&["--hostname", "one"]);
+    rig.ok(&["start", "101"]);
+    rig.inside(101, "rm -f /etc/hostname; mkfifo /etc/hostname");
+    let out = rig.vzctl(&["set", "101", "--hostname", "two", "--save"]);
+    assert!(out.code() != 0 && out.stderr.contains("/etc/hostname"), "{out}");
+    rig.ok(&["set", "101", "--nameserver", "192.0.2.1", "--save"]);
+    assert!(rig.inside(101, "cat /etc/resolv.conf").contains("192.0.2.1"));
+}
+
+#[test]
 fn a_missing_program_is_named_with_its_package() {
     for (program, package, words) in [
         ("/usr/sbin/mkfs.ext4", "e2fsprogs", &["create", "101", "--ostemplate", "tiny"][..]),

@@ -141,6 +141,44 @@ fn runscript_runs_a_file_of_the_host_inside() {
 }
 
 #[test]
+fn runscript_starts_a_stopped_container_for_the_script_and_stops_it_again() {
+    let rig = with_ct(&["--hostname", "scripted"]);
+    let before = rig.census();
+    let script = rig.paths.base.join("script.sh");
+    fs::write(&script, "hostname\nexit 6\n").unwrap();
+    let out = rig.vzctl(&["runscript", "101", script.to_str().unwrap()]);
+    assert_eq!((out.code(), out.stdout.trim()), (6, "scripted"), "{out}");
+    assert!(out.stderr.contains("stopped again"), "{out}");
+    assert_eq!(rig.status(101), "exist unmounted down");
+    rig.assert_census(&before, "after a script in a stopped container");
+}
+
+#[test]
+fn what_ends_exec_ends_the_program_inside_too() {
+    let rig = with_running_ct(&[]);
+    let mut exec = rig.vzctl_command(&["exec2", "101", "echo $$; trap 'exit 9' TERM; while :; do sleep 1; done"]);
+    let mut child = exec.stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(child.stdout.as_mut().unwrap()), &mut line).unwrap();
+    // The shell has said its number before it sets its trap; the next exec comes after that.
+    rig.inside(101, "true");
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(child.id() as i32), nix::sys::signal::Signal::SIGTERM).unwrap();
+    let status = child.wait().unwrap();
+    assert!([Some(9), Some(143)].contains(&status.code()), "{status:?}");
+    rig.refused(&["exec", "101", &format!("kill -0 {}", line.trim())], ExitCode::ExecFailed, "");
+}
+
+#[test]
+fn exec_of_what_is_no_program_says_what_a_shell_says() {
+    let rig = with_running_ct(&[]);
+    rig.inside(101, "printf 'exit 4' >/root/plain; chmod +x /root/plain");
+    for (command, code) in [("/root/plain", 4), ("/etc", 126), ("/no/such/program", 127)] {
+        let out = rig.vzctl(&["exec2", "101", command]);
+        assert_eq!(out.code(), code, "{out}");
+    }
+}
+
+#[test]
 fn stop_is_graceful_and_fast_is_at_once() {
     let rig = with_running_ct(&[]);
     let out = rig.ok(&["stop", "101"]);
