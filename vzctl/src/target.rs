@@ -87,7 +87,12 @@ fn by_name(paths: &Paths, name: &CtName) -> Result<Option<Ctid>, Failure> {
 
 fn unreadable(path: &std::path::Path, e: &io::Error) -> Failure {
     let f = Failure::system(format_args!("cannot read {}", path.display()), e);
-    if e.kind() == io::ErrorKind::PermissionDenied { f.hint("run vzctl as root") } else { f }
+    match e.kind() {
+        io::ErrorKind::PermissionDenied => {
+            f.hint("run vzctl as root: exec, enter, console and runscript are not for the group `vz`")
+        }
+        _ => f,
+    }
 }
 
 /// Whether there is a configuration of the CT.

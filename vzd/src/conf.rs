@@ -75,6 +75,7 @@ impl Error {
             Self::Invalid { path, line, .. } => {
                 Some(format!("correct line {line} of {} and try again", path.display()))
             }
+            Self::Missing(path) => Some(format!("restore {} from a backup, or destroy the container", path.display())),
             _ => None,
         }
     }

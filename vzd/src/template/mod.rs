@@ -49,6 +49,14 @@ pub enum TemplateError {
         /// Names there are.
         known: Vec<TemplateName>,
     },
+    /// It is built, and nothing says how to build it again.
+    #[error("OS template {name} is built, but there is no recipe of it to build it from again")]
+    NoRecipe {
+        /// The name.
+        name: TemplateName,
+        /// Where its recipe would be.
+        path: PathBuf,
+    },
     /// There is a recipe, but it was never built.
     #[error("OS template {name} is not built yet")]
     NotBuilt {
@@ -150,7 +158,7 @@ impl TemplateError {
     /// What vzctl exits with.
     pub fn exit_code(&self) -> ExitCode {
         match self {
-            Self::NoSuch { .. } | Self::NotBuilt { .. } => ExitCode::NoTemplate,
+            Self::NoSuch { .. } | Self::NoRecipe { .. } | Self::NotBuilt { .. } => ExitCode::NoTemplate,
             Self::Recipe { .. } => ExitCode::BadConfig,
             Self::NoInit { .. } | Self::Broken { .. } => ExitCode::BadTemplate,
             Self::InUse { .. } => ExitCode::DeleteFailed,
@@ -168,6 +176,7 @@ impl TemplateError {
                 let names: Vec<&str> = known.iter().map(TemplateName::as_str).collect();
                 Some(format!("there are: {}; `vzctl template list` shows more", names.join(", ")))
             }
+            Self::NoRecipe { path, .. } => Some(format!("put its recipe at {}", path.display())),
             Self::NotBuilt { name } => Some(format!("build it first: vzctl template build {name}")),
             Self::Recipe { .. } => Some("docs/guide/templates.md explains every key".into()),
             Self::NoInit { .. } => Some(
@@ -351,7 +360,15 @@ impl Store {
         rebuild: bool,
         events: &mut dyn FnMut(BuildEvent),
     ) -> Result<TemplateInfo, TemplateError> {
-        let Some((recipe, text)) = self.recipes.find(name)? else { return Err(self.absent(name)) };
+        let Some((recipe, text)) = self.recipes.find(name)? else {
+            return Err(match self.current(name) {
+                Ok(_) => TemplateError::NoRecipe {
+                    name: name.clone(),
+                    path: self.paths.recipe_dir().join(format!("{name}.toml")),
+                },
+                Err(_) => self.absent(name),
+            });
+        };
         let lock = self.lock(name)?;
         if !rebuild && self.current(name).is_ok() {
             events(BuildEvent::Log { line: format!("{name} is built already; --rebuild builds it anew") });
