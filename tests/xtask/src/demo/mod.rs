@@ -180,6 +180,20 @@ fn login(site: &Site) -> Result<()> {
         let out = site.ssh("root", &site.facts.ipv4, line)?;
         quote(&out);
     }
+    // Out over the container's own address, the host's masquerading and the name servers it inherited.
+    let install = "export DEBIAN_FRONTEND=noninteractive; apt-get -q update && apt-get -qy install nginx-light";
+    show::long(
+        "apt-get install nginx-light",
+        &mut site.command("vzctl", &["exec2", CT, install]),
+        Duration::from_secs(300),
+    )?;
+    show::step("its service runs and answers on the CT's address", || {
+        done(site.ssh("root", &site.facts.ipv4, "systemctl is-active nginx cron systemd-journald")?)?;
+        let address: std::net::SocketAddr = format!("{}:80", site.facts.ipv4).parse()?;
+        std::net::TcpStream::connect_timeout(&address, Duration::from_secs(5))
+            .map(drop)
+            .context("nginx does not answer")
+    })?;
     let failed = site.ssh("root", &site.facts.ipv4, "systemctl --failed --plain --no-legend")?;
     show::step("zero failed units", || if failed.text().is_empty() { Ok(()) } else { bail!("{}", failed.text()) })
 }
