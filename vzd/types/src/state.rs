@@ -138,11 +138,71 @@ pub fn decide(op: Op, state: CtState, disabled: bool, force: bool) -> Verdict {
         (Op::Destroy, Running) => Deny(ExitCode::Running, "Container is currently running. Stop it first."),
         (Op::Destroy, Mounted) => Deny(ExitCode::Mounted, "Container is currently mounted (umount first)"),
         (Op::Destroy, _) => Accept,
-        (Op::Mount, Running | Mounted) => Deny(ExitCode::Mounted, "Container is already mounted"),
+        (Op::Mount, Running) => {
+            Deny(ExitCode::Running, "Container is running: its files are mounted for as long as it runs")
+        }
+        (Op::Mount, Mounted) => Deny(ExitCode::Mounted, "Container is already mounted"),
         (Op::Mount, _) => Accept,
         (Op::Umount, Running) => Deny(ExitCode::Running, "Container is running -- stop it first"),
         (Op::Umount, Mounted) => Accept,
         (Op::Umount, _) => Deny(ExitCode::NotMounted, "CT is not mounted"),
         (Op::Set, _) => Accept,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const OPS: [Op; 8] = [Op::Create, Op::Start, Op::Stop, Op::Restart, Op::Destroy, Op::Mount, Op::Umount, Op::Set];
+    const STATES: [CtState; 8] = [
+        CtState::Absent,
+        CtState::Creating,
+        CtState::Stopped,
+        CtState::Mounted,
+        CtState::Starting,
+        CtState::Running,
+        CtState::Stopping,
+        CtState::Destroying,
+    ];
+
+    fn code(op: Op, state: CtState) -> Option<ExitCode> {
+        match decide(op, state, false, false) {
+            Verdict::Deny(code, _) => Some(code),
+            Verdict::Accept | Verdict::Ignore(_) => None,
+        }
+    }
+
+    #[test]
+    fn refusals_have_the_classic_codes() {
+        assert_eq!(code(Op::Create, CtState::Stopped), Some(ExitCode::Exists));
+        assert_eq!(code(Op::Stop, CtState::Stopped), None);
+        assert_eq!(code(Op::Set, CtState::Running), None);
+        for op in [Op::Start, Op::Destroy, Op::Mount, Op::Umount] {
+            assert_eq!(code(op, CtState::Running), Some(ExitCode::Running), "{op:?}");
+        }
+        for op in [Op::Destroy, Op::Mount] {
+            assert_eq!(code(op, CtState::Mounted), Some(ExitCode::Mounted), "{op:?}");
+        }
+        assert_eq!(code(Op::Umount, CtState::Stopped), Some(ExitCode::NotMounted));
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_happens_to_a_busy_container_and_only_create_to_an_absent_one(
+            op in prop::sample::select(&OPS[..]), state in prop::sample::select(&STATES[..]), disabled: bool, force: bool,
+        ) {
+            let verdict = decide(op, state, disabled, force);
+            let busy = !matches!(state, CtState::Absent | CtState::Stopped | CtState::Mounted | CtState::Running);
+            if busy {
+                prop_assert!(matches!(verdict, Verdict::Deny(ExitCode::Locked, _)));
+            } else if state == CtState::Absent {
+                prop_assert_eq!(verdict == Verdict::Accept, op == Op::Create);
+            }
+            if !matches!(op, Op::Start | Op::Restart) || force {
+                prop_assert_eq!(verdict, decide(op, state, !disabled, force), "disabled is for starts that are not forced");
+            }
+        }
     }
 }
