@@ -40,6 +40,9 @@ enum Command {
     Recover,
     /// Print the OpenAPI document.
     Openapi,
+    /// Print the number of the inventory's schema, for the package's scripts.
+    #[command(hide = true)]
+    Schema,
     /// Print every fault point for crash tests.
     #[command(hide = true)]
     FaultPoints,
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
     let args = Args::parse();
     let done = match args.command {
         Some(Command::Openapi) => print(&api::document()),
+        Some(Command::Schema) => print(&format!("{}\n", vzd::inventory::STEPS.len())),
         Some(Command::FaultPoints) => print(&(engine::steps::points().collect::<Vec<_>>().join("\n") + "\n")),
         Some(Command::Recover) => recover(&args),
         None => serve(&args),

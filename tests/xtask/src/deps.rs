@@ -39,6 +39,13 @@ pub const ALL: &[Package] = &[
     package("busybox-static", "bin/busybox", "the tests' tiny system"),
 ];
 
+/// What `cargo xtask deb` needs.
+pub const PACKAGING: &[Package] = &[
+    package("dpkg-dev", "bin/dpkg-shlibdeps", "reckons which libraries the programs need"),
+    package("binutils", "bin/objdump", "reads the programs for it"),
+    package("gzip", "bin/gzip", "compresses man pages"),
+];
+
 /// The peers `cargo xtask bench` measures.
 pub const PEERS: &[Package] = &[
     package("lxc", "bin/lxc-start", "peer"),

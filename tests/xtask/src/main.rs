@@ -3,6 +3,7 @@
 //!
 //! | module | what |
 //! |---|---|
+//! | [`deb`] | the Debian package |
 //! | [`deps`] | system packages, installed by name |
 //! | [`programs`] | building vzctl, vzd and vzmon |
 //! | [`suite`] | everything that must pass |
@@ -12,6 +13,7 @@
 //! | [`show`] | steps with their times on a terminal |
 
 mod bench;
+mod deb;
 mod demo;
 mod deps;
 mod generate;
@@ -42,6 +44,8 @@ enum Task {
     Test(suite::Options),
     /// Figures of vz and its peers, measured alternately in one run
     Bench(bench::Options),
+    /// Make the Debian package of what `build` makes, and say how to install it
+    Deb(deb::Options),
     /// Regenerate the files that are made from the source: OpenAPI, man pages, completion, reference
     Gen,
 }
@@ -53,6 +57,7 @@ fn main() -> ExitCode {
         Task::Demo(options) => demo::run(&options),
         Task::Test(options) => suite::run(&options),
         Task::Bench(options) => bench::run(&options),
+        Task::Deb(options) => deb::run(&options),
         Task::Gen => generate::run(),
     };
     match done {
