@@ -37,18 +37,21 @@ pub struct Trees {
 
 impl Trees {
     /// Clones the root mount without the host's `nosuid`, and the host's device nodes after checking that they are
-    /// what they should be.
+    /// what they should be. All private: nothing mounted on them inside reaches the host.
     pub fn open(root: &std::path::Path, console: BorrowedFd<'_>) -> Result<Self, StepError> {
         const STEP: &str = "namespaces";
         let clone = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
         let shown = root.display();
-        let tree = open_tree(CWD, root, clone).at(STEP, format!("clone the mount at {shown}"))?;
+        let private = |tree: OwnedFd| vz_sys::mount::make_private(tree.as_fd()).map(|()| tree);
+        let tree = open_tree(CWD, root, clone).map_err(io::Error::from).and_then(private);
+        let tree = tree.at(STEP, format!("clone the mount at {shown}"))?;
         vz_sys::mount::set_flags(tree.as_fd(), 0, MountAttrFlags::MOUNT_ATTR_NOSUID.bits().into())
             .at(STEP, format!("allow set-uid files on the container's view of {shown}"))?;
         let mut devices = Vec::with_capacity(DEVICES.len());
         for (name, major, minor) in DEVICES {
             let path = format!("/dev/{name}");
-            let node = open_tree(CWD, &path, clone).at(STEP, format!("clone {path}"))?;
+            let node = open_tree(CWD, &path, clone).map_err(io::Error::from).and_then(private);
+            let node = node.at(STEP, format!("clone {path}"))?;
             let stat = rustix::fs::fstat(&node).at(STEP, format!("look at {path}"))?;
             let is = (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev));
             if rustix::fs::FileType::from_raw_mode(stat.st_mode) != rustix::fs::FileType::CharacterDevice
@@ -59,8 +62,8 @@ impl Trees {
             }
             devices.push(node);
         }
-        let console =
-            open_tree(console, "", clone | OpenTreeFlags::AT_EMPTY_PATH).at(STEP, "clone the console's mount")?;
+        let console = open_tree(console, "", clone | OpenTreeFlags::AT_EMPTY_PATH);
+        let console = console.map_err(io::Error::from).and_then(private).at(STEP, "clone the console's mount")?;
         Ok(Self { root: tree, devices, console })
     }
 }

@@ -182,7 +182,10 @@ fn mount_overlay(plan: &StoragePlan, lower: BorrowedFd<'_>, writable: BorrowedFd
     let layers = Layers { lower, upper: upper.as_fd(), work: work.as_fd() };
     match create_overlay(&layers, Way::Descriptors) {
         Ok(fs) => Ok(fs),
-        Err(e) if mount::errno_of(&e) == Some(libc::EINVAL) => attached(plan, lower, writable, base),
+        // Kernels before 6.15: one that knows no descriptors here, or none of O_PATH (6.12 looks the file up first).
+        Err(e) if matches!(mount::errno_of(&e), Some(libc::EINVAL | libc::EBADF)) => {
+            attached(plan, lower, writable, base)
+        }
         Err(e) => step("cannot mount the overlay of", &plan.root, Err(e)),
     }
 }

@@ -44,6 +44,8 @@ pub fn edit(one: SingleThreaded) -> ExitCode {
         let shown = plan.storage.root.display();
         let root =
             open_tree(CWD, &plan.storage.root, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC)
+                .map_err(io::Error::from)
+                .and_then(|tree| vz_sys::mount::make_private(tree.as_fd()).map(|()| tree))
                 .at(STEP, format!("clone the mount at {shown}"))?;
         let (ours, theirs) = seqpacket::pair().at(STEP, "make a channel")?;
         let cloned = {

@@ -89,13 +89,25 @@ pub fn errno_of(e: &io::Error) -> Option<i32> {
     e.raw_os_error().or_else(|| e.get_ref()?.downcast_ref::<StepError>()?.raw)
 }
 
-/// A detached copy of the mount at `path` (that one mount, not those below it).
+/// A detached copy of the mount at `path` (that one mount, not those below it), private.
 ///
 /// # Errors
-/// `open_tree(2)`.
+/// `open_tree(2)`, or `mount_setattr(2)`.
 pub fn clone_mount(path: &Path) -> io::Result<OwnedFd> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_SYMLINK_NOFOLLOW;
-    Ok(open_tree(rustix::fs::CWD, path, flags)?)
+    let mount = open_tree(rustix::fs::CWD, path, flags)?;
+    make_private(mount.as_fd())?;
+    Ok(mount)
+}
+
+/// Ends a mount's sharing. A copy of a shared mount (`mount_namespaces(7)`; systemd makes the host's mounts shared) is
+/// its peer: what is mounted on the one appears on the other, and the new root of `pivot_root(2)` must not be shared.
+/// Whatever a container gets goes through here first.
+///
+/// # Errors
+/// `mount_setattr(2)`.
+pub fn make_private(mount: BorrowedFd<'_>) -> io::Result<()> {
+    set_attributes(mount, 0, 0, libc::MS_PRIVATE, 0)
 }
 
 /// Attaches a detached mount at `path`.
@@ -113,7 +125,7 @@ pub fn attach(mount: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
 /// # Errors
 /// `EINVAL`: the filesystem cannot be idmapped, or the mount is attached or mapped already.
 pub fn idmap(mount: BorrowedFd<'_>, userns: BorrowedFd<'_>, attributes: u64) -> io::Result<()> {
-    set_attributes(mount, libc::MOUNT_ATTR_IDMAP | attributes, 0, userns.as_raw_fd() as u64)
+    set_attributes(mount, libc::MOUNT_ATTR_IDMAP | attributes, 0, 0, userns.as_raw_fd() as u64)
 }
 
 /// Sets and clears attributes of one mount.
@@ -121,11 +133,17 @@ pub fn idmap(mount: BorrowedFd<'_>, userns: BorrowedFd<'_>, attributes: u64) -> 
 /// # Errors
 /// `mount_setattr(2)`.
 pub fn set_flags(mount: BorrowedFd<'_>, set: u64, clear: u64) -> io::Result<()> {
-    set_attributes(mount, set, clear, 0)
+    set_attributes(mount, set, clear, 0, 0)
 }
 
-fn set_attributes(mount: BorrowedFd<'_>, set: u64, clear: u64, userns_fd: u64) -> io::Result<()> {
-    let attr = libc::mount_attr { attr_set: set, attr_clr: clear, propagation: 0, userns_fd };
+fn set_attributes(
+    mount: BorrowedFd<'_>,
+    set: u64,
+    clear: u64,
+    propagation: libc::c_ulong,
+    userns_fd: u64,
+) -> io::Result<()> {
+    let attr = libc::mount_attr { attr_set: set, attr_clr: clear, propagation, userns_fd };
     // SAFETY: the path is a static NUL-terminated string, `attr` is an initialised mount_attr whose size is
     // passed along and which outlives the call; the kernel only reads both.
     let r = unsafe {
