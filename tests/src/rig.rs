@@ -11,7 +11,7 @@ use crate::{
 };
 use std::{
     fs,
-    os::unix::net::UnixStream,
+    os::unix::{fs::MetadataExt, net::UnixStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{
@@ -27,6 +27,10 @@ use vz_types::{Ctid, ExitCode, Paths, run::RunRecord};
 const LIMIT: Duration = Duration::from_secs(90);
 /// How long vzd may take to answer after its start.
 const READY: Duration = Duration::from_secs(30);
+
+/// What tells one bound socket from a later one at its path: inode number (which may come again) and the time of its
+/// last change.
+type Identity = (u64, i64, i64);
 
 /// One manager with a test host of its own.
 pub struct Rig {
@@ -131,12 +135,27 @@ impl Rig {
     /// Starts vzd with these variables added to its environment, and waits until it answers.
     #[track_caller]
     pub fn start_vzd(&self, env: &[(&str, &str)]) {
+        let before = self.socket_identity();
         self.spawn_vzd(env);
-        let run = self.paths.run();
+        let up = self.new_vzd_answers(before);
+        assert!(up, "vzd does not answer on {}:\n{}", self.paths.socket().display(), self.vzd_log(60));
+    }
+
+    /// Waits until the vzd that was just started serves. A socket that was there `before` does not count: a program
+    /// that a killed vzd had just forked may hold that one open, and connecting to it succeeds although nobody
+    /// will ever answer.
+    fn new_vzd_answers(&self, before: Option<Identity>) -> bool {
         let socket = self.paths.socket();
-        let up = wait::in_dir(&run, READY, || (UnixStream::connect(&socket).is_ok() || self.vzd_ended()).then_some(()));
-        let up = up.expect("watching the run directory").is_some() && !self.vzd_ended();
-        assert!(up, "vzd does not answer on {}:\n{}", socket.display(), self.vzd_log(60));
+        let up = wait::in_dir(&self.paths.run(), READY, || {
+            let new = self.socket_identity().is_some_and(|now| Some(now) != before);
+            ((new && UnixStream::connect(&socket).is_ok()) || self.vzd_ended()).then_some(())
+        });
+        up.expect("watching the run directory").is_some() && !self.vzd_ended()
+    }
+
+    fn socket_identity(&self) -> Option<Identity> {
+        let there = fs::symlink_metadata(self.paths.socket()).ok()?;
+        Some((there.ino(), there.ctime(), there.ctime_nsec()))
     }
 
     /// Starts vzd and does not wait for anything: it may be about to die on purpose.
@@ -193,12 +212,9 @@ impl Rig {
         let mut c = self.host.command("unshare");
         c.args(["--mount", "--propagation", "private", "sh", "-c", &line]).stdin(Stdio::null());
         c.stdout(log.try_clone().expect("second log descriptor")).stderr(log);
+        let before = self.socket_identity();
         *self.lock() = Some(c.spawn().expect("starting vzd"));
-        let socket = self.paths.socket();
-        let up = wait::in_dir(&self.paths.run(), READY, || {
-            (UnixStream::connect(&socket).is_ok() || self.vzd_ended()).then_some(())
-        });
-        let up = up.expect("watching the run directory").is_some() && !self.vzd_ended();
+        let up = self.new_vzd_answers(before);
         assert!(up, "vzd does not answer behind `{setup}`:\n{}", self.vzd_log(60));
     }
 
