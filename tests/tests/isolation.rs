@@ -544,3 +544,35 @@ fn debian_boots_cleanly_under_all_of_it_and_sudo_keeps_working() {
     // systemd's own service namespaces work without nesting.
     rig.inside(101, "systemd-run --wait -q -p PrivateTmp=yes -p ProtectSystem=strict -p PrivateDevices=yes -p PrivateNetwork=yes -p DynamicUser=yes true");
 }
+
+#[test]
+fn namespaces_are_counted_per_container_and_its_root_cannot_raise_the_caps() {
+    let rig = running(&[]);
+    rig.create(102, Tiny, &[]);
+    rig.ok(&["start", "102"]);
+    rig.wait_console(102, "tiny is up", SOON);
+    for (kind, flag) in [("net", "n"), ("mnt", "m")] {
+        let (_, cap) = policy::NAMESPACE_CAPS.iter().find(|(k, _)| *k == kind).unwrap();
+        // Its root raises what it can reach, then holds as many as it gets, each by one sleeping process.
+        let script = format!(
+            "echo 2147483647 > /proc/sys/user/max_{kind}_namespaces; made=0
+             while [ $made -lt {} ] && unshare -{flag} true 2>/tmp/why; do
+                 unshare -{flag} sleep 600 & made=$((made+1))
+             done
+             for i in 1 2 3 4 5 6 7 8 9 10; do
+                 held=$(for n in /proc/[0-9]*/ns/{kind}; do readlink $n; done | sort -u | wc -l)
+                 [ $held -ge {} ] && break; sleep 0.1
+             done
+             echo held $held; cat /tmp/why",
+            cap + 64,
+            cap - 1,
+        );
+        let out = rig.ok(&["exec", "101", &script]);
+        let held: u32 = out.text().split_whitespace().nth(1).and_then(|n| n.parse().ok()).unwrap_or_default();
+        assert!((cap / 2..=*cap).contains(&held), "{kind}: {held} namespaces where at most {cap} are allowed\n{out}");
+        assert!(out.text().contains("No space left"), "{kind}: {out}");
+        let other = rig.ok(&["exec", "102", &format!("unshare -{flag} echo made")]);
+        assert_eq!(other.text().trim(), "made", "a neighbour is not affected: {other}");
+        rig.ok(&["exec", "101", "kill -9 $(pidof sleep)"]);
+    }
+}

@@ -55,6 +55,14 @@ const PROBES: &[Probe] = &[
     },
     Probe {
         group: "kernel",
+        name: "mounts",
+        fatal: false,
+        look: |_| probes::mount_max(),
+        loss: "root of a container can use up kernel memory with mounts",
+        remedy: "sysctl -w fs.mount-max=32768 (vz's own sysctl file sets it)",
+    },
+    Probe {
+        group: "kernel",
         name: "overlay",
         fatal: true,
         look: |_| probes::filesystem("overlay"),

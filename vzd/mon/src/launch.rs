@@ -2,9 +2,9 @@
 //!
 //! ```text
 //! vzmon (root of the host)
-//!   | clone3 into ns/ [+ NEWUSER NEWNET the first time, owned by the container's own uid]
+//!   | clone3 into ns/ [the first time through the fence, with NEWUSER NEWNET owned by the container's own uid]
 //!   v
-//! stage: writes oom score, waits for id maps (first) or joins user+net (reboot), NEWCGROUP, becomes root inside
+//! stage: writes oom score, waits for the mounts, joins user+net (reboot), NEWCGROUP, becomes root inside
 //!   | clone3 NEWPID NEWNS NEWUTS NEWIPC, CLONE_PARENT: a child of vzmon, not of the stage, which exits
 //!   v
 //! init: builds its view (setup), edits files, waits for "go", sets addresses, confines itself, execs
@@ -15,7 +15,7 @@
 use crate::{
     confine, edit,
     error::{At, StepError},
-    inside_net,
+    fence, inside_net,
     setup::{self, Trees},
 };
 use nix::sched::CloneFlags;
@@ -26,7 +26,7 @@ use std::{
     time::{Duration, Instant},
 };
 use vz_sys::{
-    process::{self, ActingAs, Cloned, SingleThreaded},
+    process::{self, Cloned, SingleThreaded},
     seccomp::Filter,
     seqpacket,
 };
@@ -80,21 +80,9 @@ enum Up {
 /// The first stage, with new user and network namespaces. Its maps are written; it waits for [`boot`].
 pub fn first_stage(one: SingleThreaded, plan: &LaunchPlan, cgroup: BorrowedFd<'_>) -> Result<(Stage, Kept), StepError> {
     const STEP: &str = "namespaces";
-    let base = plan.storage.uid_base.get();
     let (ours, theirs) = seqpacket::pair().at(STEP, "make a channel")?;
-    let cloned = {
-        let _owner = ActingAs::ids(one, base, base).at(STEP, format!("act as uid {base}"))?;
-        let spaces = CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNET;
-        match process::clone3(one, spaces, Some(cgroup)) {
-            // The child leaves the guard's scope by never returning.
-            Ok(Cloned::Child) => stage(one, plan, None, theirs),
-            other => other,
-        }
-    };
-    let what = "clone into new user and network namespaces (is user.max_user_namespaces large enough?)";
-    let Cloned::Parent(pid, pidfd) = cloned.at(STEP, what)? else { unreachable_child() };
+    let (pid, pidfd) = fence::clone_inside(one, plan.storage.uid_base, cgroup, move || stage(one, plan, None, theirs))?;
     let stage = Stage { pidfd, channel: ours };
-    process::write_id_maps(pid, base, vz_types::UidBase::COUNT).at(STEP, "write the id maps")?;
     let ns = |name: &str| {
         fs::File::open(format!("/proc/{pid}/ns/{name}"))
             .map(OwnedFd::from)
@@ -118,10 +106,6 @@ pub fn next_stage(
         Ok(Cloned::Parent(_, pidfd)) => Ok(Stage { pidfd, channel: ours }),
         Err(e) => Err(e).at(STEP, "clone for the reboot"),
     }
-}
-
-fn unreachable_child() -> ! {
-    process::exit_now(70)
 }
 
 /// Hands the mounts to the stage, lets it make init, and waits until init has built its view. The mounts go by message
@@ -216,10 +200,12 @@ fn stage_steps(
     // Whatever protects vzd from the OOM killer is not for tenants. Raising is always allowed; a host that started
     // vzd with a positive score keeps it.
     let _ = fs::write("/proc/self/oom_score_adj", "0");
-    let (go, mut fds) = seqpacket::recv(channel, Some(SILENCE)).at(STEP, "wait for the id maps")?;
+    let (go, mut fds) = seqpacket::recv(channel, Some(SILENCE)).at(STEP, "wait for the mounts")?;
     if go.is_empty() {
         process::exit_now(0);
     }
+    // Until now the fence needed it (see there).
+    nix::sys::prctl::set_dumpable(false).at(STEP, "stop being dumpable")?;
     if let Some(kept) = kept {
         nix::sched::setns(&kept.user, CloneFlags::CLONE_NEWUSER).at(STEP, "join the user namespace")?;
         nix::sched::setns(&kept.net, CloneFlags::CLONE_NEWNET).at(STEP, "join the network namespace")?;

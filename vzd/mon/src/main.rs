@@ -18,6 +18,7 @@ mod console;
 mod control;
 mod edit;
 mod error;
+mod fence;
 mod inside_net;
 mod launch;
 mod record;

@@ -290,7 +290,7 @@ mod tests {
             let mut line = String::new();
             std::io::BufRead::read_line(&mut std::io::BufReader::new(child.stdout.take().unwrap()), &mut line).unwrap();
             assert_eq!(line, "ready\n");
-            vz_sys::process::write_id_maps(child.id() as i32, base, 65536).unwrap();
+            vz_sys::process::write_id_maps(child.id() as i32, 0, base, 65536).unwrap();
             let fd = std::fs::File::open(format!("/proc/{}/ns/user", child.id())).unwrap();
             Self(child, fd)
         }

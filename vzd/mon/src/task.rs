@@ -59,7 +59,7 @@ pub fn edit(one: SingleThreaded) -> ExitCode {
             process::exit_now(70)
         };
         drop(theirs);
-        process::write_id_maps(pid, base, UidBase::COUNT).at(STEP, "write the id maps")?;
+        process::write_id_maps(pid, 0, base, UidBase::COUNT).at(STEP, "write the id maps")?;
         seqpacket::send(&ours, b"go", &[]).at(STEP, "go on")?;
         let outcome = seqpacket::recv(&ours, Some(launch::EDIT_DEADLINE + Duration::from_secs(2)));
         let _ = process::pidfd_signal(pidfd.as_fd(), libc::SIGKILL);
@@ -107,7 +107,7 @@ impl TemporaryUserns {
                 process::exit_now(0)
             }
             Cloned::Parent(pid, pidfd) => {
-                process::write_id_maps(pid, base.get(), UidBase::COUNT).at(STEP, "write the id maps")?;
+                process::write_id_maps(pid, 0, base.get(), UidBase::COUNT).at(STEP, "write the id maps")?;
                 let fd = File::open(format!("/proc/{pid}/ns/user"))
                     .map(OwnedFd::from)
                     .at(STEP, "open the user namespace")?;

@@ -34,6 +34,15 @@ pub fn user_namespaces() -> Found {
     }
 }
 
+/// How many mounts the host allows in one mount namespace, a container's included; 100000 is the kernel's own default.
+pub fn mount_max() -> Found {
+    match fs::read_to_string("/proc/sys/fs/mount-max").ok().and_then(|t| t.trim().parse::<u64>().ok()) {
+        Some(n) if n <= 100_000 => Ok(format!("at most {n} in a mount namespace")),
+        Some(n) => Err(format!("as many as {n} in a mount namespace")),
+        None => Err("the kernel does not say how many it allows".into()),
+    }
+}
+
 /// Every other namespace a container is made of.
 pub fn namespaces() -> Found {
     let missing: Vec<&str> = ["pid", "mnt", "net", "uts", "ipc", "cgroup"]

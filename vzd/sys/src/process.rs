@@ -145,14 +145,15 @@ fn cap_error(e: capctl::Error) -> io::Error {
     io::Error::from_raw_os_error(e.code())
 }
 
-/// Writes the maps of the user namespace of `pid`: ids 0..65535 inside are `base`.. outside.
+/// Writes the maps of the user namespace of `pid`: `count` ids from `inside` on are those from `outside` on of the
+/// user namespace around it.
 ///
 /// # Errors
 /// Names the file that could not be written.
-pub fn write_id_maps(pid: i32, base: u32, count: u32) -> io::Result<()> {
+pub fn write_id_maps(pid: i32, inside: u32, outside: u32, count: u32) -> io::Result<()> {
     for file in ["uid_map", "gid_map"] {
         let path = format!("/proc/{pid}/{file}");
-        fs::write(&path, format!("0 {base} {count}\n"))
+        fs::write(&path, format!("{inside} {outside} {count}\n"))
             .map_err(|e| io::Error::new(e.kind(), format!("{path}: {e}")))?;
     }
     Ok(())

@@ -19,6 +19,21 @@ pub const DROPPED_CAPS: &[&str] = &[
     "perfmon",
 ];
 
+/// Most namespaces of each kind (as in `user.max_KIND_namespaces`) one container may have, those it is made of
+/// included: enough for several hundred services with a sandbox each, and bounding kernel memory that is charged to
+/// nobody (a network namespace costs the most, and conntrack, xfrm and neighbour tables hang on each). They hold through
+/// a user namespace around the container's own, so that root inside cannot raise them.
+pub const NAMESPACE_CAPS: &[(&str, u32)] = &[
+    ("user", 256),
+    ("net", 256),
+    ("mnt", 1024),
+    ("pid", 256),
+    ("uts", 1024),
+    ("ipc", 1024),
+    ("cgroup", 256),
+    ("time", 256),
+];
+
 /// A device node every container has: name below /dev, major, minor.
 pub const DEVICES: &[(&str, u32, u32)] =
     &[("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
