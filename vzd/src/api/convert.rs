@@ -1,12 +1,10 @@
 //! Between the wire and the engine: texts become types here, once, and every refusal names the value.
 
-use crate::engine::{
-    Changes, CreateSpec, Error, Outcome, Result, SetMode, SetSpec, StopSpec, View, hash_password, key_line,
-};
+use crate::engine::{Changes, CreateSpec, Error, Outcome, Result, SetMode, SetSpec, StopSpec, View, hash_password};
 use std::{collections::BTreeSet, fmt::Display, str::FromStr};
 use vz_api::wire;
 use vz_types::{
-    Ctid, ExitCode, Paths, UserName,
+    Ctid, ExitCode, Paths, SshPublicKey, UserName,
     config::{Description, Feature},
 };
 
@@ -85,7 +83,12 @@ pub fn changes(s: wire::Settings) -> Result<Changes> {
     }
     for key in &s.sshkeys {
         let user: UserName = parse(ExitCode::BadValue, &key.user)?;
-        c.keys.entry(user).or_default().push(key_line(&key.key)?);
+        let line = key.key.parse::<SshPublicKey>().map_err(|e| {
+            let shown: String = key.key.chars().take(40).collect();
+            let next = "give one public key as `ssh-keygen` writes it into the .pub file";
+            Error::refused(ExitCode::BadValue, format!("ssh key `{shown}`: {e}"), next)
+        })?;
+        c.keys.entry(user).or_default().push(line.to_string());
     }
     for p in &s.userpasswd {
         let user: UserName = parse(ExitCode::BadValue, &p.user)?;

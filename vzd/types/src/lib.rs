@@ -13,6 +13,7 @@ pub mod plan;
 pub mod policy;
 pub mod run;
 pub mod size;
+pub mod sshkey;
 pub mod state;
 
 pub use addr::CtAddr;
@@ -22,4 +23,5 @@ pub use exit::ExitCode;
 pub use manager::{ManagerConfig, Paths};
 pub use names::{CtName, Hostname, TemplateName, UserName};
 pub use size::{Bytes, Limit, UidBase};
+pub use sshkey::SshPublicKey;
 pub use state::CtState;
