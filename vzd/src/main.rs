@@ -7,7 +7,6 @@ use std::{
     io::{Read, Seek, Write},
     path::{Path, PathBuf},
     process::ExitCode,
-    sync::Arc,
     time::{Duration, Instant},
 };
 use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitExt};
@@ -134,19 +133,13 @@ fn serve(args: &Args) -> anyhow::Result<()> {
         })
         .await;
         drop((boot, warm));
-        finish(&engine).await;
+        // Operations that no client waits for any more are finished as well.
+        engine.idle().await;
         anyhow::Ok(())
     })?;
     runtime.shutdown_timeout(Duration::from_secs(1));
     tracing::info!("ended; containers keep running");
     Ok(())
-}
-
-/// Operations that no client waits for any more are finished as well.
-async fn finish(engine: &Arc<engine::Engine>) {
-    while engine.under_way() > 0 {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
 }
 
 fn notify(state: &[sd_notify::NotifyState<'_>]) {

@@ -32,7 +32,7 @@ mod wait;
 mod watch;
 
 pub use cgroup::{Cgroups, WANTED as WANTED_CONTROLLERS};
-pub use edits::{hash_password, key_line};
+pub use edits::hash_password;
 pub use error::{Error, Result};
 pub use monitor::{Error as MonitorError, Monitor};
 pub use recover::rebuild;
@@ -83,6 +83,8 @@ pub struct Engine {
     watcher: Watcher,
     quitting: AtomicBool,
     under_way: AtomicUsize,
+    /// Told when the last operation under way has ended.
+    idle: tokio::sync::Notify,
 }
 
 /// What is in memory of one container.
@@ -120,7 +122,9 @@ impl Drop for Guard<'_> {
     fn drop(&mut self) {
         *lock(&self.cell.busy) = None;
         self.cell.freed.notify_all();
-        self.engine.under_way.fetch_sub(1, Ordering::AcqRel);
+        if self.engine.under_way.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.engine.idle.notify_waiters();
+        }
     }
 }
 
@@ -144,6 +148,7 @@ impl Engine {
             cells: Mutex::default(),
             quitting: AtomicBool::new(false),
             under_way: AtomicUsize::new(0),
+            idle: tokio::sync::Notify::new(),
             inventory,
             network,
             runtime,
@@ -158,9 +163,16 @@ impl Engine {
         self.quitting.store(true, Ordering::Release);
     }
 
-    /// How many operations are under way.
-    pub fn under_way(&self) -> usize {
-        self.under_way.load(Ordering::Acquire)
+    /// Waits until no operation is under way.
+    pub async fn idle(&self) {
+        loop {
+            // Made before the look: an end between the two is not missed.
+            let told = self.idle.notified();
+            if self.under_way.load(Ordering::Acquire) == 0 {
+                return;
+            }
+            told.await;
+        }
     }
 
     /// Our cgroup tree; looked for until it is found.
