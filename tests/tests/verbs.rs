@@ -251,6 +251,11 @@ fn set_changes_the_running_container_and_the_configuration_only_with_save() {
     rig.ok(&["restart", "101", "--fast"]);
     assert_eq!(rig.inside(101, "hostname; cat /etc/hostname"), "second.example\nsecond.example");
     assert!(rig.inside(101, "cat /etc/hosts").contains("second.example"));
+    rig.ok(&["stop", "101", "--fast"]);
+    let before = conf(&rig);
+    let out = rig.ok(&["set", "101", "--ipadd", "10.99.0.77"]);
+    assert!(out.stderr.contains("not saved") && !out.stdout.contains("Adding"), "nothing was added anywhere: {out}");
+    assert_eq!(conf(&rig), before);
 }
 
 #[test]

@@ -241,7 +241,9 @@ impl Engine {
         let words = |ips: Vec<&CtAddr>| ips.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
         let (before, after) = match &plan.live {
             Some(_) => (&plan.note.live_before, &plan.note.live_after),
-            None => (&plan.old.network.ip, &plan.new.network.ip),
+            None if plan.save => (&plan.old.network.ip, &plan.new.network.ip),
+            // Neither the container nor its configuration changes.
+            None => (&plan.old.network.ip, &plan.old.network.ip),
         };
         let gone: Vec<&CtAddr> = before.iter().filter(|ip| !after.contains(ip)).collect();
         let new: Vec<&CtAddr> = after.iter().filter(|ip| !before.contains(ip)).collect();
