@@ -15,17 +15,47 @@ use vz_tests::{
     Rig, command, probe,
     template::Template::{Debian12, Tiny},
 };
-use vz_types::policy::{self, DENIALS, Denial, When};
+use vz_types::{
+    config::Feature,
+    policy::{self, DENIALS, Denial, When},
+};
 
 const SOON: Duration = Duration::from_secs(30);
 
-fn running(options: &[&str]) -> Rig {
+/// CT 101 with these features on.
+fn running(features: &[Feature]) -> Rig {
     let rig = Rig::new(&[Tiny]);
-    rig.create(101, Tiny, options);
+    rig.create(101, Tiny, &[]);
+    for (_, word) in Feature::ALL.iter().filter(|(f, _)| features.contains(f)) {
+        rig.ok(&["set", "101", "--features", &format!("{word}:on"), "--save"]);
+    }
     rig.ok(&["start", "101"]);
     rig.wait_console(101, "tiny is up", SOON);
     rig
 }
+
+/// Makes each of these one test of an ordinary container and one of a container that may hold containers.
+macro_rules! with_and_without_nesting {
+    ($($name:ident),+ $(,)?) => {
+        mod closed {
+            $(#[test] fn $name() { super::$name(&[]); })+
+        }
+        mod nesting {
+            $(#[test] fn $name() { super::$name(&[vz_types::config::Feature::Nesting]); })+
+        }
+    };
+}
+
+with_and_without_nesting!(
+    identity_is_its_own_ids_in_namespaces_its_own_uid_owns,
+    capabilities_are_the_policys,
+    a_seccomp_filter_is_on_without_no_new_privs,
+    every_denied_call_answers_as_the_table_says_on_three_abis,
+    mounts_are_what_a_machine_needs_and_the_sensitive_ones_are_masked,
+    device_nodes_are_the_listed_ones_and_no_others_open,
+    cgroup_levels_are_ours_above_and_its_own_below,
+    the_host_is_out_of_reach_through_proc_and_sys,
+);
 
 /// A field of `/proc/PID/status`.
 fn status(pid: i32, field: &str) -> String {
@@ -82,9 +112,8 @@ fn capability(name: &str) -> u32 {
     u32::try_from(NAMES.iter().position(|n| *n == name).unwrap_or_else(|| panic!("no capability {name}"))).unwrap()
 }
 
-#[test]
-fn identity_is_its_own_ids_in_namespaces_its_own_uid_owns() {
-    let rig = running(&[]);
+fn identity_is_its_own_ids_in_namespaces_its_own_uid_owns(features: &[Feature]) {
+    let rig = running(features);
     let record = rig.record(101);
     let (pid, base) = (record.init.pid, u32::from(record.uid_base));
     assert!(base % 65_536 == 0 && (524_288..=1_879_048_191 - 65_535).contains(&base), "{base}");
@@ -108,9 +137,8 @@ fn identity_is_its_own_ids_in_namespaces_its_own_uid_owns() {
     }
 }
 
-#[test]
-fn capabilities_are_the_policys() {
-    let rig = running(&[]);
+fn capabilities_are_the_policys(features: &[Feature]) {
+    let rig = running(features);
     let pid = rig.record(101).init.pid;
     let set = |field: &str| u64::from_str_radix(&status(pid, field), 16).unwrap();
     let last: u32 = fs::read_to_string("/proc/sys/kernel/cap_last_cap").unwrap().trim().parse().unwrap();
@@ -126,9 +154,8 @@ fn capabilities_are_the_policys() {
     assert!(inside.contains("CapAmb:\t0000000000000000") && inside.contains("CapInh:\t0000000000000000"), "{inside}");
 }
 
-#[test]
-fn a_seccomp_filter_is_on_without_no_new_privs() {
-    let rig = running(&[]);
+fn a_seccomp_filter_is_on_without_no_new_privs(features: &[Feature]) {
+    let rig = running(features);
     let pid = rig.record(101).init.pid;
     assert_eq!((status(pid, "Seccomp").as_str(), status(pid, "NoNewPrivs").as_str()), ("2", "0"));
     let inside = rig.inside(101, "grep -E '^(Seccomp|NoNewPrivs):' /proc/self/status");
@@ -158,12 +185,11 @@ fn arguments(d: &Denial) -> [u64; 6] {
     a
 }
 
-#[test]
-fn every_denied_call_answers_as_the_table_says_on_three_abis() {
-    let rig = running(&[]);
+fn every_denied_call_answers_as_the_table_says_on_three_abis(features: &[Feature]) {
+    let rig = running(features);
     let mut lines = String::new();
     let mut expected = Vec::new();
-    for d in DENIALS {
+    for d in DENIALS.iter().filter(|d| d.unless.is_none_or(|f| !features.contains(&f))) {
         let a = arguments(d).map(|v| v.to_string()).join(" ");
         for (abi, nr) in [("x86_64", d.x86_64), ("x32", d.x86_64), ("i386", d.i386)] {
             let Some(nr) = nr else { continue };
@@ -190,17 +216,78 @@ fn every_denied_call_answers_as_the_table_says_on_three_abis() {
 #[test]
 fn nesting_is_off_until_it_is_asked_for() {
     let rig = running(&[]);
-    let tries = ["-U", "-p -f", "-u", "-i", "-C"];
+    let tries = ["-U", "-p -f", "-u", "-i"];
     for flags in tries {
         let out = rig.vzctl(&["exec2", "101", &format!("unshare {flags} true")]);
         assert_ne!(out.code(), 0, "unshare {flags}: {out}");
+        out.says("Operation not permitted");
     }
     // Mount and network namespaces stay: services need them.
     rig.inside(101, "unshare -m true && unshare -n true");
     rig.ok(&["stop", "101", "--fast"]);
     rig.ok(&["set", "101", "--features", "nesting:on", "--save"]);
     rig.ok(&["start", "101"]);
-    rig.inside(101, "unshare -U true && unshare -u true && unshare -i true");
+    for flags in tries {
+        rig.inside(101, &format!("unshare {flags} true"));
+    }
+}
+
+/// As a user of the container who makes a user namespace with a root of its own.
+fn nested(line: &str) -> String {
+    format!("su -s /bin/sh nobody -c \"unshare -U -r -m -p -n -u -i -f sh -c '{line}'\"")
+}
+
+#[test]
+fn with_nesting_a_user_namespace_inside_mounts_what_containers_need() {
+    let rig = running(&[Feature::Nesting]);
+    let out = rig.inside(101, &nested("mount -t proc proc /proc && mount -t sysfs -o ro sysfs /sys && mount -t tmpfs t /mnt && ps | wc -l && id -u"));
+    let (processes, id) = out.split_once('\n').unwrap();
+    assert!(processes.parse::<u32>().unwrap() < 6 && id == "0", "a /proc of its own pid namespace: {out}");
+    // What lets it do so is out of the reach of users.
+    assert_ne!(rig.vzctl(&["exec2", "101", &format!("su -s /bin/sh nobody -c 'ls {}'", policy::UNCOVERED)]).code(), 0);
+    for (name, ..) in policy::feature_devices(&[Feature::Nesting]) {
+        rig.inside(101, &format!("su -s /bin/sh nobody -c 'head -c0 </dev/{name}'"));
+    }
+    // An ordinary container has none of it.
+    rig.ok(&["stop", "101", "--fast"]);
+    rig.ok(&["set", "101", "--features", "nesting:off", "--save"]);
+    rig.ok(&["start", "101"]);
+    rig.inside(101, &format!("! ls -d {} /dev/net /dev/fuse 2>/dev/null", policy::UNCOVERED));
+}
+
+#[test]
+fn root_of_a_nested_container_reaches_no_more_than_root_of_its_own() {
+    let rig = running(&[Feature::Nesting]);
+    // A user namespace begins with all capabilities over itself, those dropped outside included; the filter stays.
+    assert_eq!(rig.inside(101, &nested("grep Seccomp: /proc/self/status")), "Seccomp:\t2");
+    let barred = DENIALS.iter().filter(|d| d.unless.is_none() && d.when == When::Always);
+    let numbers: Vec<u32> = barred.filter_map(|d| d.x86_64).filter(|nr| *nr < 512).collect();
+    let lines: String = numbers.iter().map(|nr| format!("x86_64 {nr} 0 0 0 0 0 0\n")).collect();
+    let out = rig.vzctl_with(&["exec2", "101", &nested("probe call")], lines.as_bytes()).ok();
+    assert_eq!(out.stdout.lines().count(), numbers.len(), "{out}");
+    assert!(out.stdout.lines().all(|l| l.ends_with(" 38") || l.ends_with(" 1")), "{out}");
+    for line in [
+        "mount -t proc proc /proc && echo 1 >/proc/sys/kernel/panic",
+        "mount -t proc proc /proc && echo x >/proc/sysrq-trigger",
+        "mount -t proc proc /proc && echo /tmp/x >/proc/sys/kernel/core_pattern",
+        "mount -t proc proc /proc && head -c1 /proc/kcore",
+        "mount -t sysfs -o ro sysfs /sys && mount -o remount,rw /sys && echo 0 >/sys/kernel/mm/transparent_hugepage/enabled",
+        "umount /proc/kcore",
+        "umount /sys/firmware",
+        "mount -o remount,rw /sys",
+        "mount -t ext4 /dev/loop0 /mnt",
+        "mount -t cgroup -o memory cgroup /mnt",
+        "mknod /tmp/n b 7 0 && head -c1 /tmp/n",
+        "mount -t devtmpfs d /mnt",
+        "mount -t debugfs d /mnt",
+        "mount -t tracefs d /mnt",
+        "date -s 2001-01-01 && date | grep 2001",
+        "dmesg | grep .",
+        "swapon /dev/zero",
+    ] {
+        let out = rig.vzctl(&["exec2", "101", &nested(line)]);
+        assert_ne!(out.code(), 0, "`{line}` worked: {out}");
+    }
 }
 
 #[test]
@@ -227,9 +314,8 @@ fn init_and_the_operators_programs_hold_no_descriptor_of_ours() {
     assert!(!inside.contains(rig.paths.base.to_str().unwrap()), "{inside}");
 }
 
-#[test]
-fn mounts_are_what_a_machine_needs_and_the_sensitive_ones_are_masked() {
-    let rig = running(&[]);
+fn mounts_are_what_a_machine_needs_and_the_sensitive_ones_are_masked(features: &[Feature]) {
+    let rig = running(features);
     let pid = rig.record(101).init.pid;
     let table = fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap();
     let find = |at: &str| {
@@ -277,9 +363,8 @@ fn mounts_are_what_a_machine_needs_and_the_sensitive_ones_are_masked() {
     }
 }
 
-#[test]
-fn device_nodes_are_the_listed_ones_and_no_others_open() {
-    let rig = running(&[]);
+fn device_nodes_are_the_listed_ones_and_no_others_open(features: &[Feature]) {
+    let rig = running(features);
     let pid = rig.record(101).init.pid;
     let mut found = BTreeSet::new();
     let dev = format!("/proc/{pid}/root/dev");
@@ -298,8 +383,9 @@ fn device_nodes_are_the_listed_ones_and_no_others_open() {
     for (name, major, minor) in policy::DEVICES {
         assert!(found.contains(&((*name).to_owned(), (*major, *minor))), "{name} is missing: {found:?}");
     }
-    let extra: Vec<_> =
-        found.iter().filter(|(n, _)| n != "console" && !policy::DEVICES.iter().any(|(d, _, _)| d == n)).collect();
+    let added: Vec<_> = policy::feature_devices(features).collect();
+    let known = |n: &str| policy::DEVICES.iter().chain(&added).any(|(d, _, _)| *d == n);
+    let extra: Vec<_> = found.iter().filter(|(n, _)| n != "console" && !known(n)).collect();
     assert!(extra.is_empty(), "{extra:?}");
     for (name, _, _) in policy::DEVICES.iter().filter(|(n, _, _)| *n != "tty") {
         rig.inside(101, &format!("head -c0 /dev/{name}"));
@@ -321,16 +407,16 @@ fn device_nodes_are_the_listed_ones_and_no_others_open() {
     let out = command::run(c.args(["-c", &line]), None, SOON).unwrap().ok();
     for l in out.stdout.lines() {
         let (path, errno) = l.split_once(' ').unwrap();
-        let allowed = ["/dev/null", "/dev/urandom", "/dev/ptmx"].contains(&path);
+        let added = policy::feature_devices(features).any(|(name, ..)| path == format!("/dev/{name}"));
+        let allowed = added || ["/dev/null", "/dev/urandom", "/dev/ptmx"].contains(&path);
         let there = fs::metadata(path).is_ok();
         // EPERM is the device program's word.
         assert!(if allowed { errno == "0" } else { errno == "1" || !there }, "{l}");
     }
 }
 
-#[test]
-fn cgroup_levels_are_ours_above_and_its_own_below() {
-    let rig = running(&[]);
+fn cgroup_levels_are_ours_above_and_its_own_below(features: &[Feature]) {
+    let rig = running(features);
     let record = rig.record(101);
     let base = u32::from(record.uid_base);
     let own = |p: &str| fs::metadata(record.cgroup.join(p)).unwrap().uid();
@@ -505,9 +591,8 @@ fn a_hostile_tree_cannot_lead_a_start_or_an_exec_astray() {
     }
 }
 
-#[test]
-fn the_host_is_out_of_reach_through_proc_and_sys() {
-    let rig = running(&[]);
+fn the_host_is_out_of_reach_through_proc_and_sys(features: &[Feature]) {
+    let rig = running(features);
     for line in [
         "echo 1 >/proc/sys/kernel/panic",
         "echo x >/proc/sysrq-trigger",

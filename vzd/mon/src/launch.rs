@@ -115,6 +115,7 @@ pub fn boot(stage: Stage, trees: Trees) -> Result<Waiting, StepError> {
     let Stage { pidfd: stage_pidfd, channel } = stage;
     let mut fds = vec![trees.root.as_fd(), trees.console.as_fd()];
     fds.extend(trees.devices.iter().map(AsFd::as_fd));
+    fds.extend(trees.added.iter().map(AsFd::as_fd));
     seqpacket::send(&channel, b"maps", &fds).at("namespaces", "hand over the mounts")?;
     drop(trees);
     // The stage and init write to one socket, and nothing orders them: init may be ready before the stage has told
@@ -210,12 +211,15 @@ fn stage_steps(
         nix::sched::setns(&kept.user, CloneFlags::CLONE_NEWUSER).at(STEP, "join the user namespace")?;
         nix::sched::setns(&kept.net, CloneFlags::CLONE_NEWNET).at(STEP, "join the network namespace")?;
     }
-    if fds.len() != 2 + vz_types::policy::DEVICES.len() {
+    let standard = 2 + vz_types::policy::DEVICES.len();
+    let adds = vz_types::policy::feature_devices(&plan.features).next().is_some();
+    if fds.len() != standard + usize::from(adds) {
         return Err(io::Error::other("the mounts did not arrive")).at(STEP, "receive the mounts");
     }
+    let added = fds.drain(standard..).next();
     let root = fds.remove(0);
     let console = fds.remove(0);
-    let trees = Trees { root, devices: fds, console };
+    let trees = Trees { root, devices: fds, added, console };
     nix::sched::unshare(CloneFlags::CLONE_NEWCGROUP).at(STEP, "make a cgroup namespace")?;
     process::become_root().at(STEP, "become root inside")?;
     let spaces = CloneFlags::CLONE_NEWPID
@@ -244,7 +248,7 @@ fn init(
     nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL).at(STEP, "tie init to its monitor")?;
     rustix::process::setsid().at(STEP, "start a session")?;
     let console = trees.console.try_clone().at(STEP, "keep the console")?;
-    setup::build(trees, PTY_MAX)?;
+    setup::build(trees, PTY_MAX, &plan.features)?;
     let name = plan.hostname.as_ref().map_or_else(|| format!("ct{}", plan.ctid), ToString::to_string);
     nix::unistd::sethostname(&name).at(STEP, "set the host name")?;
     let path = setup::find_init()?;

@@ -35,7 +35,7 @@ use std::{
 use vz_sys::{device_bpf, process, process::SingleThreaded, seqpacket};
 use vz_types::{
     plan::{ControlReply, ControlRequest, LaunchAnswer, LaunchPlan, MonitorEvent},
-    policy::{DEVICE_RANGES, DEVICES},
+    policy::device_rules,
     run::{ExitReason, ExitRecord, ProcessId, RunRecord},
 };
 
@@ -122,9 +122,8 @@ impl Launch {
         let cgroup = plan.cgroup.join("ns");
         let cgroup = open_dir(&cgroup).at("namespaces", format!("open {}", cgroup.display()))?;
         let level = open_dir(&plan.cgroup).at("namespaces", format!("open {}", plan.cgroup.display()))?;
-        let standard = DEVICES.iter().map(|(_, major, minor)| (*major, Some(*minor)));
-        let rules: Vec<_> = standard.chain(DEVICE_RANGES.iter().copied()).collect();
-        device_bpf::attach(level.as_fd(), &rules).at("namespaces", "attach the device program")?;
+        device_bpf::attach(level.as_fd(), &device_rules(&plan.features))
+            .at("namespaces", "attach the device program")?;
         let (stage, kept) = launch::first_stage(one, &plan, cgroup.as_fd())?;
         self.done("namespaces");
         // vzd makes the link while the storage is mounted here.
@@ -134,7 +133,7 @@ impl Launch {
             .map_err(io::Error::other)
             .at("storage", "mount the container's files")?;
         self.done("storage");
-        let trees = Trees::open(&plan.storage.root, console.slave())?;
+        let trees = Trees::open(&plan.storage.root, console.slave(), &plan.features)?;
         let waiting = launch::boot(stage, trees)?;
         for text in &waiting.warnings {
             self.tell(&MonitorEvent::Warning { text: text.clone() }, &[]);
@@ -434,7 +433,7 @@ impl Monitor {
         let ns = self.plan.cgroup.join("ns");
         empty_cgroup(&ns).at("namespaces", format!("clear {}", ns.display()))?;
         let stage = launch::next_stage(one, &self.plan, &self.kept, self.cgroup.as_fd())?;
-        let trees = Trees::open(&self.plan.storage.root, self.console.slave())?;
+        let trees = Trees::open(&self.plan.storage.root, self.console.slave(), &self.plan.features)?;
         let waiting = launch::boot(stage, trees)?;
         for text in &waiting.warnings {
             self.console.say(text);

@@ -8,7 +8,7 @@
 
 use crate::error::{At, StepError};
 use rustix::{
-    fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags},
+    fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags},
     io::Errno,
     mount::{
         FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
@@ -21,7 +21,10 @@ use std::{
     io::{self, Write},
     os::fd::{AsFd, BorrowedFd, OwnedFd},
 };
-use vz_types::policy::{DEVICES, MASKED_DIRS, MASKED_FILES};
+use vz_types::{
+    config::Feature,
+    policy::{DEVICES, MASKED_DIRS, MASKED_FILES, UNCOVERED, feature_devices},
+};
 
 const STEP: &str = "init";
 
@@ -31,6 +34,8 @@ pub struct Trees {
     pub root: OwnedFd,
     /// Host nodes of [`DEVICES`], in its order.
     pub devices: Vec<OwnedFd>,
+    /// A filesystem with the nodes of [`feature_devices`], if the container has any.
+    pub added: Option<OwnedFd>,
     /// The console's slave.
     pub console: OwnedFd,
 }
@@ -38,7 +43,7 @@ pub struct Trees {
 impl Trees {
     /// Clones the root mount without the host's `nosuid`, and the host's device nodes after checking that they are
     /// what they should be. All private: nothing mounted on them inside reaches the host.
-    pub fn open(root: &std::path::Path, console: BorrowedFd<'_>) -> Result<Self, StepError> {
+    pub fn open(root: &std::path::Path, console: BorrowedFd<'_>, features: &[Feature]) -> Result<Self, StepError> {
         const STEP: &str = "namespaces";
         let clone = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
         let shown = root.display();
@@ -54,9 +59,7 @@ impl Trees {
             let node = node.at(STEP, format!("clone {path}"))?;
             let stat = rustix::fs::fstat(&node).at(STEP, format!("look at {path}"))?;
             let is = (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev));
-            if rustix::fs::FileType::from_raw_mode(stat.st_mode) != rustix::fs::FileType::CharacterDevice
-                || is != (*major, *minor)
-            {
+            if FileType::from_raw_mode(stat.st_mode) != FileType::CharacterDevice || is != (*major, *minor) {
                 return Err(io::Error::other(format!("it is no character device {major}:{minor}")))
                     .at(STEP, format!("check {path}"));
             }
@@ -64,8 +67,42 @@ impl Trees {
         }
         let console = open_tree(console, "", clone | OpenTreeFlags::AT_EMPTY_PATH);
         let console = console.map_err(io::Error::from).and_then(private).at(STEP, "clone the console's mount")?;
-        Ok(Self { root: tree, devices, console })
+        Ok(Self { root: tree, devices, added: make_nodes(features)?, console })
     }
+}
+
+/// A small filesystem with the device nodes that features bring. They are made here and not taken from the host, whose
+/// own may be missing until a module is loaded, or closed to everybody but its root.
+fn make_nodes(features: &[Feature]) -> Result<Option<OwnedFd>, StepError> {
+    const STEP: &str = "namespaces";
+    let nodes: Vec<_> = feature_devices(features).collect();
+    if nodes.is_empty() {
+        return Ok(None);
+    }
+    let what = "make the features' device nodes";
+    let quiet = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    let fs = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC).at(STEP, what)?;
+    for (key, value) in [("mode", "0755"), ("size", "64k"), ("nr_inodes", "64")] {
+        fsconfig_set_string(&fs, key, value).at(STEP, what)?;
+    }
+    fsconfig_create(&fs).at(STEP, what)?;
+    let mount = fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, quiet).at(STEP, what)?;
+    for (path, major, minor) in nodes {
+        let what = format!("make /dev/{path}");
+        let name = flat(path);
+        let device = rustix::fs::makedev(major, minor);
+        rustix::fs::mknodat(&mount, &name, FileType::CharacterDevice, Mode::empty(), device).at(STEP, &what)?;
+        // Not left to the umask.
+        rustix::fs::chmodat(&mount, &name, Mode::from_raw_mode(0o666), AtFlags::empty()).at(STEP, what)?;
+    }
+    fsconfig_set_flag(&fs, "ro").at(STEP, what)?;
+    rustix::mount::fsconfig_reconfigure(&fs).at(STEP, what)?;
+    Ok(Some(mount))
+}
+
+/// A path below /dev as one file name.
+fn flat(path: &str) -> String {
+    path.replace('/', "-")
 }
 
 /// Enters the new root with the old one still stacked over it, out of sight of absolute paths. The kernel lets a
@@ -91,8 +128,8 @@ pub fn leave_old_root() -> Result<(), StepError> {
 }
 
 /// Everything between the new root and the old one's end.
-pub fn build(trees: Trees, pty_max: u32) -> Result<(), StepError> {
-    let Trees { root, devices, console } = trees;
+pub fn build(trees: Trees, pty_max: u32, features: &[Feature]) -> Result<(), StepError> {
+    let Trees { root, devices, added, console } = trees;
     // Read while the host's /proc is still in sight.
     let boot_id = std::fs::read("/proc/sys/kernel/random/uuid").at(STEP, "make a boot id")?;
     let present = |paths: &[&'static str]| paths.iter().copied().filter(|p| exists(p)).collect::<Vec<_>>();
@@ -106,6 +143,12 @@ pub fn build(trees: Trees, pty_max: u32) -> Result<(), StepError> {
     let files = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
     mount_at("tmpfs", "run", &[("mode", "0755"), ("size", "20%"), ("nr_inodes", "800k")], &[], files)?;
     build_dev(devices, console, pty_max)?;
+    if let Some(added) = added {
+        attach_added(&added, features)?;
+    }
+    if features.contains(&Feature::Nesting) {
+        mount_uncovered()?;
+    }
     write_new("run/host/container-manager", "vz\n")?;
     masks.apply()?;
     leave_old_root()
@@ -134,6 +177,35 @@ fn build_dev(devices: Vec<OwnedFd>, console: OwnedFd, pty_max: u32) -> Result<()
     let files = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
     mount_at("tmpfs", "dev/shm", &[("mode", "1777")], &[], files)?;
     mount_at("mqueue", "dev/mqueue", &[], &[], ACTIVE)
+}
+
+/// The nodes features bring. Their filesystem is attached for as long as it takes to clone from it: kernels before
+/// 6.15 clone only from attached mounts.
+fn attach_added(added: &OwnedFd, features: &[Feature]) -> Result<(), StepError> {
+    let dev = open_dir("dev")?;
+    let what = "attach the features' device nodes";
+    make_dir("dev/.nodes")?;
+    let at = open_dir("dev/.nodes")?;
+    let both = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    move_mount(added, "", &at, "", both).at(STEP, what)?;
+    for (path, ..) in feature_devices(features) {
+        if let Some((dir, _)) = path.rsplit_once('/') {
+            make_dir(&format!("dev/{dir}"))?;
+        }
+        let clone = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        let node = open_tree(added, flat(path), clone).at(STEP, format!("clone /dev/{path}"))?;
+        attach_node(&dev, path, &node)?;
+    }
+    unmount("/dev/.nodes", UnmountFlags::DETACH).at(STEP, what)?;
+    rustix::fs::rmdir("/dev/.nodes").at(STEP, what)
+}
+
+/// The second /proc and /sys of [`UNCOVERED`]. Read-only sysfs, as the first: what is mounted inside has to be too.
+fn mount_uncovered() -> Result<(), StepError> {
+    let dir = UNCOVERED.trim_start_matches('/');
+    rustix::fs::mkdir(UNCOVERED, Mode::from_raw_mode(0o700)).at(STEP, format!("make {UNCOVERED}"))?;
+    mount_at("proc", &format!("{dir}/proc"), &[], &[], ACTIVE)?;
+    mount_at("sysfs", &format!("{dir}/sys"), &[], &[], ACTIVE | MountAttrFlags::MOUNT_ATTR_RDONLY)
 }
 
 /// A regular file with a host node's mount on it: root inside could not make the node, and cannot change it.
@@ -197,7 +269,8 @@ impl Masks {
     fn make(boot_id: &[u8], files: Vec<&'static str>, dirs: Vec<&'static str>) -> Result<Self, StepError> {
         let what = "make the masks";
         let fs = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC).at(STEP, what)?;
-        for (key, value) in [("mode", "0555"), ("size", "4k"), ("nr_inodes", "4")] {
+        // Far from full: whoever watches disks inside sees it in the list.
+        for (key, value) in [("mode", "0555"), ("size", "1m"), ("nr_inodes", "1k")] {
             fsconfig_set_string(&fs, key, value).at(STEP, what)?;
         }
         fsconfig_create(&fs).at(STEP, what)?;

@@ -20,7 +20,7 @@ use std::{
 /// Largest message: below the default `net.core.wmem_default` of 212992, which bounds a packet.
 pub const MAX_MESSAGE: usize = 192 << 10;
 /// Most descriptors in one message.
-pub const MAX_FDS: usize = 8;
+pub const MAX_FDS: usize = 12;
 
 /// A connected pair, close-on-exec.
 ///

@@ -129,7 +129,8 @@ impl std::fmt::Display for Layout {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Feature {
-    /// New user, pid, ipc, uts, cgroup and time namespaces inside.
+    /// New user, pid, ipc, uts, cgroup and time namespaces inside, and what containers inside need besides
+    /// ([`crate::policy::FEATURE_DEVICES`], [`crate::policy::UNCOVERED`]).
     Nesting,
     /// The kernel key retention calls.
     Keyctl,

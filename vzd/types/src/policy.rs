@@ -53,6 +53,33 @@ pub const DEVICE_RANGES: &[(u32, Option<u32>)] = &[
     (143, None),
 ];
 
+/// Character devices a feature adds: the feature, path below /dev, major, minor. vz makes these nodes itself, with mode
+/// 0666 whatever the host's own nodes say, because on them a process can only do what its user namespace allows it:
+/// mount FUSE filesystems of its own (containers' storage inside a container) and make tun links in network namespaces
+/// of its own (rootless containers' networks). Numbers: kernel Documentation/admin-guide/devices.txt.
+pub const FEATURE_DEVICES: &[(Feature, &str, u32, u32)] =
+    &[(Feature::Nesting, "fuse", 10, 229), (Feature::Nesting, "net/tun", 10, 200)];
+
+/// The rows of [`FEATURE_DEVICES`] that these features bring: path below /dev, major, minor.
+pub fn feature_devices(features: &[Feature]) -> impl Iterator<Item = (&'static str, u32, u32)> {
+    FEATURE_DEVICES
+        .iter()
+        .filter(|(feature, ..)| features.contains(feature))
+        .map(|(_, path, major, minor)| (*path, *major, *minor))
+}
+
+/// What the device program lets a container with these features open: major, and a minor or all of them.
+pub fn device_rules(features: &[Feature]) -> Vec<(u32, Option<u32>)> {
+    let standard = DEVICES.iter().map(|(_, major, minor)| (*major, Some(*minor)));
+    let added = feature_devices(features).map(|(_, major, minor)| (major, Some(minor)));
+    standard.chain(DEVICE_RANGES.iter().copied()).chain(added).collect()
+}
+
+/// Where a container with [`Feature::Nesting`] has a second /proc and /sys without masks, in a directory only its root
+/// can enter. The kernel lets a user namespace inside mount these two only while it can see one of each that nothing
+/// covers (`mount_too_revealing` in fs/namespace.c), and the masks cover the first ones.
+pub const UNCOVERED: &str = "/dev/.vz";
+
 /// Files hidden behind an empty read-only file, where the kernel has them.
 pub const MASKED_FILES: &[&str] = &[
     "/proc/kcore",
