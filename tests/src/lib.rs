@@ -14,6 +14,7 @@
 //! | [`template`] | OS templates for tests: cached Debian ones, a tiny busybox one |
 //! | [`ssh`] | logging in |
 //! | [`probe`] | what a hostile guest would try |
+//! | [`vm`] | the virtual test host, driven from outside |
 //! | [`proxy`], [`dns`] | what the outside world is played by |
 
 pub mod census;
@@ -25,6 +26,7 @@ pub mod proxy;
 pub mod rig;
 pub mod ssh;
 pub mod template;
+pub mod vm;
 pub mod wait;
 
 pub use command::Output;

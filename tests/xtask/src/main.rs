@@ -6,12 +6,15 @@
 //! | [`deb`] | the Debian package |
 //! | [`deps`] | system packages, installed by name |
 //! | [`programs`] | building vzctl, vzd and vzmon |
+//! | [`vm`] | the virtual test host |
+//! | [`archive`] | the Debian mirror the host uses |
 //! | [`suite`] | everything that must pass |
 //! | [`demo`] | the whole path, shown step by step, and its removal |
 //! | [`bench`] | figures against peers |
 //! | [`generate`] | files made from the source they document |
 //! | [`show`] | steps with their times on a terminal |
 
+mod archive;
 mod bench;
 mod deb;
 mod demo;
@@ -20,6 +23,7 @@ mod generate;
 mod programs;
 mod show;
 mod suite;
+mod vm;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -46,6 +50,8 @@ enum Task {
     Bench(bench::Options),
     /// Make the Debian package of what `build` makes, and say how to install it
     Deb(deb::Options),
+    /// The virtual test host: a Debian machine with cgroup v2 and quotas, with this checkout's vz installed
+    Vm(vm::Options),
     /// Regenerate the files that are made from the source: OpenAPI, man pages, completion, reference
     Gen,
 }
@@ -58,10 +64,15 @@ fn main() -> ExitCode {
         Task::Test(options) => suite::run(&options),
         Task::Bench(options) => bench::run(&options),
         Task::Deb(options) => deb::run(&options),
+        Task::Vm(options) => return finish(vm::run(&options)),
         Task::Gen => generate::run(),
     };
+    finish(done.map(|()| ExitCode::SUCCESS))
+}
+
+fn finish(done: anyhow::Result<ExitCode>) -> ExitCode {
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(e) => {
             eprintln!("\nerror: {e:#}");
             ExitCode::FAILURE

@@ -5,16 +5,30 @@ use indicatif::{ProgressBar, ProgressStyle};
 use std::{
     io::{BufRead, BufReader, IsTerminal},
     process::{Command, Stdio},
-    sync::mpsc,
+    sync::{
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
     thread,
     time::{Duration, Instant},
 };
 use vz_tests::{command, wait};
 
+static TO_STDERR: AtomicBool = AtomicBool::new(false);
+
+/// From now on steps are told on standard error: standard output is for what a command was asked for.
+pub fn keep_stdout_clean() {
+    TO_STDERR.store(true, Ordering::Relaxed);
+}
+
 /// One line on standard output; a reader that went away ends nothing.
 pub fn say(line: impl AsRef<str>) {
     use std::io::Write;
-    let _ = writeln!(std::io::stdout(), "{}", line.as_ref());
+    let _ = if TO_STDERR.load(Ordering::Relaxed) {
+        writeln!(std::io::stderr(), "{}", line.as_ref())
+    } else {
+        writeln!(std::io::stdout(), "{}", line.as_ref())
+    };
 }
 
 /// A time as a person reads it.

@@ -1,7 +1,7 @@
 //! `cargo xtask test`: everything that must pass, from a clean clone with nothing prepared. What is required never
 //! skips: a missing prerequisite is installed, or it is a failure.
 
-use crate::{deps, generate, programs, show};
+use crate::{deps, generate, programs, show, vm};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use std::{path::Path, process::Command, time::Duration, time::Instant};
@@ -68,9 +68,15 @@ pub fn run(options: &Options) -> Result<()> {
             templates(&bin)
         });
         if ready {
-            let native: Vec<String> = ["-p", "vz-tests", "--locked"].map(String::from).into();
-            part("native root suite", &mut || runner(&native, options.filter.as_deref(), 1500, &bin));
+            part("native root suite", &mut || {
+                let mut native: Vec<String> = ["-p", "vz-tests", "--locked", "--lib"].map(String::from).into();
+                for name in vm::suites::programs_of(false)? {
+                    native.extend(["--test".into(), name]);
+                }
+                runner(&native, options.filter.as_deref(), 1500, &bin)
+            });
         }
+        virtual_host(options.filter.as_deref(), &mut part);
     }
     show::say(format!("\n==== what ran, on {} ({} CPUs)", kernel(), cpus()));
     for line in &lines {
@@ -94,6 +100,31 @@ pub fn run(options: &Options) -> Result<()> {
     bail!("did not pass: {}", failed.join(", "))
 }
 
+/// The suites of the virtual test host, on a machine made for this run and ended after it.
+fn virtual_host(filter: Option<&str>, part: &mut impl FnMut(&str, &mut dyn FnMut() -> Result<String>) -> bool) {
+    if let Some(name) = filter {
+        match vm::suites::any(name) {
+            Ok(true) => {}
+            Ok(false) => {
+                part("virtual test host", &mut || Ok(format!("no test of it has {name:?} in its name")));
+                return;
+            }
+            // What is wrong shows when they are run.
+            Err(e) => show::say(format!("     {e:#}")),
+        }
+    }
+    let mut machine = None;
+    part("virtual test host", &mut || {
+        let up = vm::fresh()?;
+        let said = format!("{}, console in {}", up.spec().accelerator, up.console().display());
+        machine = Some(up);
+        Ok(said)
+    });
+    let Some(machine) = machine else { return };
+    part("virtual test host suites", &mut || vm::suites::run(&machine, filter).map(|lines| lines.join("; ")));
+    part("virtual test host ends", &mut || vm::end().map(|()| "gone".into()));
+}
+
 fn checked(words: &[&str], seconds: u64) -> Result<String> {
     let (good, _) = show::passed_through(&mut programs::cargo(words), Duration::from_secs(seconds), |_| false)?;
     if good { Ok("clean".into()) } else { bail!("`cargo {}` found something", words.join(" ")) }
@@ -101,8 +132,7 @@ fn checked(words: &[&str], seconds: u64) -> Result<String> {
 
 /// Runs tests with nextest where it is there (it ends hung ones), else with cargo's own runner.
 fn runner(packages: &[String], filter: Option<&str>, seconds: u64, bin: &Path) -> Result<String> {
-    let nextest =
-        command::run(&mut programs::cargo(&["nextest", "--version"]), None, Duration::from_secs(30))?.code() == 0;
+    let nextest = vm::suites::have_nextest()?;
     let mut words: Vec<&str> =
         if nextest { vec!["nextest", "run", "--no-tests=pass"] } else { vec!["test", "--no-fail-fast"] };
     words.extend(packages.iter().map(String::as_str));

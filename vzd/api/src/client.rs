@@ -21,6 +21,8 @@ use vz_types::{ExitCode, Paths};
 
 /// How long an answer that only reads may take.
 const READ_DEADLINE: Duration = Duration::from_secs(15);
+/// A check runs a dozen programs to ask for their versions, on whatever machine it is.
+const CHECK_DEADLINE: Duration = Duration::from_secs(120);
 /// The largest answer that is kept in memory; a list of 10000 containers has about 10 MiB.
 const MAX_ANSWER: usize = 256 << 20;
 /// `sun_path` of unix(7), with its final NUL.
@@ -141,7 +143,7 @@ impl Client {
     }
     /// What this host can and cannot do.
     pub fn check(&self) -> Result<CheckReport, ClientError> {
-        self.get("/v1/check")
+        self.within(CHECK_DEADLINE).get("/v1/check")
     }
     /// Every container, in CTID order.
     pub fn list(&self) -> Result<Vec<CtInfo>, ClientError> {

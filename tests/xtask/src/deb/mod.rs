@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use std::{
     fs,
+    hash::{Hash, Hasher},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::Command,
@@ -47,6 +48,33 @@ pub fn run(options: &Options) -> Result<()> {
     show::say("build OS templates:     apt-get install mmdebstrap   (recommended, needed only for that)");
     show::say("then:                   vzctl check");
     Ok(())
+}
+
+/// Makes the package of programs that are built; returns its file.
+///
+/// # Errors
+/// As [`run`].
+pub fn packed() -> Result<PathBuf> {
+    make(&Options { version: None, no_build: true, output: None })
+}
+
+/// What the package would hold, as a number: another one when a program, a file or a maintainer script changes.
+///
+/// # Errors
+/// A file is missing.
+pub fn fingerprint() -> Result<u64> {
+    let mut hash = std::hash::DefaultHasher::new();
+    for file in contents::files(&programs::target_dir().join("release"))? {
+        let bytes = fs::read(&file.from).with_context(|| format!("cannot read {}", file.from.display()))?;
+        (&file.to, file.mode, bytes).hash(&mut hash);
+    }
+    let scripts = checkout().join("config/debian");
+    let mut names: Vec<PathBuf> = fs::read_dir(&scripts)?.flatten().map(|e| e.path()).collect();
+    names.sort();
+    for name in names {
+        fs::read(&name).with_context(|| format!("cannot read {}", name.display()))?.hash(&mut hash);
+    }
+    Ok(hash.finish())
 }
 
 /// Makes the package; returns its file.
