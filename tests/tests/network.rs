@@ -254,6 +254,43 @@ fn addresses_and_link_outlive_a_reboot_from_inside_without_vzd() {
 }
 
 #[test]
+fn a_reboot_from_inside_ends_rules_links_and_routes_made_inside_as_on_a_machine() {
+    let rig = two();
+    let link = rig.record(101).link.expect("a link");
+    let on_host = || {
+        (rig.host.ip(&format!("-o link show {link}")).stdout.split(':').next().map(str::to_owned), sent(&rig, &link))
+    };
+    let (index, before) = on_host();
+    let a = ct_net(&rig, 101);
+    a.ip("link add left0 type veth peer name left1");
+    a.ip("route add blackhole 192.0.2.0/24");
+    a.ip("addr add 10.55.0.1/32 dev lo");
+    // A customer who has locked himself out, and reboots.
+    a.sh("nft add table inet mine && nft add chain inet mine in '{ type filter hook input priority 0; policy drop; }'")
+        .ok();
+    assert!(seen(&rig.host, &a, A4).is_none());
+    drop(a);
+    rig.vzctl(&["exec", "101", "reboot"]);
+    rig.wait_record(101, Duration::from_secs(20), |r| r.boots == 2);
+    let a = ct_net(&rig, 101);
+    assert!(
+        seen(&rig.host, &a, A4).is_some()
+            && seen(&rig.host, &a, A6).is_some()
+            && seen(&a, &ct_net(&rig, 102), B4).is_some()
+    );
+    assert_eq!(a.sh("nft list tables").ok().text(), "");
+    let all = a.ip("-o link").stdout + &a.ip("route show table all").stdout + &a.ip("-o addr").stdout;
+    assert!(!all.contains("left0") && !all.contains("blackhole") && !all.contains("10.55.0.1"), "{all}");
+    let (still, after) = on_host();
+    assert!(still == index && after > before, "the host's side is the same link, and counts on: {before} then {after}");
+}
+
+/// Bytes that went over a host-side link towards its container.
+fn sent(rig: &Rig, link: &str) -> u64 {
+    rig.host.sh(&format!("awk '$1 == \"{link}:\" {{ print $10 }}' /proc/net/dev")).text().parse().unwrap()
+}
+
+#[test]
 fn a_container_without_addresses_has_no_way_out() {
     let rig = Rig::new(&[Tiny]);
     rig.create(101, Tiny, &[]);

@@ -5,6 +5,7 @@
 use std::{
     io,
     net::{IpAddr, Ipv6Addr},
+    os::fd::AsRawFd,
 };
 use vz_sys::netlink::{
     Netlink,
@@ -82,6 +83,28 @@ pub fn configure(link: Option<&str>, addresses: &[CtAddr]) -> Result<(), InsideN
         }
     }
     Ok(())
+}
+
+/// Leaves the calling thread's network namespace for a new one and takes `link` along. Everything else of the old one goes
+/// with its last process: links, addresses, routes, packet filters, settings. Where the container may have no further
+/// network namespace (those of its last boot are given back a moment after it), it keeps the one it has.
+///
+/// # Errors
+/// The step that failed. A link that was taken away inside is no error here.
+pub fn renew(link: Option<&str>) -> Result<(), InsideNetError> {
+    let shown = link.unwrap_or("lo");
+    let mut old = step("open a netlink socket for", shown, Netlink::open())?;
+    match nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET) {
+        Err(nix::errno::Errno::ENOSPC) => return Ok(()),
+        other => step("make a network namespace for", shown, other.map_err(io::Error::from))?,
+    }
+    let Some(link) = link else { return Ok(()) };
+    let Some(found) = step("look for link", link, old.link(link))? else { return Ok(()) };
+    let fresh = step("open the network namespace for", link, std::fs::File::open("/proc/thread-self/ns/net"))?;
+    let mut over = LinkMessage::default();
+    over.header.index = found.header.index;
+    over.attributes.push(LinkAttribute::NetNsFd(fresh.as_raw_fd()));
+    step("move to a fresh network namespace link", link, old.change(Message::SetLink(over), 0))
 }
 
 fn ignore(r: io::Result<()>, errno: i32) -> io::Result<()> {
@@ -242,6 +265,27 @@ mod tests {
             assert_eq!((present_now(), ip("-4 route").as_str()), (vec!["fd00::9/128".to_owned()], ""));
             configure(Some("venet0"), &[]).unwrap();
             assert!(present_now().is_empty() && ip("-6 route show default").is_empty());
+        });
+    }
+
+    #[test]
+    fn a_fresh_namespace_has_the_link_and_nothing_else_of_the_old_one() {
+        in_container(|| {
+            let inode = || std::fs::read_link("/proc/thread-self/ns/net").unwrap();
+            configure(Some("venet0"), &addresses(&["10.0.0.2"])).unwrap();
+            ip("link add left0 type veth peer name left1");
+            ip("route add blackhole 192.0.2.0/24");
+            // The other end stays there, as it stays on the host.
+            let (before, _keep) = (inode(), std::fs::File::open("/proc/thread-self/ns/net").unwrap());
+            renew(Some("venet0")).unwrap();
+            assert_ne!(inode(), before);
+            assert!(ip("link").contains("venet0@") && !ip("link").contains("left0") && ip("-4 route").is_empty());
+            configure(Some("venet0"), &addresses(&["10.0.0.2"])).unwrap();
+            assert_eq!(present_now(), ["10.0.0.2/32"]);
+            // Without a link, or with one that is gone, there is just the fresh namespace.
+            renew(Some("gone0")).unwrap();
+            assert!(!ip("link").contains("venet0"));
+            renew(None).unwrap();
         });
     }
 

@@ -43,10 +43,21 @@ pub const EDIT_DEADLINE: Duration = Duration::from_secs(5);
 /// devpts instances refuse more pseudo terminals than this.
 const PTY_MAX: u32 = 1024;
 
-/// The namespaces that outlive a reboot from inside: with them addresses, counters and the link stay.
+/// What of a boot the next one needs: the user namespace, which stays, and the network namespace, out of which the link
+/// moves into a fresh one. So a reboot from inside ends rules, links and settings made inside, as it does on a machine,
+/// while the link, its counters and all of the host's side of it stay.
 pub struct Kept {
     pub user: OwnedFd,
     pub net: OwnedFd,
+}
+
+impl Kept {
+    /// Another boot's network namespace took the place of the last one's.
+    pub fn renewed(&mut self, init: i32) -> Result<(), StepError> {
+        const STEP: &str = "namespaces";
+        self.net = fs::File::open(format!("/proc/{init}/ns/net")).at(STEP, "open the network namespace")?.into();
+        Ok(())
+    }
 }
 
 /// The process between vzmon and init.
@@ -209,7 +220,10 @@ fn stage_steps(
     nix::sys::prctl::set_dumpable(false).at(STEP, "stop being dumpable")?;
     if let Some(kept) = kept {
         nix::sched::setns(&kept.user, CloneFlags::CLONE_NEWUSER).at(STEP, "join the user namespace")?;
-        nix::sched::setns(&kept.net, CloneFlags::CLONE_NEWNET).at(STEP, "join the network namespace")?;
+        nix::sched::setns(&kept.net, CloneFlags::CLONE_NEWNET).at(STEP, "join the last network namespace")?;
+        inside_net::renew(plan.link.as_ref().map(|_| plan.inside_link.as_str()))
+            .map_err(io::Error::other)
+            .at(STEP, "make a fresh network namespace")?;
     }
     let standard = 2 + vz_types::policy::DEVICES.len();
     let adds = vz_types::policy::feature_devices(&plan.features).next().is_some();

@@ -427,7 +427,7 @@ impl Monitor {
         Some(reason)
     }
 
-    /// The same container again: user and network namespaces, addresses, counters and console stay.
+    /// The same container again: user namespace, link, addresses, counters and console stay.
     fn reboot(&mut self, one: SingleThreaded) -> Result<(), StepError> {
         self.console.say("rebooting");
         let ns = self.plan.cgroup.join("ns");
@@ -438,6 +438,7 @@ impl Monitor {
         for text in &waiting.warnings {
             self.console.say(text);
         }
+        self.kept.renewed(waiting.init.pid)?;
         self.state.init = waiting.init;
         self.state.boots += 1;
         self.state.booted_at = record::now();
