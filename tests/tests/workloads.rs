@@ -278,7 +278,7 @@ fn podman_from_packages_runs_a_local_root_filesystem_where_nesting_is_on_and_onl
         assert!(!site.rig.inside(ctid, "podman images -q | wc -l").is_empty());
         // On the address of the container, from the other one.
         let client = PAIR.iter().map(|(c, ..)| *c).find(|c| *c != ctid).unwrap();
-        let fetch = format!("curl -fsS --retry 20 --retry-delay 1 --retry-connrefused http://{address}:8080/");
+        let fetch = format!("curl -fsS --retry 20 --retry-delay 1 --retry-all-errors http://{address}:8080/");
         assert_eq!(site.rig.inside(client, &fetch), "from-a-nested-container");
         site.assert_healthy(ctid);
         site.reboot_by_user(ctid, address);
