@@ -1010,7 +1010,7 @@ _vzctl() {
             return 0
             ;;
         vzctl__subcmd__start)
-            opts="-h --wait --force --quiet --verbose --skiplock --root --json --help"
+            opts="-h --remembered --wait --force --quiet --verbose --skiplock --root --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1046,7 +1046,7 @@ _vzctl() {
             return 0
             ;;
         vzctl__subcmd__stop)
-            opts="-h --fast --timeout --quiet --verbose --skiplock --root --json --help"
+            opts="-h --all --remember --fast --timeout --quiet --verbose --skiplock --root --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -120,6 +120,7 @@ complete -c vzctl -n "__fish_vzctl_using_subcommand create" -l skiplock -d 'Acce
 complete -c vzctl -n "__fish_vzctl_using_subcommand create" -l json -d 'Answer in JSON on standard output; errors too, beside their message on standard error'
 complete -c vzctl -n "__fish_vzctl_using_subcommand create" -s h -l help -d 'Print help'
 complete -c vzctl -n "__fish_vzctl_using_subcommand start" -l root -d 'Root of the manager to talk to' -r -F
+complete -c vzctl -n "__fish_vzctl_using_subcommand start" -l remembered -d 'Those that the last `stop --all --remember` has stopped'
 complete -c vzctl -n "__fish_vzctl_using_subcommand start" -l wait -d 'Answer when its default runlevel is reached, not when init runs'
 complete -c vzctl -n "__fish_vzctl_using_subcommand start" -l force -d 'Start it although it is disabled'
 complete -c vzctl -n "__fish_vzctl_using_subcommand start" -l quiet -d 'Print errors and asked-for data only'
@@ -129,6 +130,8 @@ complete -c vzctl -n "__fish_vzctl_using_subcommand start" -l json -d 'Answer in
 complete -c vzctl -n "__fish_vzctl_using_subcommand start" -s h -l help -d 'Print help'
 complete -c vzctl -n "__fish_vzctl_using_subcommand stop" -l timeout -d 'Seconds before the kill, 1..3600' -r
 complete -c vzctl -n "__fish_vzctl_using_subcommand stop" -l root -d 'Root of the manager to talk to' -r -F
+complete -c vzctl -n "__fish_vzctl_using_subcommand stop" -l all -d 'Every CT that runs, side by side; needs no vzd'
+complete -c vzctl -n "__fish_vzctl_using_subcommand stop" -l remember -d 'Note which they were, for `start --remembered`'
 complete -c vzctl -n "__fish_vzctl_using_subcommand stop" -l fast -d 'Kill at once'
 complete -c vzctl -n "__fish_vzctl_using_subcommand stop" -l quiet -d 'Print errors and asked-for data only'
 complete -c vzctl -n "__fish_vzctl_using_subcommand stop" -l verbose -d 'Print each step with its time'

@@ -12,6 +12,7 @@
 //! | [`census`] | what a manager holds of the machine's resources, to compare before and after |
 //! | [`rig`] | the manager under test |
 //! | [`template`] | OS templates for tests: cached Debian ones, a tiny busybox one |
+//! | [`package`] | the Debian package, and throwaway roots to install it in |
 //! | [`ssh`] | logging in |
 //! | [`probe`] | what a hostile guest would try |
 //! | [`vm`] | the virtual test host, driven from outside |
@@ -21,6 +22,7 @@ pub mod census;
 pub mod command;
 pub mod dns;
 pub mod netns;
+pub mod package;
 pub mod probe;
 pub mod proxy;
 pub mod rig;

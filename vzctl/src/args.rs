@@ -73,8 +73,12 @@ pub enum Verb {
     Create(CreateArgs),
     /// Boot a CT
     Start {
-        #[command(flatten)]
-        target: Target,
+        /// CTID or name
+        #[arg(value_name = "CTID|NAME", allow_hyphen_values = true, required_unless_present = "remembered")]
+        ct: Option<String>,
+        /// Those that the last `stop --all --remember` has stopped
+        #[arg(long, hide = true, conflicts_with_all = ["ct", "wait", "force"])]
+        remembered: bool,
         /// Answer when its default runlevel is reached, not when init runs
         #[arg(long)]
         wait: bool,
@@ -84,8 +88,15 @@ pub enum Verb {
     },
     /// Shut a CT down, and kill what is left at the timeout
     Stop {
-        #[command(flatten)]
-        target: Target,
+        /// CTID or name
+        #[arg(value_name = "CTID|NAME", allow_hyphen_values = true, required_unless_present = "all")]
+        ct: Option<String>,
+        /// Every CT that runs, side by side; needs no vzd
+        #[arg(long, conflicts_with = "ct")]
+        all: bool,
+        /// Note which they were, for `start --remembered`
+        #[arg(long, hide = true, requires = "all")]
+        remember: bool,
         /// Kill at once
         #[arg(long)]
         fast: bool,

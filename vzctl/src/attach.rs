@@ -21,8 +21,8 @@ use std::{
 use vz_api::wire::{StartRequest, StopRequest};
 use vz_types::{
     ExitCode, Paths,
-    plan::AttachPlan,
-    run::{ProcessId, RunRecord},
+    plan::{AttachPlan, PROTOCOL},
+    run::RunRecord,
 };
 
 /// Directories a program is looked up in, inside.
@@ -50,7 +50,7 @@ pub fn exec(paths: &Paths, target: &Target, words: &[String], classic: bool) -> 
         fail_as: classic.then_some(ExitCode::ExecFailed.code()),
         ..plan(paths, record.ctid)
     };
-    become_attach(&plan, record.monitor)
+    become_attach(&plan, &record)
 }
 
 /// What a shell itself would have to say about a command: bash's keywords and builtins (bash(1)) but `true` and
@@ -147,7 +147,8 @@ fn direct(words: &[String]) -> Option<Vec<String>> {
 
 /// `enter`: root's login shell on a terminal of its own, or `--exec`'s command there.
 pub fn enter(paths: &Paths, target: &Target, command: Option<&[String]>, quiet: bool) -> Outcome {
-    let RunRecord { ctid, monitor, .. } = target::must_run(paths, target)?;
+    let record = target::must_run(paths, target)?;
+    let ctid = record.ctid;
     let shell = |name: &str| command.map(|c| vec![name.to_owned(), "-c".to_owned(), c.join(" ")]).unwrap_or_default();
     if !quiet {
         crate::ui::print_line(&format!("entered into CT {ctid}"));
@@ -159,14 +160,14 @@ pub fn enter(paths: &Paths, target: &Target, command: Option<&[String]>, quiet: 
         farewell: (!quiet).then(|| format!("exited from CT {ctid}")),
         ..plan(paths, ctid)
     };
-    become_attach(&plan, monitor)
+    become_attach(&plan, &record)
 }
 
 /// `runscript`: the script is read here and shown inside as `/dev/fd/3`, to the program its first line names. A CT that
 /// does not run is started for it and stopped afterwards.
 pub fn runscript(session: &Session, target: &Target, script: &Path) -> Outcome {
     let text = read_script(script)?;
-    let RunRecord { ctid, monitor, .. } = match target::must_run(&session.paths, target) {
+    let record = match target::must_run(&session.paths, target) {
         Err(f) if f.code == ExitCode::NotRunning => return run_between_start_and_stop(session, target, script),
         other => other?,
     };
@@ -184,9 +185,9 @@ pub fn runscript(session: &Session, target: &Target, script: &Path) -> Outcome {
         argv: run("bash"),
         argv_fallback: if interpreter.is_none() { run("sh") } else { Vec::new() },
         script_fd: Some(copy.as_raw_fd()),
-        ..plan(&session.paths, ctid)
+        ..plan(&session.paths, record.ctid)
     };
-    become_attach(&plan, monitor)
+    become_attach(&plan, &record)
 }
 
 /// What an operator ends a script with.
@@ -271,11 +272,11 @@ fn interpreter(script: &[u8]) -> Option<Vec<String>> {
 }
 
 /// Replaces this process. Returns only when that failed.
-fn become_attach(plan: &AttachPlan, monitor: ProcessId) -> Outcome {
+fn become_attach(plan: &AttachPlan, record: &RunRecord) -> Outcome {
     let text = serde_json::to_vec(plan).map_err(|e| Failure::system("cannot write the attach plan", e))?;
     let mut plan_fd = memory(c"vz-plan", MemfdFlags::ALLOW_SEALING).map_err(no_memory)?;
     plan_fd.write_all(&text).and_then(|()| seal(&mut plan_fd)).map_err(no_memory)?;
-    let sealed = match sealed_already(monitor) {
+    let sealed = match sealed_already(record) {
         Some(program) => program,
         None => {
             let program = vzmon()?;
@@ -284,7 +285,8 @@ fn become_attach(plan: &AttachPlan, monitor: ProcessId) -> Outcome {
         }
     };
     let number = CString::new(plan_fd.as_raw_fd().to_string()).map_err(|e| Failure::system("plan", e))?;
-    let argv: [&CStr; 3] = [c"vzmon", c"attach", &number];
+    let protocol = CString::new(PROTOCOL.to_string()).map_err(|e| Failure::system("protocol", e))?;
+    let argv: [&CStr; 4] = [c"vzmon", c"attach", &number, &protocol];
     let nothing: [&CStr; 0] = [];
     match nix::unistd::fexecve(&sealed, &argv, &nothing) {
         Ok(never) => match never {},
@@ -307,9 +309,11 @@ fn seal(file: &mut File) -> io::Result<()> {
 const SEALS: SealFlags = SealFlags::WRITE.union(SealFlags::GROW).union(SealFlags::SHRINK).union(SealFlags::SEAL);
 
 /// The program of the container's own monitor, where vzd executed that from sealed memory: no copy is needed then,
-/// which is a third of the time of an exec. `VZ_VZMON` asks for another program.
-fn sealed_already(monitor: ProcessId) -> Option<OwnedFd> {
-    if std::env::var_os("VZ_VZMON").is_some_and(|p| !p.is_empty()) {
+/// which is a third of the time of an exec. Not where the monitor is of a version that would misunderstand our plan;
+/// the installed program understands it. `VZ_VZMON` asks for another program.
+fn sealed_already(record: &RunRecord) -> Option<OwnedFd> {
+    let monitor = record.monitor;
+    if record.protocol != PROTOCOL || std::env::var_os("VZ_VZMON").is_some_and(|p| !p.is_empty()) {
         return None;
     }
     let exe = File::open(format!("/proc/{}/exe", monitor.pid)).ok()?;

@@ -9,6 +9,7 @@
 //! A reboot from inside changes nothing here: the monitor keeps the console open.
 
 use crate::{
+    control::{self, FRAME},
     failure::{Failure, Outcome},
     target::{self, Target},
 };
@@ -19,7 +20,7 @@ use nix::{
         inotify::{AddWatchFlags, InitFlags, Inotify},
         signal::{SigSet, Signal},
         signalfd::{SfdFlags, SignalFd},
-        socket::{AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, connect, recv, send, socket},
+        socket::{MsgFlags, recv, send},
         termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr},
     },
 };
@@ -33,8 +34,6 @@ use vz_types::{
     plan::{ControlReply, ControlRequest},
 };
 
-/// The largest frame read; vzmon sends less.
-const FRAME: usize = 128 << 10;
 /// Bytes of input put into one frame.
 const CHUNK: usize = 4096;
 /// With no terminal: how long the console must be quiet after the input's end.
@@ -86,27 +85,15 @@ pub fn console(paths: &Paths, target: &Target, quiet: bool) -> Outcome {
 
 /// Connects and asks for the console.
 fn join(paths: &Paths, ctid: Ctid, replay: bool) -> Result<OwnedFd, Failure> {
-    let dir = paths.ct_run(ctid);
     let failed = |what: &str, e: &dyn std::fmt::Display| {
         Failure::system(format_args!("cannot {what} the console of CT {ctid}"), e)
             .hint("its monitor (vzmon) may have ended; `vzctl status` tells")
     };
-    let dir = std::fs::File::open(&dir).map_err(|e| failed("find", &e))?;
-    // Through the descriptor, because a socket's address has room for 107 bytes only.
-    let address = UnixAddr::new(format!("/proc/self/fd/{}/control.sock", dir.as_raw_fd()).as_str())
-        .map_err(|e| failed("name", &e))?;
-    let socket = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None)
-        .map_err(|e| failed("reach", &e))?;
-    connect(socket.as_raw_fd(), &address).map_err(|e| failed("reach", &e))?;
-    let request = serde_json::to_vec(&ControlRequest::Console { replay }).map_err(|e| failed("ask for", &e))?;
-    send(socket.as_raw_fd(), &request, MsgFlags::MSG_NOSIGNAL).map_err(|e| failed("ask for", &e))?;
-    let mut buffer = vec![0; FRAME];
-    let n = recv(socket.as_raw_fd(), &mut buffer, MsgFlags::empty()).map_err(|e| failed("join", &e))?;
-    match serde_json::from_slice(&buffer[..n]) {
-        Ok(ControlReply::Done) => Ok(socket),
-        Ok(ControlReply::Failed { cause }) => Err(failed("join", &cause)),
-        Ok(ControlReply::Ended { .. }) => Err(failed("join", &"the container has just ended")),
-        Err(e) => Err(failed("join", &e)),
+    match control::ask(paths, ctid, &ControlRequest::Console { replay }) {
+        Ok((ControlReply::Done, socket)) => Ok(socket),
+        Ok((ControlReply::Failed { cause }, _)) => Err(failed("join", &cause)),
+        Ok((ControlReply::Ended { .. }, _)) => Err(failed("join", &"the container has just ended")),
+        Err(e) => Err(failed("reach", &e)),
     }
 }
 

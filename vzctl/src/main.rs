@@ -1,9 +1,11 @@
 //! `vzctl`, and `vzlist` where it is called so: parse, ask vzd or go straight to the container, print, exit with the
 //! documented code. One place ([`main`]) turns an outcome into output and exit status.
 
+mod all;
 mod args;
 mod attach;
 mod console;
+mod control;
 mod failure;
 mod generate;
 mod list;
@@ -72,8 +74,10 @@ fn vzctl(argv: Vec<OsString>) -> Outcome {
         Verb::Template(TemplateVerb::Show { name }) => tables::template_show(s, &name),
         Verb::Template(TemplateVerb::Remove { name }) => tables::template_remove(s, &name),
         Verb::Create(args) => s.create(&args),
-        Verb::Start { target, wait, force } => s.start(&target.ct, wait, force),
-        Verb::Stop { target, fast, timeout } => s.stop(&target.ct, fast, timeout.as_deref()),
+        Verb::Start { ct: Some(ct), wait, force, .. } => s.start(&ct, wait, force),
+        Verb::Start { ct: None, .. } => all::start(s),
+        Verb::Stop { ct: Some(ct), fast, timeout, .. } => s.stop(&ct, fast, timeout.as_deref()),
+        Verb::Stop { ct: None, fast, timeout, remember, .. } => all::stop(s, fast, timeout.as_deref(), remember),
         Verb::Restart { target, wait, force, fast } => s.restart(&target.ct, wait, force, fast),
         Verb::Destroy(target) => s.destroy(&target.ct),
         Verb::Status(target) => status::status(s, &target.ct),

@@ -1,7 +1,9 @@
 //! vzd: command line, log, lock, signals. What it does is in the library.
 
+mod man;
+
 use anyhow::{Context, bail};
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use std::{
     fs::{self, File, OpenOptions},
     io::{Read, Seek, Write},
@@ -37,6 +39,9 @@ struct Args {
 enum Command {
     /// Build the inventory anew from configuration files and private areas.
     Recover,
+    /// Print the man page.
+    #[command(hide = true)]
+    Man,
     /// Print the OpenAPI document.
     Openapi,
     /// Print the number of the inventory's schema, for the package's scripts.
@@ -47,9 +52,22 @@ enum Command {
     FaultPoints,
 }
 
+/// A failure that trying again does not cure: systemd is told not to (`RestartPreventExitStatus=` in vzd.service).
+#[derive(Debug)]
+struct NeedsOperator(String);
+
+impl std::fmt::Display for NeedsOperator {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for NeedsOperator {}
+
 fn main() -> ExitCode {
     let args = Args::parse();
     let done = match args.command {
+        Some(Command::Man) => man::page(Args::command()).and_then(|page| print(&page)),
         Some(Command::Openapi) => print(&api::document()),
         Some(Command::Schema) => print(&format!("{}\n", vzd::inventory::STEPS.len())),
         Some(Command::FaultPoints) => print(&(engine::steps::points().collect::<Vec<_>>().join("\n") + "\n")),
@@ -60,7 +78,11 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             eprintln!("vzd: {e:#}");
-            ExitCode::from(vz_types::ExitCode::System.code())
+            let code = match e.downcast_ref::<NeedsOperator>() {
+                Some(_) => vz_types::ExitCode::BadConfig,
+                None => vz_types::ExitCode::System,
+            };
+            ExitCode::from(code.code())
         }
     }
 }
@@ -109,7 +131,11 @@ fn serve(args: &Args) -> anyhow::Result<()> {
         .context("starting the runtime")?;
     let engine = engine::Engine::open(paths.clone(), config, runtime.handle().clone()).map_err(|e| {
         let hint = e.hint().map_or_else(String::new, |h| format!(" ({h})"));
-        anyhow::anyhow!("{}{hint}", e.report())
+        let told = format!("{}{hint}", e.report());
+        match &e {
+            engine::Error::Inventory(i) if i.needs_operator() => anyhow::Error::new(NeedsOperator(told)),
+            _ => anyhow::anyhow!(told),
+        }
     })?;
     engine.recover().map_err(|e| anyhow::anyhow!(e.report()))?;
     let socket = paths.socket();
@@ -174,7 +200,7 @@ fn manager_config(paths: &Paths) -> anyhow::Result<ManagerConfig> {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(ManagerConfig::default()),
         Err(e) => return Err(e).with_context(|| format!("reading {}", path.display())),
     };
-    toml::from_str(&text).map_err(|e| conf::located(&path, &text, &e).into())
+    toml::from_str(&text).map_err(|e| NeedsOperator(conf::located(&path, &text, &e).to_string()).into())
 }
 
 /// How long the lock of a vzd that is gone may still be held by what it was starting.

@@ -57,6 +57,7 @@ fn contents() -> Result<BTreeMap<String, String>> {
     };
     let mut all = BTreeMap::new();
     all.insert("docs/reference/openapi.json".to_owned(), print("vzd", &["openapi"])?);
+    all.insert("config/man/vzd.8".to_owned(), print("vzd", &["man"])?);
     // vzctl writes man pages, completion and reference into a directory laid out as the checkout.
     let dir = std::env::temp_dir().join(format!("vz-gen-{}", std::process::id()));
     fs::create_dir_all(&dir)?;

@@ -7,6 +7,8 @@
 //! | `edit` | vzd | changes files of a stopped container from inside ([`task`], [`edit`]) |
 //! | `attach FD` | vzctl, from a sealed memfd | runs a program in a running container ([`attach`]) |
 //!
+//! Each mode is followed by the protocol its starter speaks ([`vz_types::plan::PROTOCOL`]); another one is refused.
+//!
 //! Rooms: [`launch`] makes processes and namespaces, [`setup`] builds what the container sees, [`confine`] is the
 //! policy applied just before exec, [`console`], [`control`], [`stop`] and [`record`] belong to the monitor's loop.
 //! One process per running container; it needs neither vzd nor the inventory, so those can go and come back.
@@ -30,6 +32,7 @@ mod task;
 
 use std::process::ExitCode;
 use vz_sys::process::SingleThreaded;
+use vz_types::plan::PROTOCOL;
 
 fn main() -> ExitCode {
     let mut args = std::env::args().skip(1);
@@ -46,20 +49,51 @@ fn main() -> ExitCode {
     if let Err(e) = nix::sys::prctl::set_dumpable(false) {
         return fail(&format!("cannot become undumpable: {e}"));
     }
+    let plan_fd = (mode == "attach").then(|| args.next()).flatten();
+    if mode != "--version" {
+        if let Err(e) = understands(args.next().as_deref()) {
+            return fail(&e);
+        }
+    }
     match mode.as_str() {
         "run" => run::main(one),
         "mount" => task::mount(one),
         "edit" => task::edit(one),
-        "attach" => attach::main(one, args.next().as_deref()),
+        "attach" => attach::main(one, plan_fd.as_deref()),
         "--version" => {
             println!("vzmon {}", env!("CARGO_PKG_VERSION"));
             ExitCode::SUCCESS
         }
-        _ => fail("usage: vzmon run|mount|edit|attach FD (started by vzd and vzctl; not for people)"),
+        _ => fail("usage: vzmon run|mount|edit|attach FD [PROTOCOL] (started by vzd and vzctl; not for people)"),
     }
+}
+
+/// Whether the plan of whoever started us means what we take it to mean. Nothing said is the first protocol.
+fn understands(protocol: Option<&str>) -> Result<(), String> {
+    let theirs = protocol.unwrap_or("1");
+    if theirs == PROTOCOL.to_string() {
+        return Ok(());
+    }
+    Err(format!(
+        "this is vzmon {}, protocol {PROTOCOL}, and was started by a program of vz that speaks protocol {theirs}: vz was \
+         upgraded in part; `systemctl restart vzd`, or install vz again, and try again",
+        env!("CARGO_PKG_VERSION")
+    ))
 }
 
 fn fail(message: &str) -> ExitCode {
     eprintln!("vzmon: {message}");
     ExitCode::from(vz_types::ExitCode::System.code())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_starter_of_another_protocol_is_refused_with_both_numbers() {
+        assert!(understands(Some(&PROTOCOL.to_string())).is_ok());
+        let refusal = understands(Some("77")).unwrap_err();
+        assert!(refusal.contains("protocol 77") && refusal.contains(&format!("protocol {PROTOCOL},")), "{refusal}");
+    }
 }

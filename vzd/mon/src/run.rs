@@ -34,7 +34,7 @@ use std::{
 };
 use vz_sys::{device_bpf, process, process::SingleThreaded, seqpacket};
 use vz_types::{
-    plan::{ControlReply, ControlRequest, LaunchAnswer, LaunchPlan, MonitorEvent},
+    plan::{ControlReply, ControlRequest, LaunchAnswer, LaunchPlan, MonitorEvent, NOT_UNDERSTOOD, PROTOCOL},
     policy::device_rules,
     run::{ExitReason, ExitRecord, ProcessId, RunRecord},
 };
@@ -159,6 +159,8 @@ impl Launch {
             addresses: plan.addresses.clone(),
             host_boot_id: record::host_boot_id().at("record", "read the host's boot id")?,
             features: plan.features.clone(),
+            protocol: PROTOCOL,
+            version: env!("CARGO_PKG_VERSION").into(),
         };
         record::write_json(run_dir.as_fd(), STATE, &state, false).at("record", "write state.json")?;
         self.done("record");
@@ -343,10 +345,7 @@ impl Monitor {
             Ok(request) => request,
             Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return,
             Err(e) => {
-                return control::reply(
-                    &client,
-                    &ControlReply::Failed { cause: format!("request not understood: {e}") },
-                );
+                return control::reply(&client, &ControlReply::Failed { cause: format!("{NOT_UNDERSTOOD}: {e}") });
             }
         };
         match request {

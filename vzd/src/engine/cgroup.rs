@@ -1,5 +1,6 @@
-//! Our part of the cgroup2 tree: `<mount>/<name>/<CTID>/{ns,exec}`. The CTID level is ours and
-//! root-owned; `ns/` is delegated to the container, `exec/` holds what is run in it from outside. The
+//! Our part of the cgroup2 tree: `<mount>/<name>/<CTID>/{ns,exec}` and `<mount>/<name>/monitors`. The CTID level
+//! is ours and root-owned; `ns/` is delegated to the container, `exec/` holds what is run in it from outside.
+//! Beside them all monitors: in vzd's own cgroup, `systemctl kill vzd` would end them and every container with them. The
 //! only module that uses cgroups-rs, and only its readers: see the pitfalls that chose this.
 //!
 //! On a hybrid host the tree exists without controllers: containers run, `kill` and `freeze` work, and
@@ -19,6 +20,9 @@ use vz_types::{Ctid, ExitCode, Paths, UidBase};
 /// Levels and cgroups a container may make below its own (cgroup-v2.rst, `cgroup.max.*`).
 const MAX_DEPTH: &str = "32";
 const MAX_DESCENDANTS: &str = "4096";
+
+/// Where the monitors are: beside the containers' levels, so that no limit or kill of one meets its monitor.
+const MONITORS: &str = "monitors";
 
 /// Controllers a container's limits need, in the kernel's words, and what cannot be limited without each.
 pub const WANTED: &[(&str, &str)] = &[
@@ -163,6 +167,15 @@ impl Cgroups {
         Ok(())
     }
 
+    /// Moves a monitor from vzd's cgroup to that of the monitors. Its container's level has been made.
+    pub fn keep_monitor(&self, pid: i32) -> Result<(), Error> {
+        let path = self.base.join(MONITORS);
+        // Not made and taken away at the same moment.
+        let _order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
+        make(&path)?;
+        write(&path, "cgroup.procs", &pid.to_string())
+    }
+
     /// Kills everything in a container's tree and waits until it is gone; nothing there is fine.
     pub fn kill(&self, ctid: Ctid, deadline: Duration) -> Result<(), Error> {
         let path = self.path(ctid);
@@ -183,7 +196,8 @@ impl Cgroups {
     pub fn remove(&self, ctid: Ctid) -> Result<(), Error> {
         let _order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
         remove_tree(&self.path(ctid))?;
-        // Refused while other containers are in it.
+        // Refused while other containers are in it, or their monitors.
+        let _ = fs::remove_dir(self.base.join(MONITORS));
         let _ = fs::remove_dir(&self.base);
         Ok(())
     }

@@ -284,9 +284,16 @@ impl Engine {
         match lock(&self.cell(row.ctid).live).as_ref() {
             Some(live) if live.ended() => CtState::Stopping,
             Some(_) => CtState::Running,
+            None if self.runs_unread(row.ctid) => CtState::Running,
             None if self.is_mounted(row) => CtState::Mounted,
             None => CtState::Stopped,
         }
+    }
+
+    /// Whether it runs although its monitor's record makes no sense to us: then it is neither cleared away nor started
+    /// a second time, and stopping it still works, through its monitor's socket and its cgroup.
+    pub(crate) fn runs_unread(&self, ctid: Ctid) -> bool {
+        run::illegible(&self.paths.ct_run(ctid)).is_some() && self.cgroups().is_ok_and(|c| c.populated(ctid))
     }
 
     /// Where the container is, an operation under way included.

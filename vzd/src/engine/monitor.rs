@@ -22,7 +22,7 @@ use std::{
 use vz_sys::seqpacket;
 use vz_types::{
     ExitCode, Paths,
-    plan::{ControlReply, ControlRequest, LaunchAnswer, LaunchPlan, MonitorEvent, TaskReply},
+    plan::{ControlReply, ControlRequest, LaunchAnswer, LaunchPlan, MonitorEvent, NOT_UNDERSTOOD, PROTOCOL, TaskReply},
     run::ProcessId,
 };
 
@@ -79,6 +79,12 @@ pub enum Error {
         /// Its words.
         cause: String,
     },
+    /// A monitor of another version does not know the request.
+    #[error("its monitor was started by another version of vz and does not know this request ({cause})")]
+    OtherVersion {
+        /// Its words.
+        cause: String,
+    },
     /// Nobody listens on the control socket.
     #[error("the monitor does not answer on {}", path.display())]
     Unreachable {
@@ -107,6 +113,10 @@ impl Error {
     /// What to do next.
     pub fn hint(&self) -> Option<String> {
         match self {
+            Self::OtherVersion { .. } => Some(
+                "`vzctl restart` of the container gives it a monitor of this version; what is saved applies then"
+                    .into(),
+            ),
             Self::NoProgram(_) => Some("install vzmon beside vzd, or set `vzmon` in vz.toml".into()),
             _ => None,
         }
@@ -151,7 +161,7 @@ impl Monitor {
         // Its own process group: a Ctrl-C in vzd's terminal is not meant for containers.
         Command::new(program)
             .arg0(&self.program)
-            .arg(mode)
+            .args([mode, &PROTOCOL.to_string()])
             .env_clear()
             .stdin(Stdio::from(stdin))
             .stdout(Stdio::null())
@@ -379,6 +389,9 @@ pub fn control(run_dir: &Path, request: &ControlRequest, deadline: Duration) -> 
     let began = Instant::now();
     send(&socket, request, what)?;
     match receive::<ControlReply>(&socket, what, deadline)? {
+        Some((ControlReply::Failed { cause }, _)) if cause.starts_with(NOT_UNDERSTOOD) => {
+            Err(Error::OtherVersion { cause })
+        }
         Some((ControlReply::Failed { cause }, _)) => Err(Error::Failed { step: None, cause }),
         Some((reply, _)) => Ok(reply),
         None => Err(Error::Talk {

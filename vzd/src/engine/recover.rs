@@ -6,7 +6,7 @@ use super::{
     Engine, Error, Result,
     create::Identity,
     lock, make_dirs, process,
-    run::{Live, Steps, read_record},
+    run::{Live, Steps, illegible, read_record},
     start::StartNote,
 };
 use crate::{
@@ -36,7 +36,14 @@ impl Engine {
         for row in &rows {
             if let Some(live) = Live::find(&self.paths.ct_run(row.ctid), &self.boot_id) {
                 tracing::info!(ctid = row.ctid.get(), monitor = live.record.monitor.pid, "found running");
+                self.keep_monitor(live.record.monitor.pid);
                 *lock(&self.cell(row.ctid).live) = Some(live);
+            } else if self.runs_unread(row.ctid) {
+                tracing::error!(
+                    ctid = row.ctid.get(),
+                    "it runs, but its monitor's record cannot be read; it is left alone until it is stopped: {}",
+                    illegible(&self.paths.ct_run(row.ctid)).unwrap_or_default()
+                );
             }
         }
         for open in self.inventory.journal()? {
@@ -136,7 +143,10 @@ impl Engine {
     }
 
     fn running_now(&self, ctid: Ctid) -> bool {
-        lock(&self.cell(ctid).live).as_ref().is_some_and(|l| !l.ended())
+        match lock(&self.cell(ctid).live).as_ref() {
+            Some(live) => !live.ended(),
+            None => self.runs_unread(ctid),
+        }
     }
 
     /// Containers whose monitor is gone but whose remains are there: run directory, cgroup, or a record.

@@ -161,6 +161,13 @@ fn stamp(run_dir: &Path) -> Option<(u64, i64, i64)> {
     fs::metadata(run_dir.join("state.json")).ok().map(|m| (m.ino(), m.mtime(), m.mtime_nsec()))
 }
 
+/// Why the run record that is there cannot be read. It may be of a container that runs, so nothing may be cleared away
+/// on the strength of it.
+pub(crate) fn illegible(run_dir: &Path) -> Option<String> {
+    let text = fs::read(run_dir.join("state.json")).ok()?;
+    serde_json::from_slice::<RunRecord>(&text).err().map(|e| e.to_string())
+}
+
 /// The run record of a run directory, whoever it belongs to.
 pub(crate) fn read_record(run_dir: &Path) -> Option<RunRecord> {
     serde_json::from_slice(&fs::read(run_dir.join("state.json")).ok()?).ok()

@@ -102,6 +102,9 @@ impl Engine {
             };
             let (launching, netns) = steps.run("launch", || {
                 let mut launching = monitor.launch(&plan)?;
+                if let Some(pid) = launching.pid() {
+                    self.keep_monitor(pid);
+                }
                 note.monitor =
                     launching.pid().and_then(|pid| Some(ProcessId { pid, start_time: process::start_time(pid)? }));
                 self.inventory.journal_payload(ctid, &json(&note))?;
@@ -141,6 +144,14 @@ impl Engine {
                 }
                 Err(e)
             }
+        }
+    }
+
+    /// Takes a monitor out of the service's cgroup. Where that fails it still outlives vzd, unless somebody ends all of
+    /// the service's processes.
+    pub(crate) fn keep_monitor(&self, pid: i32) {
+        if let Err(e) = self.cgroups().and_then(|c| Ok(c.keep_monitor(pid)?)) {
+            tracing::warn!(monitor = pid, "it stays in the cgroup of vzd: {}", e.report());
         }
     }
 

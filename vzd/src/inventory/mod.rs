@@ -40,7 +40,19 @@ pub enum Error {
         /// What shows that there were containers.
         private: PathBuf,
     },
-    /// Written by a later version, or a migration failed.
+    /// Written by a later version.
+    #[error(
+        "the inventory {path} was written by a later version of vz: it has schema {there}, and this vzd knows up to {known}"
+    )]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its schema.
+        there: u32,
+        /// Ours.
+        known: u32,
+    },
+    /// A migration failed.
     #[error("the inventory {path} cannot be brought to this version")]
     Migration {
         /// The file.
@@ -104,12 +116,21 @@ impl Error {
         }
     }
 
+    /// Whether opening it again would end the same way until somebody does something.
+    pub fn needs_operator(&self) -> bool {
+        matches!(self, Self::Damaged { .. } | Self::Missing { .. } | Self::Newer { .. } | Self::Migration { .. })
+    }
+
     /// What to do next.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Damaged { .. } | Self::Missing { .. } => {
                 Some("`vzd recover` builds it again from the configuration files and the private areas".into())
             }
+            Self::Newer { .. } => Some(
+                "install the version of vz that wrote it, or a later one; nothing was changed, and containers keep running"
+                    .into(),
+            ),
             Self::Sqlite { .. } if self.exit_code() == ExitCode::NoSpace => {
                 Some("free some space on the filesystem the inventory is on and try again".into())
             }
@@ -209,8 +230,17 @@ impl Inventory {
         if verdict != "ok" {
             return Err(damaged(rusqlite::Error::InvalidColumnName(verdict)));
         }
+        let there: u32 = db.query_row("PRAGMA user_version", [], |r| r.get(0)).map_err(damaged)?;
+        let known = u32::try_from(STEPS.len()).unwrap_or(u32::MAX);
+        if there > known {
+            return Err(Error::Newer { path: path.into(), there, known });
+        }
         Self::prepare(&mut db).map_err(damaged)?;
         migrations().to_latest(&mut db).map_err(|source| Error::Migration { path: path.into(), source })?;
+        if there < known {
+            // Into the file itself, where the package's scripts look for the schema before they let an older version in.
+            db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).map_err(damaged)?;
+        }
         db.pragma_update(None, "synchronous", "NORMAL").map_err(damaged)?;
         Ok(Self { db: Mutex::new(db) })
     }

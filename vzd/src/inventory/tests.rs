@@ -125,3 +125,18 @@ proptest::proptest! {
         }
     }
 }
+
+#[test]
+fn an_inventory_of_a_later_version_is_refused_as_such_and_left_alone() {
+    let (dir, inv) = open();
+    inv.claim_create(&new(101, "web", "10.0.0.2"), "{}").unwrap();
+    inv.db().pragma_update(None, "user_version", 4711).unwrap();
+    drop(inv);
+    let file = dir.path().join("inventory.db");
+    let refusal = Inventory::open(&file, &dir.path().join("private")).unwrap_err();
+    assert!(matches!(refusal, Error::Newer { there: 4711, .. }), "{refusal:?}");
+    assert!(refusal.to_string().contains("later version") && refusal.hint().is_some_and(|h| h.contains("install")));
+    let db = Connection::open(&file).unwrap();
+    assert_eq!(db.query_row("SELECT count(*) FROM container", [], |r| r.get::<_, i64>(0)).unwrap(), 1);
+    assert_eq!(db.query_row("PRAGMA user_version", [], |r| r.get::<_, i64>(0)).unwrap(), 4711);
+}

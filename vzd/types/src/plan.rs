@@ -19,6 +19,16 @@ use crate::{
 use serde::{Deserialize, Serialize};
 use std::{net::IpAddr, path::PathBuf};
 
+/// Version of what vzd, vzctl and vzmon say to each other: the plans and requests of this module and the records of
+/// [`crate::run`]. A monitor keeps the one it was started with for as long as its container runs, upgrades included.
+/// So fields are only ever added, with a default, and requests only added; that raises nothing. It is raised
+/// where a side of another number would misunderstand: vzmon then refuses a plan by name, `vzctl exec` runs the
+/// installed vzmon instead of the monitor's own memory, and a request is answered as not understood.
+pub const PROTOCOL: u32 = 1;
+
+/// How a monitor's answer to a request it does not know begins.
+pub const NOT_UNDERSTOOD: &str = "request not understood";
+
 /// Everything vzmon must know to run one container until it ends, reboots included.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LaunchPlan {

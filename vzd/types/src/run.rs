@@ -1,7 +1,7 @@
 //! What runs now, and how it ended: the files a monitor writes below `/run/vz/ct/<CTID>/`.
 
 use crate::{CtAddr, Ctid, UidBase};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use std::path::PathBuf;
 
 /// `/run/vz/ct/<CTID>/state.json`, replaced atomically at each boot of the container (start and
@@ -27,12 +27,38 @@ pub struct RunRecord {
     /// Host-side link, if it has one.
     pub link: Option<String>,
     /// Addresses on venet0 now.
+    #[serde(default, deserialize_with = "understood")]
     pub addresses: Vec<CtAddr>,
     /// Opened kernel surfaces, which programs of exec and enter get as well.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "understood")]
     pub features: Vec<crate::config::Feature>,
+    /// The monitor's [`crate::plan::PROTOCOL`].
+    #[serde(default = "first_protocol")]
+    pub protocol: u32,
+    /// The monitor's version of vz; empty where it told none.
+    #[serde(default)]
+    pub version: String,
     /// The kernel's boot_id when this was written: a record of another host boot is stale.
     pub host_boot_id: String,
+}
+
+fn first_protocol() -> u32 {
+    1
+}
+
+/// The elements this version knows: a record written by a later one is still that of a running container.
+fn understood<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Vec<T>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Element<T> {
+        Known(T),
+        Other(serde::de::IgnoredAny),
+    }
+    let known = |e| match e {
+        Element::Known(t) => Some(t),
+        Element::Other(_) => None,
+    };
+    Ok(Vec::<Element<T>>::deserialize(from)?.into_iter().filter_map(known).collect())
 }
 
 /// A process that can be recognised after a restart of ours.
@@ -81,4 +107,31 @@ pub enum ExitReason {
         /// What failed.
         cause: String,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As protocol 1 has written it since its first day. Monitors outlive upgrades: this must be read for ever.
+    const FIRST: &str = r#"{"ctid":101,"init":{"pid":7,"start_time":70},"monitor":{"pid":6,"start_time":60},
+        "cgroup":"/sys/fs/cgroup/vz/101","uid_base":524288,"boots":1,"booted_at":5,"started_at":4,"link":"vz101",
+        "addresses":["10.0.0.1"],"features":["nesting"],"host_boot_id":"b"}"#;
+
+    #[test]
+    fn the_record_of_the_first_monitors_is_read() {
+        let record: RunRecord = serde_json::from_str(FIRST).unwrap();
+        assert_eq!((record.protocol, record.version.as_str(), record.features.len()), (1, "", 1));
+        assert_eq!(record.init, ProcessId { pid: 7, start_time: 70 });
+    }
+
+    #[test]
+    fn what_a_later_monitor_adds_to_its_record_hides_no_container() {
+        let later = FIRST
+            .replace(r#"["nesting"]"#, r#"["nesting","teleport",{"name":"warp"}]"#)
+            .replace(r#"["10.0.0.1"]"#, r#"["10.0.0.1","lane 7"]"#)
+            .replace(r#""boots":1"#, r#""boots":1,"protocol":9,"version":"9.1","veth":[{"a":1}]"#);
+        let record: RunRecord = serde_json::from_str(&later).unwrap();
+        assert_eq!((record.protocol, record.features.len(), record.addresses.len()), (9, 1, 1));
+    }
 }

@@ -1,0 +1,209 @@
+//! Every container at once: `stop --all`, and the start of those that were stopped so (`systemctl restart vz`).
+//!
+//! ```text
+//! systemctl stop vz, shutdown of the host:  stop --all --remember  -> /run/vz/stopped: who ran, in boot order
+//! systemctl start vz:                       start --remembered     <- started again, the file removed
+//! boot of the host:                         /run is empty, nothing is remembered; vzd starts those with onboot
+//! ```
+//! Containers shut down side by side. Where vzd does not answer their monitors are asked, so that a host goes down in
+//! order even without it; vzd clears away after them when it starts.
+
+use crate::{
+    control,
+    failure::{Failure, Outcome},
+    settings, target,
+    verbs::Session,
+};
+use nix::poll::PollTimeout;
+use serde::Serialize;
+use std::{
+    collections::VecDeque,
+    fs, io,
+    path::PathBuf,
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+use vz_api::{
+    client::ClientError,
+    wire::{StartRequest, StopRequest},
+};
+use vz_types::{
+    CtState, Ctid, ExitCode,
+    plan::{ControlReply, ControlRequest},
+    run::ExitReason,
+};
+
+/// How many are stopped at a time: most of it is waiting, and vzd serves 64 changes at once.
+const STOPS: usize = 48;
+/// How many are started at a time: that is work for the disks.
+const STARTS: usize = 4;
+/// How long an operation that is under way on a container is waited for.
+const BUSY: Duration = Duration::from_secs(120);
+/// And how often it is looked at.
+const AGAIN_MS: u16 = 250;
+
+/// What became of one container, for `--json` too.
+#[derive(Debug, Serialize)]
+struct One {
+    ctid: u32,
+    done: bool,
+    seconds: f64,
+    message: String,
+    #[serde(skip)]
+    code: Option<ExitCode>,
+}
+
+/// `stop --all`: 0 when nothing runs any more, else the code of the first failure.
+pub fn stop(session: &Session, fast: bool, timeout: Option<&str>, remember: bool) -> Outcome {
+    let timeout = timeout.map(settings::timeout).transpose()?;
+    let (running, by_vzd) = running(session)?;
+    // Stopping what is stopped already forgets nobody.
+    if remember && !running.is_empty() {
+        let text: String = running.iter().map(|c| format!("{c}\n")).collect();
+        let file = remembered(session);
+        fs::write(&file, text).map_err(|e| Failure::system(format_args!("cannot write {}", file.display()), e))?;
+    }
+    // What boots first is needed by what boots later, so the last go first.
+    let queue: Vec<Ctid> = running.into_iter().rev().collect();
+    let request = StopRequest { fast, timeout };
+    let one = |ctid: Ctid| match by_vzd {
+        true => unless_busy(|| session.client.stop(&ctid.to_string(), &request)).map(|d| d.warnings),
+        false => stop_without_vzd(session, ctid, fast, timeout),
+    };
+    finish(session, "stopped", "no container runs", &each(session, "Stopping", queue, STOPS, one))
+}
+
+/// `start --remembered`: those the last `stop --all --remember` has stopped. 0 also when there are none.
+pub fn start(session: &Session) -> Outcome {
+    let file = remembered(session);
+    let text = match fs::read_to_string(&file) {
+        Ok(text) => text,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => String::new(),
+        Err(e) => return Err(Failure::system(format_args!("cannot read {}", file.display()), e)),
+    };
+    let queue: Vec<Ctid> = text.lines().filter_map(|l| l.parse().ok()).collect();
+    let request = StartRequest { force: false, wait: false };
+    let one = |ctid: Ctid| match unless_busy(|| session.client.start(&ctid.to_string(), &request)) {
+        // Somebody was faster.
+        Err(f) if f.code == ExitCode::Running => Ok(Vec::new()),
+        other => other.map(|d| d.warnings),
+    };
+    let all = each(session, "Starting", queue, STARTS, one);
+    let _ = fs::remove_file(&file);
+    finish(session, "started", "no container was stopped to be started again", &all)
+}
+
+/// Who ran when all were stopped; gone when the host boots.
+fn remembered(session: &Session) -> PathBuf {
+    session.paths.run().join("stopped")
+}
+
+/// What runs or is about to, highest boot order first, and whether vzd told.
+fn running(session: &Session) -> Result<(Vec<Ctid>, bool), Failure> {
+    match session.client.list() {
+        Ok(all) => {
+            let up = |s| matches!(s, CtState::Running | CtState::Starting | CtState::Stopping);
+            let mut found: Vec<_> = all.into_iter().filter(|i| up(i.state)).collect();
+            found.sort_by_key(|i| std::cmp::Reverse(i.bootorder.unwrap_or(0)));
+            Ok((found.iter().filter_map(|i| Ctid::try_from(i.ctid).ok()).collect(), true))
+        }
+        Err(ClientError::Denied { .. }) => Ok(session.client.list().map(|_| (Vec::new(), true))?),
+        Err(e) => {
+            session
+                .ui
+                .warn(&format!("WARNING: {}; the containers' monitors are asked instead", Failure::from(e).message));
+            let dir = session.paths.ct_run_dir();
+            let entries = match fs::read_dir(&dir) {
+                Ok(entries) => entries,
+                Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok((Vec::new(), false)),
+                Err(e) => return Err(Failure::system(format_args!("cannot list {}", dir.display()), e)),
+            };
+            let there = entries.flatten().filter_map(|e| e.file_name().to_str()?.parse().ok());
+            // One whose record cannot be read may run: its monitor tells.
+            let mut found: Vec<Ctid> =
+                there.filter(|c| !matches!(target::running(&session.paths, *c), Ok(None))).collect();
+            found.sort_unstable();
+            Ok((found, false))
+        }
+    }
+}
+
+fn stop_without_vzd(session: &Session, ctid: Ctid, fast: bool, timeout: Option<u32>) -> Result<Vec<String>, Failure> {
+    match control::ask(&session.paths, ctid, &ControlRequest::Stop { fast, timeout }) {
+        Ok((ControlReply::Ended { reason: ExitReason::Killed }, _)) if !fast => {
+            Ok(vec![format!("CT {ctid} did not stop by itself in time and was killed")])
+        }
+        Ok((ControlReply::Failed { cause }, _)) => Err(Failure::new(ExitCode::StopFailed, cause)),
+        Ok(_) => Ok(Vec::new()),
+        Err(e) => Err(Failure::new(ExitCode::StopFailed, format!("the monitor of CT {ctid} does not answer: {e}"))),
+    }
+}
+
+/// Asks again while another operation has the container.
+fn unless_busy<T>(request: impl Fn() -> Result<T, ClientError>) -> Result<T, Failure> {
+    let begun = Instant::now();
+    loop {
+        match request() {
+            Err(e) if e.code() == ExitCode::Locked && begun.elapsed() < BUSY => {
+                let _ = nix::poll::poll(&mut [], PollTimeout::from(AGAIN_MS));
+            }
+            other => return Ok(other?),
+        }
+    }
+}
+
+/// Does `work` on each, `width` at a time, in order; says each as it is done.
+fn each(
+    session: &Session,
+    word: &str,
+    queue: Vec<Ctid>,
+    width: usize,
+    work: impl Fn(Ctid) -> Result<Vec<String>, Failure> + Sync,
+) -> Vec<One> {
+    let (count, queue) = (queue.len(), Mutex::new(VecDeque::from(queue)));
+    let all = Mutex::new(Vec::new());
+    let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+    let worker = || {
+        while let Some(ctid) = next() {
+            let begun = Instant::now();
+            let outcome = work(ctid);
+            let seconds = begun.elapsed().as_secs_f64();
+            let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
+            let (done, code, message) = match outcome {
+                Ok(warnings) => {
+                    warnings.iter().for_each(|w| session.ui.warn(&format!("WARNING: {w}")));
+                    (true, None, warnings.join("; "))
+                }
+                Err(f) => {
+                    session.ui.warn(&format!("CT {ctid}: {}", f.message));
+                    (false, Some(f.code), f.message)
+                }
+            };
+            if done {
+                session.ui.say(&format!("{word} CT {ctid}: done in {seconds:.1} s"));
+            }
+            all.push(One { ctid: ctid.get(), done, seconds, message, code });
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..count.min(width) {
+            scope.spawn(worker);
+        }
+    });
+    all.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn finish(session: &Session, word: &str, none: &str, all: &[One]) -> Outcome {
+    if session.ui.json {
+        session.ui.object(&all)?;
+    } else if all.is_empty() {
+        session.ui.say(&format!("Nothing to do: {none}"));
+    }
+    let failed: Vec<&One> = all.iter().filter(|o| !o.done).collect();
+    let Some(code) = failed.iter().find_map(|o| o.code) else { return Ok(0) };
+    let names: Vec<String> = failed.iter().map(|o| o.ctid.to_string()).collect();
+    Err(Failure::new(
+        code,
+        format!("{} of {} containers were not {word}: {}", failed.len(), all.len(), names.join(" ")),
+    ))
+}
