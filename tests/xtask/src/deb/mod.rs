@@ -53,12 +53,12 @@ pub fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Makes the package of programs that are built; returns its file.
+/// Makes the package of programs that are built, not compressed; returns its file.
 ///
 /// # Errors
 /// As [`run`].
 pub fn packed() -> Result<PathBuf> {
-    make(&Options { version: None, no_build: true, output: None })
+    make(&Options { version: None, no_build: true, uncompressed: true, output: None })
 }
 
 /// What the package would hold, as a number: another one when a program, a file or a maintainer script changes.
