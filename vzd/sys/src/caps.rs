@@ -43,3 +43,26 @@ pub fn drop_all() -> io::Result<()> {
 pub fn no_new_privs() -> io::Result<()> {
     capctl::prctl::set_no_new_privs().map_err(os)
 }
+
+/// Keeps the named capabilities (kernel names without `CAP_`) and gives up every other one for good: nothing that is
+/// executed from here on has any.
+///
+/// # Errors
+/// `InvalidInput` for a name the kernel's headers do not have; else what prctl(2) or capset(2) say.
+pub fn keep_only(names: &[&str]) -> io::Result<()> {
+    let mut kept = CapState::empty();
+    for name in names {
+        let cap: Cap = format!("cap_{name}")
+            .parse()
+            .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, format!("no capability is called {name}")))?;
+        kept.permitted.add(cap);
+        kept.effective.add(cap);
+    }
+    capctl::prctl::set_no_new_privs().map_err(os)?;
+    for cap in Cap::iter() {
+        bounding::ensure_dropped(cap).map_err(os)?;
+    }
+    bounding::clear_unknown().map_err(os)?;
+    ambient::clear().map_err(os)?;
+    kept.set_current().map_err(os)
+}

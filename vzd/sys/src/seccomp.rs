@@ -117,6 +117,26 @@ impl Filter {
         Self(all)
     }
 
+    /// Allows these calls of x86_64 (`libc::SYS_*`) and nothing else: the others answer `EPERM`, those of another ABI end
+    /// the process.
+    pub fn only(calls: &[libc::c_long]) -> Self {
+        const RET_KILL_PROCESS: u32 = 0x8000_0000;
+        const EPERM: u32 = 1;
+        let mut all = vec![
+            op(LD_ABS, 0, 0, 4),
+            op(JEQ, 1, 0, ARCH_X86_64),
+            op(RET, 0, 0, RET_KILL_PROCESS),
+            // x32's numbers have their own bit and match no row.
+            op(LD_ABS, 0, 0, 0),
+        ];
+        for call in calls {
+            all.push(op(JEQ, 0, 1, *call as u32));
+            all.push(op(RET, 0, 0, RET_ALLOW));
+        }
+        all.push(op(RET, 0, 0, RET_ERRNO | EPERM));
+        Self(all)
+    }
+
     /// Installs it for this thread and everything it executes. Needs CAP_SYS_ADMIN in the own user namespace.
     ///
     /// # Errors
@@ -136,7 +156,11 @@ mod tests {
 
     /// Runs the filter as the kernel would: the answer for one call.
     fn answer(features: &[Feature], arch: u32, nr: u32, args: [u64; 6]) -> u32 {
-        let program = Filter::compile(features).0;
+        run(&Filter::compile(features), arch, nr, args)
+    }
+
+    fn run(filter: &Filter, arch: u32, nr: u32, args: [u64; 6]) -> u32 {
+        let program = &filter.0;
         let load = |k: u32| match k {
             0 => nr,
             4 => arch,
@@ -161,6 +185,17 @@ mod tests {
                 other => panic!("code {other}"),
             }
         }
+    }
+
+    #[test]
+    fn a_list_of_calls_allows_those_and_no_others() {
+        let filter = Filter::only(&[libc::SYS_read, libc::SYS_openat2]);
+        let ask = |arch, nr: libc::c_long| run(&filter, arch, nr as u32, [0; 6]);
+        assert_eq!(ask(ARCH_X86_64, libc::SYS_read), RET_ALLOW);
+        assert_eq!(ask(ARCH_X86_64, libc::SYS_openat2), RET_ALLOW);
+        assert_eq!(ask(ARCH_X86_64, libc::SYS_execve), RET_ERRNO | 1);
+        assert_eq!(ask(ARCH_X86_64, libc::SYS_read | libc::c_long::from(X32_BIT)), RET_ERRNO | 1);
+        assert_eq!(ask(ARCH_I386, libc::SYS_read), 0x8000_0000);
     }
 
     #[test]
