@@ -154,6 +154,9 @@ _vzctl() {
             vzctl__subcmd__help__subcmd__template,build)
                 cmd="vzctl__subcmd__help__subcmd__template__subcmd__build"
                 ;;
+            vzctl__subcmd__help__subcmd__template,import)
+                cmd="vzctl__subcmd__help__subcmd__template__subcmd__import"
+                ;;
             vzctl__subcmd__help__subcmd__template,list)
                 cmd="vzctl__subcmd__help__subcmd__template__subcmd__list"
                 ;;
@@ -169,6 +172,9 @@ _vzctl() {
             vzctl__subcmd__template,help)
                 cmd="vzctl__subcmd__template__subcmd__help"
                 ;;
+            vzctl__subcmd__template,import)
+                cmd="vzctl__subcmd__template__subcmd__import"
+                ;;
             vzctl__subcmd__template,list)
                 cmd="vzctl__subcmd__template__subcmd__list"
                 ;;
@@ -183,6 +189,9 @@ _vzctl() {
                 ;;
             vzctl__subcmd__template__subcmd__help,help)
                 cmd="vzctl__subcmd__template__subcmd__help__subcmd__help"
+                ;;
+            vzctl__subcmd__template__subcmd__help,import)
+                cmd="vzctl__subcmd__template__subcmd__help__subcmd__import"
                 ;;
             vzctl__subcmd__template__subcmd__help,list)
                 cmd="vzctl__subcmd__template__subcmd__help__subcmd__list"
@@ -718,7 +727,7 @@ _vzctl() {
             return 0
             ;;
         vzctl__subcmd__help__subcmd__template)
-            opts="build list show remove"
+            opts="build import list show remove"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -732,6 +741,20 @@ _vzctl() {
             return 0
             ;;
         vzctl__subcmd__help__subcmd__template__subcmd__build)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        vzctl__subcmd__help__subcmd__template__subcmd__import)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -1068,7 +1091,7 @@ _vzctl() {
             return 0
             ;;
         vzctl__subcmd__template)
-            opts="-h --quiet --verbose --skiplock --root --json --help build list show remove help"
+            opts="-h --quiet --verbose --skiplock --root --json --help build import list show remove help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1104,7 +1127,7 @@ _vzctl() {
             return 0
             ;;
         vzctl__subcmd__template__subcmd__help)
-            opts="build list show remove help"
+            opts="build import list show remove help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1132,6 +1155,20 @@ _vzctl() {
             return 0
             ;;
         vzctl__subcmd__template__subcmd__help__subcmd__help)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        vzctl__subcmd__template__subcmd__help__subcmd__import)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -1180,6 +1217,36 @@ _vzctl() {
                 return 0
             fi
             case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        vzctl__subcmd__template__subcmd__import)
+            opts="-h --name --replace --skip-devices --description --max-size --quiet --verbose --skiplock --root --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --name)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --description)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --max-size)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --root)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;

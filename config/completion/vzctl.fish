@@ -54,17 +54,18 @@ complete -c vzctl -n "__fish_vzctl_needs_command" -f -a "version" -d 'Print the 
 complete -c vzctl -n "__fish_vzctl_needs_command" -f -a "completion" -d 'Print the completion script of a shell'
 complete -c vzctl -n "__fish_vzctl_needs_command" -f -a "man" -d 'Write man pages, completions and cli.md below DIR, as they lie in the checkout'
 complete -c vzctl -n "__fish_vzctl_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
-complete -c vzctl -n "__fish_vzctl_using_subcommand template; and not __fish_seen_subcommand_from build list show remove help" -l root -d 'Root of the manager to talk to' -r -F
-complete -c vzctl -n "__fish_vzctl_using_subcommand template; and not __fish_seen_subcommand_from build list show remove help" -l quiet -d 'Print errors and asked-for data only'
-complete -c vzctl -n "__fish_vzctl_using_subcommand template; and not __fish_seen_subcommand_from build list show remove help" -l verbose -d 'Print each step with its time'
-complete -c vzctl -n "__fish_vzctl_using_subcommand template; and not __fish_seen_subcommand_from build list show remove help" -l skiplock -d 'Accepted for scripts; operations on one CT are ordered by vzd and its lock cannot be skipped'
-complete -c vzctl -n "__fish_vzctl_using_subcommand template; and not __fish_seen_subcommand_from build list show remove help" -l json -d 'Answer in JSON on standard output; errors too, beside their message on standard error'
-complete -c vzctl -n "__fish_vzctl_using_subcommand template; and not __fish_seen_subcommand_from build list show remove help" -s h -l help -d 'Print help'
-complete -c vzctl -n "__fish_vzctl_using_subcommand template; and not __fish_seen_subcommand_from build list show remove help" -f -a "build" -d 'Build an OS template from its recipe'
-complete -c vzctl -n "__fish_vzctl_using_subcommand template; and not __fish_seen_subcommand_from build list show remove help" -f -a "list" -d 'List the OS templates, built or buildable'
-complete -c vzctl -n "__fish_vzctl_using_subcommand template; and not __fish_seen_subcommand_from build list show remove help" -f -a "show" -d 'Show one OS template with its packages'
-complete -c vzctl -n "__fish_vzctl_using_subcommand template; and not __fish_seen_subcommand_from build list show remove help" -f -a "remove" -d 'Remove a built OS template no CT was made from'
-complete -c vzctl -n "__fish_vzctl_using_subcommand template; and not __fish_seen_subcommand_from build list show remove help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c vzctl -n "__fish_vzctl_using_subcommand template; and not __fish_seen_subcommand_from build import list show remove help" -l root -d 'Root of the manager to talk to' -r -F
+complete -c vzctl -n "__fish_vzctl_using_subcommand template; and not __fish_seen_subcommand_from build import list show remove help" -l quiet -d 'Print errors and asked-for data only'
+complete -c vzctl -n "__fish_vzctl_using_subcommand template; and not __fish_seen_subcommand_from build import list show remove help" -l verbose -d 'Print each step with its time'
+complete -c vzctl -n "__fish_vzctl_using_subcommand template; and not __fish_seen_subcommand_from build import list show remove help" -l skiplock -d 'Accepted for scripts; operations on one CT are ordered by vzd and its lock cannot be skipped'
+complete -c vzctl -n "__fish_vzctl_using_subcommand template; and not __fish_seen_subcommand_from build import list show remove help" -l json -d 'Answer in JSON on standard output; errors too, beside their message on standard error'
+complete -c vzctl -n "__fish_vzctl_using_subcommand template; and not __fish_seen_subcommand_from build import list show remove help" -s h -l help -d 'Print help'
+complete -c vzctl -n "__fish_vzctl_using_subcommand template; and not __fish_seen_subcommand_from build import list show remove help" -f -a "build" -d 'Build an OS template from its recipe'
+complete -c vzctl -n "__fish_vzctl_using_subcommand template; and not __fish_seen_subcommand_from build import list show remove help" -f -a "import" -d 'Make an OS template from a root filesystem in a tar archive, made by whatever means'
+complete -c vzctl -n "__fish_vzctl_using_subcommand template; and not __fish_seen_subcommand_from build import list show remove help" -f -a "list" -d 'List the OS templates, built, imported or buildable'
+complete -c vzctl -n "__fish_vzctl_using_subcommand template; and not __fish_seen_subcommand_from build import list show remove help" -f -a "show" -d 'Show one OS template with its packages'
+complete -c vzctl -n "__fish_vzctl_using_subcommand template; and not __fish_seen_subcommand_from build import list show remove help" -f -a "remove" -d 'Remove an OS template no CT was made from'
+complete -c vzctl -n "__fish_vzctl_using_subcommand template; and not __fish_seen_subcommand_from build import list show remove help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c vzctl -n "__fish_vzctl_using_subcommand template; and __fish_seen_subcommand_from build" -l root -d 'Root of the manager to talk to' -r -F
 complete -c vzctl -n "__fish_vzctl_using_subcommand template; and __fish_seen_subcommand_from build" -l rebuild -d 'Build it again although it exists; CTs keep the files they were made from'
 complete -c vzctl -n "__fish_vzctl_using_subcommand template; and __fish_seen_subcommand_from build" -l quiet -d 'Print errors and asked-for data only'
@@ -72,6 +73,17 @@ complete -c vzctl -n "__fish_vzctl_using_subcommand template; and __fish_seen_su
 complete -c vzctl -n "__fish_vzctl_using_subcommand template; and __fish_seen_subcommand_from build" -l skiplock -d 'Accepted for scripts; operations on one CT are ordered by vzd and its lock cannot be skipped'
 complete -c vzctl -n "__fish_vzctl_using_subcommand template; and __fish_seen_subcommand_from build" -l json -d 'Answer in JSON on standard output; errors too, beside their message on standard error'
 complete -c vzctl -n "__fish_vzctl_using_subcommand template; and __fish_seen_subcommand_from build" -s h -l help -d 'Print help'
+complete -c vzctl -n "__fish_vzctl_using_subcommand template; and __fish_seen_subcommand_from import" -l name -d 'Name of the template; without it, that of the file up to `.tar`' -r
+complete -c vzctl -n "__fish_vzctl_using_subcommand template; and __fish_seen_subcommand_from import" -l description -d 'One line for `template show`' -r
+complete -c vzctl -n "__fish_vzctl_using_subcommand template; and __fish_seen_subcommand_from import" -l max-size -d 'Most bytes its files may have together, with a suffix like 20G; else 9 tenths of what the disk has left' -r
+complete -c vzctl -n "__fish_vzctl_using_subcommand template; and __fish_seen_subcommand_from import" -l root -d 'Root of the manager to talk to' -r -F
+complete -c vzctl -n "__fish_vzctl_using_subcommand template; and __fish_seen_subcommand_from import" -l replace -d 'Replace an OS template of that name; CTs keep the files they were made from'
+complete -c vzctl -n "__fish_vzctl_using_subcommand template; and __fish_seen_subcommand_from import" -l skip-devices -d 'Leave every device node out, instead of refusing those no plain system has in /dev'
+complete -c vzctl -n "__fish_vzctl_using_subcommand template; and __fish_seen_subcommand_from import" -l quiet -d 'Print errors and asked-for data only'
+complete -c vzctl -n "__fish_vzctl_using_subcommand template; and __fish_seen_subcommand_from import" -l verbose -d 'Print each step with its time'
+complete -c vzctl -n "__fish_vzctl_using_subcommand template; and __fish_seen_subcommand_from import" -l skiplock -d 'Accepted for scripts; operations on one CT are ordered by vzd and its lock cannot be skipped'
+complete -c vzctl -n "__fish_vzctl_using_subcommand template; and __fish_seen_subcommand_from import" -l json -d 'Answer in JSON on standard output; errors too, beside their message on standard error'
+complete -c vzctl -n "__fish_vzctl_using_subcommand template; and __fish_seen_subcommand_from import" -s h -l help -d 'Print help'
 complete -c vzctl -n "__fish_vzctl_using_subcommand template; and __fish_seen_subcommand_from list" -l root -d 'Root of the manager to talk to' -r -F
 complete -c vzctl -n "__fish_vzctl_using_subcommand template; and __fish_seen_subcommand_from list" -l quiet -d 'Print errors and asked-for data only'
 complete -c vzctl -n "__fish_vzctl_using_subcommand template; and __fish_seen_subcommand_from list" -l verbose -d 'Print each step with its time'
@@ -91,9 +103,10 @@ complete -c vzctl -n "__fish_vzctl_using_subcommand template; and __fish_seen_su
 complete -c vzctl -n "__fish_vzctl_using_subcommand template; and __fish_seen_subcommand_from remove" -l json -d 'Answer in JSON on standard output; errors too, beside their message on standard error'
 complete -c vzctl -n "__fish_vzctl_using_subcommand template; and __fish_seen_subcommand_from remove" -s h -l help -d 'Print help'
 complete -c vzctl -n "__fish_vzctl_using_subcommand template; and __fish_seen_subcommand_from help" -f -a "build" -d 'Build an OS template from its recipe'
-complete -c vzctl -n "__fish_vzctl_using_subcommand template; and __fish_seen_subcommand_from help" -f -a "list" -d 'List the OS templates, built or buildable'
+complete -c vzctl -n "__fish_vzctl_using_subcommand template; and __fish_seen_subcommand_from help" -f -a "import" -d 'Make an OS template from a root filesystem in a tar archive, made by whatever means'
+complete -c vzctl -n "__fish_vzctl_using_subcommand template; and __fish_seen_subcommand_from help" -f -a "list" -d 'List the OS templates, built, imported or buildable'
 complete -c vzctl -n "__fish_vzctl_using_subcommand template; and __fish_seen_subcommand_from help" -f -a "show" -d 'Show one OS template with its packages'
-complete -c vzctl -n "__fish_vzctl_using_subcommand template; and __fish_seen_subcommand_from help" -f -a "remove" -d 'Remove a built OS template no CT was made from'
+complete -c vzctl -n "__fish_vzctl_using_subcommand template; and __fish_seen_subcommand_from help" -f -a "remove" -d 'Remove an OS template no CT was made from'
 complete -c vzctl -n "__fish_vzctl_using_subcommand template; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c vzctl -n "__fish_vzctl_using_subcommand create" -l ostemplate -d 'OS template to make it from (`vzctl template list`)' -r
 complete -c vzctl -n "__fish_vzctl_using_subcommand create" -l layout -d 'How its files are stored: overlay' -r
@@ -291,6 +304,7 @@ complete -c vzctl -n "__fish_vzctl_using_subcommand help; and not __fish_seen_su
 complete -c vzctl -n "__fish_vzctl_using_subcommand help; and not __fish_seen_subcommand_from template create start stop restart destroy status exec exec2 enter console runscript mount umount set list check recover version completion man help" -f -a "man" -d 'Write man pages, completions and cli.md below DIR, as they lie in the checkout'
 complete -c vzctl -n "__fish_vzctl_using_subcommand help; and not __fish_seen_subcommand_from template create start stop restart destroy status exec exec2 enter console runscript mount umount set list check recover version completion man help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c vzctl -n "__fish_vzctl_using_subcommand help; and __fish_seen_subcommand_from template" -f -a "build" -d 'Build an OS template from its recipe'
-complete -c vzctl -n "__fish_vzctl_using_subcommand help; and __fish_seen_subcommand_from template" -f -a "list" -d 'List the OS templates, built or buildable'
+complete -c vzctl -n "__fish_vzctl_using_subcommand help; and __fish_seen_subcommand_from template" -f -a "import" -d 'Make an OS template from a root filesystem in a tar archive, made by whatever means'
+complete -c vzctl -n "__fish_vzctl_using_subcommand help; and __fish_seen_subcommand_from template" -f -a "list" -d 'List the OS templates, built, imported or buildable'
 complete -c vzctl -n "__fish_vzctl_using_subcommand help; and __fish_seen_subcommand_from template" -f -a "show" -d 'Show one OS template with its packages'
-complete -c vzctl -n "__fish_vzctl_using_subcommand help; and __fish_seen_subcommand_from template" -f -a "remove" -d 'Remove a built OS template no CT was made from'
+complete -c vzctl -n "__fish_vzctl_using_subcommand help; and __fish_seen_subcommand_from template" -f -a "remove" -d 'Remove an OS template no CT was made from'

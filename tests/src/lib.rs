@@ -13,6 +13,7 @@
 //! | [`rig`] | the manager under test |
 //! | [`template`] | OS templates for tests: cached Debian ones, a tiny busybox one |
 //! | [`package`] | the Debian package, and throwaway roots to install it in |
+//! | [`tarball`] | root filesystems in archives, made without us |
 //! | [`ssh`] | logging in |
 //! | [`probe`] | what a hostile guest would try |
 //! | [`vm`] | the virtual test host, driven from outside |
@@ -27,6 +28,7 @@ pub mod probe;
 pub mod proxy;
 pub mod rig;
 pub mod ssh;
+pub mod tarball;
 pub mod template;
 pub mod vm;
 pub mod wait;

@@ -190,18 +190,43 @@ pub enum TemplateVerb {
         #[arg(long)]
         rebuild: bool,
     },
-    /// List the OS templates, built or buildable
+    /// Make an OS template from a root filesystem in a tar archive, made by whatever means
+    Import(ImportArgs),
+    /// List the OS templates, built, imported or buildable
     List,
     /// Show one OS template with its packages
     Show {
         /// Name of the template
         name: String,
     },
-    /// Remove a built OS template no CT was made from
+    /// Remove an OS template no CT was made from
     Remove {
         /// Name of the template
         name: String,
     },
+}
+
+/// `template import`.
+#[derive(Debug, Args)]
+pub struct ImportArgs {
+    /// The archive: tar, uncompressed or compressed with gzip, xz or zstd; `-` reads standard input
+    #[arg(value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
+    pub file: PathBuf,
+    /// Name of the template; without it, that of the file up to `.tar`
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// Replace an OS template of that name; CTs keep the files they were made from
+    #[arg(long)]
+    pub replace: bool,
+    /// Leave every device node out, instead of refusing those no plain system has in /dev
+    #[arg(long)]
+    pub skip_devices: bool,
+    /// One line for `template show`
+    #[arg(long, value_name = "TEXT")]
+    pub description: Option<String>,
+    /// Most bytes its files may have together, with a suffix like 20G; else 9 tenths of what the disk has left
+    #[arg(long, value_name = "SIZE")]
+    pub max_size: Option<String>,
 }
 
 /// `create`.

@@ -8,6 +8,7 @@ mod console;
 mod control;
 mod failure;
 mod generate;
+mod import;
 mod list;
 mod settings;
 mod status;
@@ -70,6 +71,7 @@ fn vzctl(argv: Vec<OsString>) -> Outcome {
     let (s, paths) = (&session, &session.paths);
     match verb {
         Verb::Template(TemplateVerb::Build { name, rebuild }) => tables::template_build(s, &name, rebuild),
+        Verb::Template(TemplateVerb::Import(args)) => import::run(s, &args),
         Verb::Template(TemplateVerb::List) => tables::template_list(s),
         Verb::Template(TemplateVerb::Show { name }) => tables::template_show(s, &name),
         Verb::Template(TemplateVerb::Remove { name }) => tables::template_remove(s, &name),

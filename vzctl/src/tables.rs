@@ -62,7 +62,7 @@ pub fn check(session: &Session) -> Outcome {
 }
 
 /// A path is no name; it cannot be that of a template either.
-fn name(text: &str) -> Result<String, Failure> {
+pub fn name(text: &str) -> Result<String, Failure> {
     let name: TemplateName = text.parse().map_err(|e: vz_types::names::NameError| {
         Failure::new(ExitCode::NoTemplate, e.to_string()).hint("`vzctl template list` shows the names")
     })?;
@@ -89,7 +89,7 @@ pub fn template_list(session: &Session) -> Outcome {
         session.ui.object(&all)?;
         return Ok(0);
     }
-    let mut t = table(&["NAME", "STATUS", "DISTRIBUTION", "INIT", "ARCH", "SIZE", "USED BY"]);
+    let mut t = table(&["NAME", "STATUS", "DISTRIBUTION", "INIT", "ARCH", "SIZE", "USED BY", "ORIGIN", "MADE"]);
     for i in &all {
         t.add_row(vec![
             i.name.clone(),
@@ -99,6 +99,8 @@ pub fn template_list(session: &Session) -> Outcome {
             or_dash(i.arch.as_ref()),
             or_dash(i.size.map(size)),
             i.used_by.len().to_string(),
+            or_dash(i.origin.as_ref()),
+            or_dash(i.built_at.map(|t| utc(t).split(' ').next().unwrap_or_default().to_owned())),
         ]);
     }
     session.ui.data(&text(t));
@@ -119,7 +121,9 @@ pub fn template_show(session: &Session, typed: &str) -> Outcome {
     Ok(0)
 }
 
-fn print_template(session: &Session, i: &TemplateInfo, packages: bool) {
+/// All about a template, with its packages if wanted.
+pub fn print_template(session: &Session, i: &TemplateInfo, packages: bool) {
+    let imported = i.origin.as_deref() == Some("import");
     let used: Vec<String> = i.used_by.iter().map(u32::to_string).collect();
     let rows: &[(&str, String)] = &[
         ("Name", i.name.clone()),
@@ -131,7 +135,10 @@ fn print_template(session: &Session, i: &TemplateInfo, packages: bool) {
         ("Architecture", or_dash(i.arch.as_ref())),
         ("Size", or_dash(i.size.map(size))),
         ("Files", or_dash(i.files)),
-        ("Built", or_dash(i.built_at.map(utc))),
+        (if imported { "Imported" } else { "Built" }, or_dash(i.built_at.map(utc))),
+        ("Origin", or_dash(i.origin.as_ref())),
+        ("Source", i.source.clone().unwrap_or_default()),
+        ("Archive", i.archive.as_ref().map_or_else(String::new, |d| format!("sha256:{d}"))),
         ("Digest", or_dash(i.digest.as_ref().map(|d| format!("sha256:{}", d.trim_start_matches("sha256:"))))),
         ("Used by", if used.is_empty() { "no CT".into() } else { used.join(" ") }),
     ];
@@ -189,7 +196,8 @@ pub fn template_build(session: &Session, typed: &str, rebuild: bool) -> Outcome 
     Ok(0)
 }
 
-fn show(ui: &crate::ui::Ui, bar: &ProgressBar, event: &BuildEvent) {
+/// One event of a build or an import, on the bar or as a line.
+pub fn show(ui: &crate::ui::Ui, bar: &ProgressBar, event: &BuildEvent) {
     match event {
         BuildEvent::Stage { stage, percent } => {
             bar.set_position(u64::from(*percent));

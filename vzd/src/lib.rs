@@ -18,3 +18,4 @@ pub mod network;
 pub mod onboot;
 pub mod storage;
 pub mod template;
+pub mod unpack;

@@ -50,6 +50,9 @@ enum Command {
     /// Print every fault point for crash tests.
     #[command(hide = true)]
     FaultPoints,
+    /// Unpack an archive for the vzd that started this.
+    #[command(hide = true)]
+    Unpack,
 }
 
 /// A failure that trying again does not cure: systemd is told not to (`RestartPreventExitStatus=` in vzd.service).
@@ -68,6 +71,7 @@ fn main() -> ExitCode {
     let args = Args::parse();
     let done = match args.command {
         Some(Command::Man) => man::page(Args::command()).and_then(|page| print(&page)),
+        Some(Command::Unpack) => return vzd::unpack::main(),
         Some(Command::Openapi) => print(&api::document()),
         Some(Command::Schema) => print(&format!("{}\n", vzd::inventory::STEPS.len())),
         Some(Command::FaultPoints) => print(&(engine::steps::points().collect::<Vec<_>>().join("\n") + "\n")),

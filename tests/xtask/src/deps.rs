@@ -37,6 +37,8 @@ pub const ALL: &[Package] = &[
     package("openssh-client", "bin/ssh", "logs in"),
     package("sshpass", "bin/sshpass", "logs in by password"),
     package("busybox-static", "bin/busybox", "the tests' tiny system"),
+    package("debootstrap", "sbin/debootstrap", "makes a root filesystem to import"),
+    package("xz-utils", "bin/xz", "packs it"),
 ];
 
 /// What `cargo xtask deb` needs.

@@ -5,7 +5,7 @@ use crate::{deps, generate, programs, show, vm};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use std::{path::Path, process::Command, time::Duration, time::Instant};
-use vz_tests::{command, template::Template};
+use vz_tests::{command, tarball::Tarball, template::Template};
 
 /// What to run.
 #[derive(Args)]
@@ -170,6 +170,12 @@ fn templates(bin: &Path) -> Result<String> {
         let size = command::run(Command::new("du").arg("-sm").arg(&made), None, Duration::from_secs(60))?;
         let size = size.text().split_whitespace().next().unwrap_or("?").to_owned();
         said.push(format!("{} {size} MiB ({})", template.name(), show::time(begun.elapsed())));
+    }
+    for tarball in Tarball::ALL {
+        let begun = Instant::now();
+        let made = std::panic::catch_unwind(|| tarball.cached());
+        made.map_err(|_| anyhow::anyhow!("the archive {} cannot be made", tarball.file()))?;
+        said.push(format!("{} ({})", tarball.file(), show::time(begun.elapsed())));
     }
     Ok(said.join(", "))
 }

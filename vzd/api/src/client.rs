@@ -2,21 +2,29 @@
 //! `vzctl` makes one and ends. hyper speaks HTTP inside a current-thread runtime made for the request.
 //!
 //! Reading has a deadline, of 15 seconds unless [`Client::within`] says otherwise. Changes have none: a stop may rightly take its timeout, a
-//! template build many minutes, and a vzd that dies closes the socket, which ends the wait at once.
+//! template build many minutes, and a vzd that dies closes the socket, which ends the wait at once. An archive to import
+//! is read by a thread of its own while the answer to it already comes.
 
 use crate::wire::{
-    ApiError, BuildEvent, BuildRequest, CheckReport, CreateRequest, CtInfo, Done, RestartRequest, SetRequest,
-    StartRequest, StopRequest, TemplateInfo, Version,
+    ApiError, BuildEvent, BuildRequest, CheckReport, CreateRequest, CtInfo, Done, ImportRequest, RestartRequest,
+    SetRequest, StartRequest, StopRequest, TemplateInfo, Version,
 };
-use http_body_util::{BodyExt, Full};
-use hyper::{Method, Request, body::Bytes, body::Incoming};
+use http_body_util::BodyExt;
+use hyper::{
+    Method, Request,
+    body::{Body, Bytes, Frame, Incoming, SizeHint},
+};
 use serde::{Serialize, de::DeserializeOwned};
 use std::{
-    io,
+    io::{self, Read},
     os::{fd::AsRawFd, unix::net::UnixStream},
     path::{Path, PathBuf},
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll},
     time::Duration,
 };
+use tokio::sync::mpsc;
 use vz_types::{ExitCode, Paths};
 
 /// How long an answer that only reads may take.
@@ -79,6 +87,12 @@ pub enum ClientError {
         /// The deadline.
         deadline: Duration,
     },
+    /// What was to be sent could not be read.
+    #[error("the archive cannot be read")]
+    Input {
+        /// What read(2) said.
+        source: io::Error,
+    },
     /// vzd refused or failed, and says why.
     #[error("{}", .0.message)]
     Api(Box<ApiError>),
@@ -109,6 +123,7 @@ impl ClientError {
             Self::Nonsense { .. } => {
                 Some("vzctl and vzd may be of different versions: `vzctl version` shows both".into())
             }
+            Self::Input { .. } => None,
             Self::Api(e) => e.hint.clone(),
         }
     }
@@ -206,20 +221,48 @@ impl Client {
         mut each: impl FnMut(&BuildEvent),
     ) -> Result<TemplateInfo, ClientError> {
         let path = format!("/v1/templates/{}/build", segment(name));
+        self.made(&path, Payload::Whole(Some(encode(request)?.into())), &mut each)
+    }
+
+    /// Makes a template from an archive, read as it is sent; `length` is its size where that is known. `each` sees every
+    /// event as it comes. Answers what was made.
+    pub fn import(
+        &self,
+        name: &str,
+        request: &ImportRequest,
+        archive: impl Read + Send + 'static,
+        length: Option<u64>,
+        mut each: impl FnMut(&BuildEvent),
+    ) -> Result<TemplateInfo, ClientError> {
+        let path = format!("/v1/templates/{}/import{}", segment(name), query(request)?);
+        let failed = Arc::new(Mutex::new(None));
+        let outcome = self.made(&path, Payload::reading(archive, length, Arc::clone(&failed)), &mut each);
+        // What broke the connection then was ourselves.
+        match failed.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            Some(source) if outcome.is_err() => Err(ClientError::Input { source }),
+            _ => outcome,
+        }
+    }
+
+    /// A request that is answered by events.
+    fn made(&self, path: &str, body: Payload, each: &mut dyn FnMut(&BuildEvent)) -> Result<TemplateInfo, ClientError> {
         let mut outcome: Option<Result<TemplateInfo, ClientError>> = None;
-        self.run(Method::POST, &path, encode(request)?, None, |status, line| {
-            let event: BuildEvent = decode(status, &Method::POST, &path, line)?;
+        let ended = self.run(Method::POST, path, body, None, |status, line| {
+            let event: BuildEvent = decode(status, &Method::POST, path, line)?;
             each(&event);
             match event {
                 BuildEvent::Done { template } => outcome = Some(Ok(*template)),
                 BuildEvent::Failed { error } => outcome = Some(Err(ClientError::Api(Box::new(error)))),
                 BuildEvent::Stage { .. } | BuildEvent::Log { .. } => {}
             }
-            Ok(())
-        })?;
-        outcome.unwrap_or_else(|| {
-            Err(self.broken("the build's answer ended without saying how it went, on", "connection closed"))
-        })
+            Ok(outcome.is_none())
+        });
+        // The last event is the answer, whatever became of the connection after it.
+        match (outcome, ended) {
+            (Some(outcome), _) => outcome,
+            (None, Err(e)) => Err(e),
+            (None, Ok(())) => Err(self.broken("the answer ended without saying how it went, on", "connection closed")),
+        }
     }
 
     fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
@@ -239,22 +282,22 @@ impl Client {
     ) -> Result<T, ClientError> {
         let mut answer = Vec::new();
         let mut code = 0;
-        self.run(method.clone(), path, body, deadline, |status, line| {
+        self.run(method.clone(), path, Payload::Whole(Some(body.into())), deadline, |status, line| {
             code = status;
             answer.extend_from_slice(line);
-            Ok(())
+            Ok(true)
         })?;
         decode(code, &method, path, &answer)
     }
 
-    /// One request; `line` sees the status and each line of a successful answer.
+    /// One request; `line` sees the status and each line of a successful answer, and says whether it wants more.
     fn run(
         &self,
         method: Method,
         path: &str,
-        body: Vec<u8>,
+        body: Payload,
         deadline: Option<Duration>,
-        line: impl FnMut(u16, &[u8]) -> Result<(), ClientError>,
+        line: impl FnMut(u16, &[u8]) -> Result<bool, ClientError>,
     ) -> Result<(), ClientError> {
         let stream = self.connect()?;
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -278,8 +321,8 @@ impl Client {
         stream: UnixStream,
         method: &Method,
         path: &str,
-        body: Vec<u8>,
-        mut line: impl FnMut(u16, &[u8]) -> Result<(), ClientError>,
+        body: Payload,
+        mut line: impl FnMut(u16, &[u8]) -> Result<bool, ClientError>,
     ) -> Result<(), ClientError> {
         let lost = |e: hyper::Error| self.broken("the connection to vzd was lost on", e);
         let stream = tokio::net::UnixStream::from_std(stream).map_err(|e| self.broken("cannot use", e))?;
@@ -289,8 +332,8 @@ impl Client {
             .method(method)
             .uri(path)
             .header("host", "vzd")
-            .header("content-type", "application/json")
-            .body(Full::new(Bytes::from(body)))
+            .header("content-type", body.kind())
+            .body(body)
             .map_err(|e| self.broken("cannot put a request to", e))?;
         let connection = std::pin::pin!(connection);
         let answer = std::pin::pin!(async {
@@ -306,7 +349,9 @@ impl Client {
                 return Err(ClientError::Api(Box::new(error)));
             }
             while let Some(l) = lines.next().await.map_err(lost)? {
-                line(status.as_u16(), &l)?;
+                if !line(status.as_u16(), &l)? {
+                    break;
+                }
             }
             Ok(())
         });
@@ -356,6 +401,83 @@ where
         }
     })
     .await
+}
+
+/// What is sent.
+enum Payload {
+    /// All of it at once.
+    Whole(Option<Bytes>),
+    /// As it is read.
+    Read { chunks: mpsc::Receiver<io::Result<Bytes>>, length: Option<u64> },
+}
+
+/// Bytes read at once.
+const CHUNK: usize = 256 << 10;
+
+impl Payload {
+    /// Reads in a thread of its own, because a read may wait for somebody and the answer must be heard meanwhile. An
+    /// error ends the request and is left in `failed`.
+    fn reading(
+        mut from: impl Read + Send + 'static,
+        length: Option<u64>,
+        failed: Arc<Mutex<Option<io::Error>>>,
+    ) -> Self {
+        let (send, chunks) = mpsc::channel(4);
+        std::thread::spawn(move || {
+            loop {
+                let mut chunk = vec![0u8; CHUNK];
+                match from.read(&mut chunk) {
+                    Ok(0) => break,
+                    Ok(n) => {
+                        chunk.truncate(n);
+                        // Nobody wants more: the answer is there.
+                        if send.blocking_send(Ok(chunk.into())).is_err() {
+                            break;
+                        }
+                    }
+                    Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                    Err(e) => {
+                        let words = io::Error::new(e.kind(), e.to_string());
+                        *failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(e);
+                        drop(send.blocking_send(Err(words)));
+                        break;
+                    }
+                }
+            }
+        });
+        Self::Read { chunks, length }
+    }
+
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Whole(_) => "application/json",
+            Self::Read { .. } => "application/octet-stream",
+        }
+    }
+}
+
+impl Body for Payload {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        match self.get_mut() {
+            Self::Whole(bytes) => Poll::Ready(bytes.take().filter(|b| !b.is_empty()).map(|b| Ok(Frame::data(b)))),
+            Self::Read { chunks, .. } => chunks.poll_recv(cx).map(|c| c.map(|c| c.map(Frame::data))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(self, Self::Whole(bytes) if bytes.as_ref().is_none_or(Bytes::is_empty))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64)),
+            Self::Read { length: Some(length), .. } => SizeHint::with_exact(*length),
+            Self::Read { length: None, .. } => SizeHint::default(),
+        }
+    }
 }
 
 /// The lines of a body, each without its newline; one line is the whole of a JSON answer.
@@ -426,6 +548,21 @@ fn decode<T: DeserializeOwned>(status: u16, method: &Method, path: &str, text: &
     })
 }
 
+/// A flat structure as a query string, with its `?`; what is absent is left out.
+fn query<B: Serialize>(value: &B) -> Result<String, ClientError> {
+    let fields: serde_json::Map<String, serde_json::Value> =
+        serde_json::from_slice(&encode(value)?).unwrap_or_default();
+    let pairs = fields.iter().filter_map(|(key, value)| {
+        let text = match value {
+            serde_json::Value::Null => return None,
+            serde_json::Value::String(s) => s.clone(),
+            other => other.to_string(),
+        };
+        Some(format!("{}={}", segment(key), segment(&text)))
+    });
+    Ok(format!("?{}", pairs.collect::<Vec<_>>().join("&")))
+}
+
 /// One path segment, with everything but letters, digits and `-_.` percent-encoded.
 fn segment(text: &str) -> String {
     text.bytes().fold(String::with_capacity(text.len()), |mut out, b| {
@@ -447,6 +584,17 @@ mod tests {
         assert_eq!(segment("101"), "101");
         assert_eq!(segment("web-1.a_b"), "web-1.a_b");
         assert_eq!(segment("../x?y"), "..%2Fx%3Fy");
+    }
+
+    #[test]
+    fn options_become_a_query_string() {
+        let request =
+            ImportRequest { source: Some("a b&c.tar".into()), replace: true, max_size: Some(5), ..Default::default() };
+        let text = query(&request).unwrap();
+        for part in ["source=a%20b%26c.tar", "replace=true", "max_size=5", "skip_devices=false"] {
+            assert!(text.split(['?', '&']).any(|p| p == part), "{text}");
+        }
+        assert!(!text.contains("description"), "{text}");
     }
 
     #[test]

@@ -18,6 +18,7 @@
 //! | GET `/v1/templates/{name}` | | [`wire::TemplateInfo`] |
 //! | DELETE `/v1/templates/{name}` | | [`wire::Done`] |
 //! | POST `/v1/templates/{name}/build` | [`wire::BuildRequest`] | NDJSON of [`wire::BuildEvent`] |
+//! | POST `/v1/templates/{name}/import` | [`wire::ImportRequest`] in the query string; the archive | NDJSON of [`wire::BuildEvent`] |
 //!
 //! `{ct}` is a CTID or a name. Every refusal is a 4xx with a [`wire::ApiError`]; a failure of ours is a 5xx with one.
 

@@ -304,6 +304,31 @@ pub struct TemplateInfo {
     pub packages: Vec<String>,
     /// Why it cannot be used.
     pub problem: Option<String>,
+    /// How it came to be: `recipe` (built from one) or `import` (from an archive). Absent where it is not there yet.
+    #[serde(default)]
+    pub origin: Option<String>,
+    /// Mirror, directory or archive it came from.
+    #[serde(default)]
+    pub source: Option<String>,
+    /// sha256 of the archive it was imported from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub archive: Option<String>,
+}
+
+/// Make an OS template from a root filesystem in a tar archive, which is the request's body. In the query string.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ImportRequest {
+    /// What the archive is called, for messages and for `template show`.
+    pub source: Option<String>,
+    /// Make this the current version of a template that exists; containers keep the files they were made from.
+    pub replace: bool,
+    /// Leave every device node out, instead of refusing those that no plain system has in /dev.
+    pub skip_devices: bool,
+    /// One line for `template show`.
+    pub description: Option<String>,
+    /// Most bytes the files may have together. Absent: 9 tenths of what the store's disk has left.
+    pub max_size: Option<u64>,
 }
 
 /// Build an OS template from its recipe.
@@ -314,7 +339,7 @@ pub struct BuildRequest {
     pub rebuild: bool,
 }
 
-/// One line of a template build's answer.
+/// One line of the answer of a template build or import.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum BuildEvent {

@@ -1,4 +1,4 @@
-//! A request's body and path, taken in such that every refusal is a [`Refusal`].
+//! A request's body, path and query, taken in such that every refusal is a [`Refusal`].
 
 use super::Refusal;
 use axum::{
@@ -72,6 +72,26 @@ impl<S: Send + Sync> FromRequestParts<S> for Name {
                 ExitCode::BadValue,
                 format!("the path is not usable: {}", e.body_text()),
                 "",
+            )),
+        }
+    }
+}
+
+/// The query string.
+#[derive(Debug)]
+pub struct Options<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Options<T> {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refusal> {
+        match axum::extract::Query::<T>::try_from_uri(&parts.uri) {
+            Ok(axum::extract::Query(options)) => Ok(Self(options)),
+            Err(e) => Err(Refusal::new(
+                StatusCode::BAD_REQUEST,
+                ExitCode::BadSyntax,
+                format!("the query string is not what this path takes: {}", e.body_text()),
+                "GET /v1/openapi.json says what each path takes",
             )),
         }
     }

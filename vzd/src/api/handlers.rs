@@ -2,11 +2,12 @@
 
 use super::{
     Refusal, api_error, convert,
-    extract::{Body, Name},
+    extract::{Body, Name, Options},
 };
 use crate::{
     check,
     engine::{self, Engine},
+    template,
 };
 use axum::{
     Json,
@@ -219,24 +220,72 @@ pub async fn template_build(
     Body(request): Body<wire::BuildRequest>,
 ) -> Result<Response, Refusal> {
     let name = template_name(&name)?;
+    Ok(told(engine, name, move |engine, name, tell| engine.templates.build(name, request.rebuild, tell)))
+}
+
+/// Make an OS template from the tar archive in the request's body: plain, or compressed with gzip, xz or zstd. The answer
+/// is one JSON object per line, the last one `done` or `failed`; it begins while the body is still being read, and a
+/// `failed` may come before its end.
+#[utoipa::path(post, path = "/v1/templates/{name}/import",
+    params(("name" = String, Path, description = "OS template"),
+        ("source" = Option<String>, Query, description = "What the archive is called"),
+        ("replace" = Option<bool>, Query, description = "Make this the current version of a template that exists"),
+        ("skip_devices" = Option<bool>, Query, description = "Leave every device node out"),
+        ("description" = Option<String>, Query, description = "One line for `template show`"),
+        ("max_size" = Option<u64>, Query, description = "Most bytes the files may have together")),
+    request_body(content_type = "application/octet-stream"),
+    responses((status = 200, body = wire::BuildEvent, content_type = "application/x-ndjson"), (status = "4XX", body = wire::ApiError)))]
+pub async fn template_import(
+    State(engine): Shared,
+    Name(name): Name,
+    Options(request): Options<wire::ImportRequest>,
+    http: axum::extract::Request,
+) -> Result<Response, Refusal> {
+    let name = template_name(&name)?;
+    let length = http.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse().ok());
+    let (bytes, end) = super::upload::start(http.into_body()).map_err(|e| {
+        engine::Error::refused(ExitCode::System, format!("no pipe could be made for the archive: {e}"), "")
+    })?;
+    let upload = template::Upload { bytes, length, end, request };
+    Ok(told(engine, name, move |engine, name, tell| engine.templates.import(name, upload, tell)))
+}
+
+/// What makes a template and tells how it goes.
+type Telling<'a> = &'a mut dyn FnMut(wire::BuildEvent);
+
+/// Runs what makes a template where it may block, and answers with its events as they come.
+fn told(
+    engine: Arc<Engine>,
+    name: TemplateName,
+    make: impl FnOnce(&Engine, &TemplateName, Telling<'_>) -> Result<wire::TemplateInfo, template::TemplateError>
+    + Send
+    + 'static,
+) -> Response {
     let (send, receive) = tokio::sync::mpsc::channel::<wire::BuildEvent>(64);
     tokio::task::spawn_blocking(move || {
         let sink = send.clone();
-        // A client that hangs up no longer listens; the build goes on and is there for the next one. Log
+        // A client that hangs up no longer listens; the work goes on and is there for the next one. Log
         // lines a slow client does not take are dropped, stages wait for it.
         let mut tell = move |event: wire::BuildEvent| match event {
             event @ wire::BuildEvent::Log { .. } => drop(sink.try_send(event)),
             event => drop(sink.blocking_send(event)),
         };
-        let built = engine.templates.build(&name, request.rebuild, &mut tell).map_err(engine::Error::from);
-        let last = built.and_then(|t| with_users(&engine, t)).map_or_else(
+        let made = make(&engine, &name, &mut tell).map_err(engine::Error::from);
+        let last = made.and_then(|t| with_users(&engine, t)).map_or_else(
             |e| wire::BuildEvent::Failed { error: api_error(&e) },
             |template| wire::BuildEvent::Done { template: Box::new(template) },
         );
-        let in_use: Vec<String> =
-            engine.made_from(&name).unwrap_or_default().into_iter().map(|(_, digest)| digest).collect();
-        if let Err(e) = engine.templates.prune(&name, &in_use) {
-            tracing::warn!(template = name.as_str(), "old versions: {e}");
+        match &last {
+            wire::BuildEvent::Failed { error } => {
+                tracing::info!(template = name.as_str(), "no template was made: {}", error.message);
+            }
+            _ => {
+                let in_use: Vec<String> =
+                    engine.made_from(&name).unwrap_or_default().into_iter().map(|(_, digest)| digest).collect();
+                if let Err(e) = engine.templates.prune(&name, &in_use) {
+                    tracing::warn!(template = name.as_str(), "old versions: {e}");
+                }
+            }
         }
         drop(send.blocking_send(last));
     });
@@ -246,5 +295,5 @@ pub async fn template_build(
             line.push(b'\n');
             Ok::<_, serde_json::Error>(line)
         });
-    Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], HttpBody::from_stream(lines)).into_response())
+    ([(header::CONTENT_TYPE, "application/x-ndjson")], HttpBody::from_stream(lines)).into_response()
 }

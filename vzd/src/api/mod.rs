@@ -7,6 +7,7 @@ mod handlers;
 mod openapi;
 mod peer;
 mod server;
+mod upload;
 
 pub use openapi::document;
 pub use server::{Listener, serve};
@@ -86,6 +87,7 @@ pub fn router(engine: Arc<Engine>) -> Router {
         .route("/v1/templates", get(templates))
         .route("/v1/templates/{name}", get(template).delete(template_remove))
         .route("/v1/templates/{name}/build", post(template_build))
+        .route("/v1/templates/{name}/import", post(template_import))
         .fallback(|uri: axum::http::Uri| async move {
             Refusal::new(
                 StatusCode::NOT_FOUND,

@@ -28,7 +28,8 @@ use vz_api::wire;
         handlers::templates,
         handlers::template,
         handlers::template_remove,
-        handlers::template_build
+        handlers::template_build,
+        handlers::template_import
     ),
     components(schemas(wire::ApiError, wire::BuildEvent))
 )]

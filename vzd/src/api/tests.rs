@@ -120,6 +120,9 @@ fn every_refusal_says_why_with_its_exit_code() {
         ("GET", "/v1/templates/nonesuch", "", 404, NoTemplate),
         ("DELETE", "/v1/templates/a%2fb", "", 400, BadValue),
         ("POST", "/v1/templates/..%2f/build", "", 400, BadValue),
+        ("POST", "/v1/templates/..%2f/import", "", 400, BadValue),
+        ("POST", "/v1/templates/x/import?replaec=true", "", 400, BadSyntax),
+        ("POST", "/v1/templates/x/import?max_size=much", "", 400, BadSyntax),
     ] {
         let (got, error) = vzd.refused(method, path, body);
         assert_eq!((got, error.code), (status, code), "{method} {path} {body}: {}", error.message);

@@ -32,7 +32,11 @@ impl Fault {
 
     /// Whether there is such a point.
     pub fn known(&self) -> bool {
-        self.0.as_ref().is_none_or(|f| points().any(|p| p == *f))
+        let imports = |f: &str| {
+            let step = f.strip_prefix("import.").map(|s| s.strip_suffix(".before").unwrap_or(s));
+            step.is_some_and(|s| crate::template::FAULTS.contains(&s))
+        };
+        self.0.as_ref().is_none_or(|f| points().any(|p| p == *f) || imports(f))
     }
 
     /// The monitor's own step to die at.

@@ -2,9 +2,12 @@
 
 use super::{
     Store, TemplateError, fixups,
-    manifest::{self, Meta},
+    lock::Lock,
+    machine,
+    manifest::{self, Origin},
     progress::{self, Progress},
     recipe::Recipe,
+    register::{Facts, describe, make_dir, register, write_file},
     sources::{self, Archive, DEBIAN_KEYRING},
     tree::{self, Tree},
 };
@@ -16,7 +19,6 @@ use std::{
     collections::VecDeque,
     fs::File,
     io::{self, Read, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
     process::{Command, Stdio},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -35,7 +37,7 @@ pub struct Job<'a> {
     /// The recipe as written, for its digest.
     pub recipe_text: &'a str,
     /// The held lock; the build's processes hold it with us.
-    pub lock: &'a File,
+    pub lock: &'a Lock,
 }
 
 /// A whole build takes no longer; a mirror that trickles is a mirror that is down.
@@ -110,76 +112,20 @@ fn stages(job: &Job<'_>, staging: &Path, events: &mut dyn FnMut(BuildEvent)) -> 
     fixups::apply(&tree, &job.recipe.fixups)?;
     let init = fixups::init_of(&tree, job.name.as_str(), job.recipe)?;
     stage("manifest", 92);
-    let m = manifest::describe(&root).map_err(|e| TemplateError::io("reading", &root, e))?;
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    let meta = Meta {
-        name: job.name.to_string(),
-        digest: m.digest,
-        recipe_digest: manifest::sha256_hex(job.recipe_text.as_bytes()),
+    let facts = Facts {
         description: job.recipe.description.clone(),
-        size: m.size,
-        files: m.files,
-        distribution: os_release(&tree),
-        init: init.word().into(),
-        arch: job.recipe.arch.as_ref().map_or_else(host_arch, |a| a.to_string()),
-        packages: packages(&tree),
         source,
-        built_at: now,
+        origin: Origin::Recipe,
+        recipe_digest: manifest::sha256_hex(job.recipe_text.as_bytes()),
+        archive: None,
+        init: init.word().into(),
+        arch: job.recipe.arch.as_ref().map_or_else(machine::host, |a| a.to_string()),
     };
+    let meta = describe(&version, &tree, job.name, facts)?;
     stage("register", 98);
-    write_file(&version.join("manifest.txt"), m.text.as_bytes())?;
-    let json = serde_json::to_vec_pretty(&meta).map_err(|e| TemplateError::io("writing", &version, e.into()))?;
-    write_file(&version.join("manifest.json"), &json)?;
-    let stamp = manifest::stamp(&root).map_err(|e| TemplateError::io("reading", &root, e))?;
-    write_file(&version.join("stamp"), stamp.as_bytes())?;
-    register(job, &version, &meta.digest)?;
+    register(job.store, job.name, staging, &version, &meta.digest)?;
     stage("done", 100);
     Ok(())
-}
-
-fn make_dir(path: &Path) -> Result<(), TemplateError> {
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .map_err(|e| TemplateError::io("making", path, e))
-}
-
-/// Writes a small file of ours.
-pub fn write_file(path: &Path, bytes: &[u8]) -> Result<(), TemplateError> {
-    let temp = path.with_extension("new");
-    let write = || -> io::Result<()> {
-        let mut f = File::options().write(true).create(true).truncate(true).mode(0o600).open(&temp)?;
-        f.write_all(bytes)?;
-        f.sync_all()?;
-        std::fs::rename(&temp, path)
-    };
-    write().map_err(|e| TemplateError::io("writing", path, e))
-}
-
-/// Makes a finished version the template: on disk first, then one rename, then the link.
-fn register(job: &Job<'_>, version: &Path, digest: &str) -> Result<(), TemplateError> {
-    let home = job.store.paths.template(job.name);
-    let on = |path: &Path| {
-        let path = path.to_owned();
-        move |e: io::Error| TemplateError::io("registering", &path, e)
-    };
-    make_dir(&home)?;
-    let dir = File::open(&home).map_err(on(&home))?;
-    rustix::fs::syncfs(&dir).map_err(|e| on(version)(e.into()))?;
-    let to = home.join(super::short(digest));
-    // The very same files were built before: the version that containers may already use stays.
-    if !to.exists() {
-        std::fs::rename(version, &to).map_err(on(&to))?;
-    }
-    let (link, temp) = (home.join("current"), home.join(".current"));
-    match std::fs::remove_file(&temp) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(on(&temp)(e)),
-        _ => {}
-    }
-    std::os::unix::fs::symlink(super::short(digest), &temp).map_err(on(&temp))?;
-    std::fs::rename(&temp, &link).map_err(on(&link))?;
-    dir.sync_all().map_err(on(&home))
 }
 
 /// Everything that can be known to be missing before anything is done.
@@ -221,8 +167,7 @@ fn log_path(job: &Job<'_>) -> PathBuf {
 /// A program that dies with us, with everything it starts: its own pid and mount namespaces, so that
 /// no process and no mount of it outlives it, and the held lock as stdin.
 fn contained(job: &Job<'_>, program: &str) -> Result<Command, TemplateError> {
-    let lock =
-        job.lock.try_clone().map_err(|e| TemplateError::io("opening the lock of", &job.store.staging_dir(), e))?;
+    let lock = job.lock.share().map_err(|e| TemplateError::io("opening the lock of", &job.store.staging_dir(), e))?;
     let mut c = Command::new("/usr/bin/setpriv");
     c.args([
         "--pdeathsig",
@@ -448,38 +393,4 @@ fn trim_cache(cache: &Path) {
         }
         total -= len;
     }
-}
-
-fn os_release(tree: &Tree) -> Option<String> {
-    let bytes = tree.read("/etc/os-release").ok()??;
-    let text = String::from_utf8_lossy(&bytes).into_owned();
-    let get = |key: &str| text.lines().find_map(|l| l.strip_prefix(key)).map(|v| v.trim_matches('"').to_owned());
-    let id = get("ID=")?;
-    Some(get("VERSION_ID=").map_or(id.clone(), |v| format!("{id} {v}")))
-}
-
-fn packages(tree: &Tree) -> Vec<String> {
-    let bytes = tree.read("/var/lib/dpkg/status").ok().flatten().unwrap_or_default();
-    let text = String::from_utf8_lossy(&bytes);
-    let mut out: Vec<String> = text
-        .split("\n\n")
-        .filter_map(|p| {
-            let get = |key: &str| p.lines().find_map(|l| l.strip_prefix(key));
-            get("Status: install ok installed")?;
-            Some(format!("{} {}", get("Package: ")?, get("Version: ")?))
-        })
-        .collect();
-    out.sort();
-    out
-}
-
-/// Debian's word for this machine.
-fn host_arch() -> String {
-    match std::env::consts::ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        "x86" => "i386",
-        other => other,
-    }
-    .into()
 }

@@ -46,10 +46,37 @@ pub struct Meta {
     pub arch: String,
     /// `name version` of every installed package.
     pub packages: Vec<String>,
-    /// Mirror or directory it came from.
+    /// Mirror, directory or archive it came from.
     pub source: String,
     /// Seconds since the epoch.
     pub built_at: u64,
+    /// How it came to be.
+    #[serde(default)]
+    pub origin: Origin,
+    /// sha256 of the archive it was imported from, compressed as it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub archive: Option<String>,
+}
+
+/// How a template came to be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Origin {
+    /// Built from a recipe.
+    #[default]
+    Recipe,
+    /// Imported from an archive.
+    Import,
+}
+
+impl Origin {
+    /// The word the API shows.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Recipe => "recipe",
+            Self::Import => "import",
+        }
+    }
 }
 
 /// The manifest's text with the sums over it.
@@ -69,7 +96,8 @@ pub fn sha256_hex(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// Bytes in hexadecimal.
+pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut s, b| {
         let _ = write!(s, "{b:02x}");
         s

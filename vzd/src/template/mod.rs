@@ -1,5 +1,5 @@
-//! OS templates: recipes, building them, and the store of built ones. Imported by the engine; imports
-//! vz-types, vz-api's wire types and nothing else of vzd.
+//! OS templates: recipes, building them, importing them from archives, and the store of them. Imported by the engine;
+//! imports vz-types, vz-api's wire types and the plan of [`crate::unpack`], nothing else of vzd.
 //!
 //! ```text
 //! /var/lib/vz/template/                 0700 root: a set-uid file of a template is set-uid root on disk
@@ -8,200 +8,49 @@
 //!   <NAME>/<digest12>/manifest.txt      one line per file; its sha256 is the template's digest
 //!   <NAME>/<digest12>/manifest.json     what is known about it
 //!   <NAME>/<digest12>/stamp             tells cheaply whether a file was touched
-//!   .staging/<NAME>/                    a build under way; .staging/<NAME>.lock is held for its time
+//!   .staging/<NAME>/                    a build or import under way; .staging/<NAME>.lock is held for its time
 //! ```
-//! A version appears by one rename, and becomes the current one by another. What a killed build left
-//! is only ever below `.staging`, swept by the next build and by [`Store::sweep`]. A build's own
-//! processes live in a pid and mount namespace that dies with vzd, and hold the lock until then.
+//! A template appears by one rename; a further version of it by one rename, and becomes the current one by another.
+//! What a killed build or import left is only ever below `.staging`, swept by the next one and by [`Store::sweep`].
+//! Their own processes live in a pid and mount namespace that dies with vzd, and hold the lock until then.
+//!
+//! Rooms: [`build`] and [`import`] fill a tree, [`fixups`] changes it ([`sets`] says how for an imported one), [`machine`]
+//! tells what its programs run on, [`register`] makes it a template, [`view`] shows it.
 
 mod build;
+mod error;
 mod fixups;
+mod import;
+mod lock;
+mod machine;
 mod manifest;
 mod progress;
 mod recipe;
+mod register;
+mod sets;
 mod sources;
 mod tree;
+mod view;
 mod watch;
 
+pub use error::TemplateError;
+pub use import::{FAULTS, Upload, UploadEnd};
+pub use manifest::hex;
+
+use lock::Lock;
 use manifest::Meta;
 use recipe::Recipes;
-use rustix::fs::FlockOperation;
 use std::{
-    collections::HashMap,
-    fs::File,
-    io,
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    collections::{BTreeSet, HashMap},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
+use view::broken;
 use vz_api::wire::{BuildEvent, TemplateInfo};
-use vz_types::{Ctid, ExitCode, ManagerConfig, Paths, TemplateName};
+use vz_types::{Ctid, ManagerConfig, Paths, TemplateName};
 
-/// Why a template could not be built, found, used or removed.
-#[derive(Debug, thiserror::Error)]
-pub enum TemplateError {
-    /// No recipe and no built template has that name.
-    #[error("there is no OS template {name}")]
-    NoSuch {
-        /// The name.
-        name: TemplateName,
-        /// Names there are.
-        known: Vec<TemplateName>,
-    },
-    /// It is built, and nothing says how to build it again.
-    #[error("OS template {name} is built, but there is no recipe of it to build it from again")]
-    NoRecipe {
-        /// The name.
-        name: TemplateName,
-        /// Where its recipe would be.
-        path: PathBuf,
-    },
-    /// There is a recipe, but it was never built.
-    #[error("OS template {name} is not built yet")]
-    NotBuilt {
-        /// The name.
-        name: TemplateName,
-    },
-    /// The recipe cannot be read.
-    #[error("the recipe {} is not valid: {message}", path.display())]
-    Recipe {
-        /// The file.
-        path: PathBuf,
-        /// Line, key and reason.
-        message: String,
-    },
-    /// The files have no init, or another one than promised.
-    #[error("OS template {name} has no usable init: expected {wanted} at /sbin/init, found {found}")]
-    NoInit {
-        /// The template.
-        name: String,
-        /// The recipe's promise.
-        wanted: &'static str,
-        /// What is there.
-        found: String,
-    },
-    /// The stored template is incomplete or was changed.
-    #[error("OS template {name} cannot be used: {problem}")]
-    Broken {
-        /// The template.
-        name: TemplateName,
-        /// What is wrong.
-        problem: String,
-    },
-    /// Containers were made from it.
-    #[error("OS template {name} is in use by {}", list(.used_by))]
-    InUse {
-        /// The template.
-        name: TemplateName,
-        /// Its containers.
-        used_by: Vec<Ctid>,
-    },
-    /// Another build or removal of it is under way.
-    #[error("OS template {name} is being built or removed by another operation")]
-    Busy {
-        /// The template.
-        name: TemplateName,
-    },
-    /// A program the build needs is not installed.
-    #[error("building an OS template needs the program {program}, which is not installed")]
-    MissingProgram {
-        /// The program.
-        program: &'static str,
-        /// Debian package it is in.
-        package: &'static str,
-    },
-    /// The host's apt sources name no archive to install from.
-    #[error(
-        "this host's apt sources (/etc/apt/sources.list, /etc/apt/sources.list.d) name no mirror of the Debian archive"
-    )]
-    NoMirror,
-    /// The installation failed.
-    #[error("building OS template {name} failed: {cause}")]
-    Build {
-        /// The template.
-        name: TemplateName,
-        /// What went wrong, as far as the log says.
-        cause: String,
-        /// The log's last lines.
-        tail: Vec<String>,
-        /// The whole log.
-        log: PathBuf,
-        /// Whether the disk ran full.
-        no_space: bool,
-    },
-    /// A file operation failed.
-    #[error("{what} {} failed", path.display())]
-    Io {
-        /// What was being done.
-        what: String,
-        /// On what.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-}
-
-fn list(ctids: &[Ctid]) -> String {
-    let words: Vec<String> = ctids.iter().take(10).map(|c| format!("CT {}", c.get())).collect();
-    match ctids.len() - words.len() {
-        0 => words.join(", "),
-        more => format!("{} and {more} more", words.join(", ")),
-    }
-}
-
-impl TemplateError {
-    pub(crate) fn io(what: &str, path: &Path, source: io::Error) -> Self {
-        Self::Io { what: what.to_owned(), path: path.to_owned(), source }
-    }
-
-    /// What vzctl exits with.
-    pub fn exit_code(&self) -> ExitCode {
-        match self {
-            Self::NoSuch { .. } | Self::NoRecipe { .. } | Self::NotBuilt { .. } => ExitCode::NoTemplate,
-            Self::Recipe { .. } => ExitCode::BadConfig,
-            Self::NoInit { .. } | Self::Broken { .. } => ExitCode::BadTemplate,
-            Self::InUse { .. } => ExitCode::DeleteFailed,
-            Self::Busy { .. } => ExitCode::Locked,
-            Self::Build { no_space: true, .. } => ExitCode::NoSpace,
-            Self::Io { source, .. } if is_full(source) => ExitCode::NoSpace,
-            Self::MissingProgram { .. } | Self::NoMirror | Self::Build { .. } | Self::Io { .. } => ExitCode::System,
-        }
-    }
-
-    /// What to do next; for a failed build with the log's last lines.
-    pub fn hint(&self) -> Option<String> {
-        match self {
-            Self::NoSuch { known, .. } => {
-                let names: Vec<&str> = known.iter().map(TemplateName::as_str).collect();
-                Some(format!("there are: {}; `vzctl template list` shows more", names.join(", ")))
-            }
-            Self::NoRecipe { path, .. } => Some(format!("put its recipe at {}", path.display())),
-            Self::NotBuilt { name } => Some(format!("build it first: vzctl template build {name}")),
-            Self::Recipe { .. } => Some("docs/guide/templates.md explains every key".into()),
-            Self::NoInit { .. } => Some(
-                "add a package that brings an init (systemd-sysv, sysvinit-core) to the recipe's `packages`".into(),
-            ),
-            Self::Broken { name, .. } => Some(format!("build it anew: vzctl template build --rebuild {name}")),
-            Self::InUse { .. } => Some("destroy these containers first, or keep the template".into()),
-            Self::Busy { .. } => Some("wait for it to end".into()),
-            Self::MissingProgram { package, .. } => {
-                Some(format!("install the package {package}: apt-get install {package}"))
-            }
-            Self::NoMirror => Some("add one, or name a mirror in the recipe with `mirror = \"...\"`".into()),
-            Self::Build { tail, log, .. } => {
-                Some(format!("the whole log is {}; its last lines:\n  {}", log.display(), tail.join("\n  ")))
-            }
-            Self::Io { .. } => None,
-        }
-    }
-}
-
-fn is_full(e: &io::Error) -> bool {
-    matches!(e.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
-}
-
-/// A built template, checked and ready to make a container from.
+/// A template, checked and ready to make a container from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReadyTemplate {
     /// Its files, in a directory that never changes: a later build makes another one.
@@ -327,23 +176,33 @@ impl Store {
         Ok(())
     }
 
-    /// Removes what killed builds and removals left. Call once at start; builds under way are left alone.
+    /// Removes what killed builds, imports and removals left. Call once at start; those under way are left alone.
     pub fn sweep(&self) -> Result<(), TemplateError> {
         let staging = self.staging_dir();
         let Ok(entries) = std::fs::read_dir(&staging) else { return Ok(()) };
+        let mut left: Vec<(TemplateName, PathBuf)> = Vec::new();
         for entry in entries.flatten() {
             let file = entry.file_name().to_string_lossy().into_owned();
-            if file.ends_with(".lock") {
-                continue;
+            let name = match (file.strip_suffix(".lock"), file.strip_prefix("trash.")) {
+                (Some(name), _) => name,
+                (_, Some(trash)) => trash.rsplit_once('.').map_or(trash, |(name, _)| name),
+                _ => file.as_str(),
+            };
+            if let Ok(name) = name.parse() {
+                left.push((name, entry.path()));
             }
-            let name = file.strip_prefix("trash.").and_then(|t| t.rsplit_once('.')).map_or(file.as_str(), |(n, _)| n);
-            let Ok(name) = name.parse::<TemplateName>() else { continue };
-            match self.lock(&name) {
-                Ok(_lock) => {
-                    tree::remove_all(&entry.path()).map_err(|e| TemplateError::io("removing", &entry.path(), e))?
-                }
-                Err(TemplateError::Busy { .. }) => {}
+        }
+        let names: BTreeSet<&TemplateName> = left.iter().map(|(name, _)| name).collect();
+        for name in names {
+            // Given back, the lock takes its own file away.
+            let _lock = match self.lock(name) {
+                Ok(lock) => lock,
+                Err(TemplateError::Busy { .. }) => continue,
                 Err(e) => return Err(e),
+            };
+            let of_it = left.iter().filter(|(n, path)| n == name && path.extension().is_none_or(|e| e != "lock"));
+            for (_, path) in of_it {
+                tree::remove_all(path).map_err(|e| TemplateError::io("removing", path, e))?;
             }
         }
         Ok(())
@@ -378,26 +237,28 @@ impl Store {
         self.show(name)
     }
 
+    /// Makes a template from an archive that arrives while this runs, reporting stages. The same files under the same
+    /// name are there already: it stays as it is. Other files: an error unless `upload.replace`.
+    ///
+    /// Blocks for the import's whole time; the calling thread must live that long, because the process that reads the
+    /// archive is killed when it ends.
+    pub fn import(
+        &self,
+        name: &TemplateName,
+        upload: Upload,
+        events: &mut dyn FnMut(BuildEvent),
+    ) -> Result<TemplateInfo, TemplateError> {
+        let lock = self.lock(name)?;
+        import::run(self, name, upload, &lock, events)?;
+        self.show(name)
+    }
+
     fn staging_dir(&self) -> PathBuf {
         self.paths.template_dir().join(".staging")
     }
 
-    /// Takes the lock that everything changing a template holds.
-    fn lock(&self, name: &TemplateName) -> Result<File, TemplateError> {
-        let staging = self.staging_dir();
-        std::fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&staging)
-            .map_err(|e| TemplateError::io("making", &staging, e))?;
-        let path = staging.join(format!("{name}.lock"));
-        let file = File::options().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
-        let file = file.map_err(|e| TemplateError::io("opening", &path, e))?;
-        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(file),
-            Err(rustix::io::Errno::WOULDBLOCK) => Err(TemplateError::Busy { name: name.clone() }),
-            Err(e) => Err(TemplateError::io("locking", &path, e.into())),
-        }
+    fn lock(&self, name: &TemplateName) -> Result<Lock, TemplateError> {
+        Lock::take(&self.staging_dir(), name)
     }
 
     /// Takes a directory out of sight by one rename, then removes it.
@@ -463,50 +324,7 @@ impl Store {
         }
         // The files are right although the stamp was not: they were copied or restored. Stamp them anew.
         let stamp = manifest::stamp(&root).map_err(|e| TemplateError::io("reading", &root, e))?;
-        build::write_file(&dir.join("stamp"), stamp.as_bytes())
-    }
-
-    fn info(&self, name: &TemplateName) -> Result<TemplateInfo, TemplateError> {
-        let blank = TemplateInfo {
-            name: name.to_string(),
-            status: "recipe".into(),
-            distribution: None,
-            init: None,
-            arch: None,
-            digest: None,
-            size: None,
-            files: None,
-            built_at: None,
-            description: None,
-            used_by: Vec::new(),
-            packages: Vec::new(),
-            problem: None,
-        };
-        match self.current(name) {
-            Ok((_, meta)) => Ok(TemplateInfo {
-                status: "ready".into(),
-                distribution: meta.distribution,
-                init: Some(meta.init),
-                arch: Some(meta.arch),
-                digest: Some(meta.digest),
-                size: Some(meta.size),
-                files: Some(meta.files),
-                built_at: Some(meta.built_at),
-                description: Some(meta.description),
-                packages: meta.packages,
-                ..blank
-            }),
-            Err(TemplateError::NotBuilt { .. }) => match self.recipes.find(name)? {
-                Some((recipe, _)) => Ok(TemplateInfo {
-                    description: Some(recipe.description),
-                    init: Some(recipe.init.word().into()),
-                    arch: recipe.arch.map(|a| a.to_string()),
-                    ..blank
-                }),
-                None => Err(self.absent(name)),
-            },
-            Err(e) => Err(e),
-        }
+        register::write_file(&dir.join("stamp"), stamp.as_bytes())
     }
 }
 
@@ -515,27 +333,10 @@ fn short(digest: &str) -> &str {
     digest.get(..12).unwrap_or(digest)
 }
 
-fn broken(name: &TemplateName, e: &TemplateError) -> TemplateInfo {
-    TemplateInfo {
-        name: name.to_string(),
-        status: "broken".into(),
-        distribution: None,
-        init: None,
-        arch: None,
-        digest: None,
-        size: None,
-        files: None,
-        built_at: None,
-        description: None,
-        used_by: Vec::new(),
-        packages: Vec::new(),
-        problem: Some(e.to_string()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use vz_types::ExitCode;
 
     /// A store whose template `tiny` is copied from a directory, so that no mirror is needed.
     fn store(base: &Path) -> (Store, TemplateName) {

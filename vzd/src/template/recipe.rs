@@ -293,8 +293,14 @@ impl Recipe {
     }
 }
 
+/// A recipe that comes with vzd itself.
+pub fn shipped(name: &str) -> Option<Recipe> {
+    let (name, text) = SHIPPED.iter().find(|(n, _)| *n == name)?;
+    Recipe::parse(Path::new(name), text).ok()
+}
+
 /// A TOML error with the line it is about, which names the key.
-fn one_line(text: &str, e: &toml::de::Error) -> String {
+pub fn one_line(text: &str, e: &toml::de::Error) -> String {
     let message = e.message().replace('\n', "; ");
     let Some(span) = e.span() else { return message };
     let before = text.get(..span.start).unwrap_or(text);

@@ -19,7 +19,10 @@ pub struct Tree {
     path: PathBuf,
 }
 
-const IN_ROOT: ResolveFlags = ResolveFlags::IN_ROOT.union(ResolveFlags::NO_MAGICLINKS);
+/// Largest file that is read: a machine's package database has some megabytes.
+const MAX_FILE: u64 = 64 << 20;
+
+const IN_ROOT: ResolveFlags = ResolveFlags::IN_ROOT.union(ResolveFlags::NO_MAGICLINKS).union(ResolveFlags::NO_XDEV);
 const DIR: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
 impl Tree {
@@ -64,17 +67,40 @@ impl Tree {
         }
     }
 
-    /// What a file of the tree holds; `None` if there is none.
+    /// What a regular file of the tree holds; `None` if there is none. One larger than [`MAX_FILE`] is an error: nothing
+    /// that is looked at is, and the tree may be a stranger's.
     pub fn read(&self, path: &str) -> io::Result<Option<Vec<u8>>> {
         match self.openat2(path, OFlags::RDONLY | OFlags::NONBLOCK) {
             Ok(fd) => {
+                if FileType::from_raw_mode(fs::fstat(&fd)?.st_mode) != FileType::RegularFile {
+                    return Err(io::Error::other(format!("{path} is no regular file")));
+                }
                 let mut out = Vec::new();
-                std::fs::File::from(fd).read_to_end(&mut out)?;
+                std::fs::File::from(fd).take(MAX_FILE + 1).read_to_end(&mut out)?;
+                if out.len() as u64 > MAX_FILE {
+                    return Err(io::Error::other(format!("{path} is larger than {} MiB", MAX_FILE >> 20)));
+                }
                 Ok(Some(out))
             }
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(e),
         }
+    }
+
+    /// The first `most` bytes of a regular file.
+    pub fn head(&self, path: &str, most: u64) -> io::Result<Vec<u8>> {
+        let fd = self.openat2(path, OFlags::RDONLY | OFlags::NONBLOCK)?;
+        if FileType::from_raw_mode(fs::fstat(&fd)?.st_mode) != FileType::RegularFile {
+            return Err(io::Error::other(format!("{path} is no regular file")));
+        }
+        let mut out = Vec::new();
+        std::fs::File::from(fd).take(most).read_to_end(&mut out)?;
+        Ok(out)
+    }
+
+    /// Whether the path leads to something in the tree.
+    pub fn exists(&self, path: &str) -> bool {
+        self.openat2(path, OFlags::PATH).is_ok()
     }
 
     /// The path inside the tree that `path` resolves to, with its permission bits if it is a regular file.
@@ -101,7 +127,9 @@ impl Tree {
         let (parent, name) = split(path);
         let dir = self.make_dir(parent)?;
         let temp = format!(".vz-{name}");
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        // A FIFO of that name would block us, a hard link would have us change another file.
+        remove_at(dir.as_fd(), &CString::new(temp.as_bytes())?, device(&dir)?)?;
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mut file = std::fs::File::from(fs::openat(&dir, &temp, flags, Mode::from_raw_mode(0o600))?);
         file.write_all(content)?;
         fs::fchmod(&file, Mode::from_raw_mode(mode))?;
@@ -113,10 +141,7 @@ impl Tree {
         let (parent, name) = split(path);
         let dir = self.make_dir(parent)?;
         let temp = format!(".vz-{name}");
-        match fs::unlinkat(&dir, &temp, AtFlags::empty()) {
-            Ok(()) | Err(Errno::NOENT) => {}
-            Err(e) => return Err(e.into()),
-        }
+        remove_at(dir.as_fd(), &CString::new(temp.as_bytes())?, device(&dir)?)?;
         fs::symlinkat(target, &dir, &temp)?;
         Ok(fs::renameat(&dir, &temp, &dir, name)?)
     }
@@ -251,6 +276,25 @@ mod tests {
         assert!(tree.list("/etc").unwrap().is_empty());
         remove_all(&root).unwrap();
         assert!(!root.exists() && outside.join("f").exists());
+    }
+
+    #[test]
+    fn nothing_in_a_tree_makes_a_write_wait_or_change_another_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let tree = Tree::open(dir.path()).unwrap();
+        let at = |p: &str| dir.path().join(p);
+        std::fs::write(at("other"), "other").unwrap();
+        std::fs::hard_link(at("other"), at(".vz-a")).unwrap();
+        fs::mknodat(fs::CWD, at(".vz-b"), FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
+        std::fs::create_dir_all(at(".vz-c/x")).unwrap();
+        for name in ["a", "b", "c"] {
+            tree.write(&format!("/{name}"), b"new", 0o644).unwrap();
+            tree.symlink(&format!("/{name}-link"), "x").unwrap();
+        }
+        assert_eq!(std::fs::read(at("other")).unwrap(), b"other");
+        fs::mknodat(fs::CWD, at("fifo"), FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
+        assert!(tree.read("/fifo").is_err() && tree.head("/fifo", 1).is_err());
+        assert_eq!(tree.resolve("/fifo").unwrap(), None);
     }
 
     #[test]

@@ -1,0 +1,359 @@
+//! One import: unpack into staging (by [`crate::unpack`], in a process of its own), recognise, fix up, describe, register.
+//! Until the last step everything is below `.staging`, and only there.
+
+use super::{
+    Store, TemplateError,
+    lock::Lock,
+    machine::{self, Program},
+    manifest::Origin,
+    recipe::Init,
+    register::{Facts, describe, make_dir, os_release, register},
+    sets,
+    tree::{self, Tree},
+};
+use crate::unpack::{self, Blame, Event, Failure, Limits, Plan};
+use std::{
+    io,
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::{fs::PermissionsExt, process::CommandExt},
+    },
+    path::Path,
+    process::{Child, Command, Stdio},
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+use vz_api::wire::{BuildEvent, ImportRequest};
+use vz_sys::seqpacket;
+use vz_types::TemplateName;
+
+/// An archive on its way here, and what is wanted of it.
+#[derive(Debug)]
+pub struct Upload {
+    /// Its bytes; their end is its end.
+    pub bytes: OwnedFd,
+    /// How many there will be, if the client knows.
+    pub length: Option<u64>,
+    /// How they came to an end: filled in by whoever feeds `bytes`, before their end.
+    pub end: Arc<Mutex<UploadEnd>>,
+    /// What the client asks for.
+    pub request: ImportRequest,
+}
+
+/// How an upload went.
+#[derive(Clone, Debug, Default)]
+pub enum UploadEnd {
+    /// It goes on.
+    #[default]
+    Coming,
+    /// All of it arrived; with the sha256 of it in hexadecimal.
+    Whole(String),
+    /// It broke off.
+    Broken(String),
+}
+
+/// An import takes no longer, however slowly its archive arrives.
+const DEADLINE: Duration = Duration::from_secs(2 * 60 * 60);
+/// Nor is there silence for longer than this.
+const SILENCE: Duration = Duration::from_secs(5 * 60);
+/// Entries an archive may have: a machine with everything installed has a million files.
+const MAX_ENTRIES: u64 = 5_000_000;
+/// No archive may fill the store's disk further than this: tenths of what it has left.
+const TENTHS: u64 = 9;
+
+/// Where an import can be made to die, for tests of what is left then (`VZ_FAULT=import.unpack`, or with `.before`).
+pub const FAULTS: &[&str] = &["unpack", "recognise", "fix-ups", "describe", "register"];
+
+/// Dies here if this is the point.
+fn reach(step: &str, before: bool) {
+    debug_assert!(FAULTS.contains(&step), "import.{step} is not in the table");
+    let wanted = std::env::var("VZ_FAULT").unwrap_or_default();
+    if wanted == format!("import.{step}{}", if before { ".before" } else { "" }) {
+        let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+    }
+}
+
+/// Runs a step between its two fault points.
+fn step<T>(name: &str, work: impl FnOnce() -> Result<T, TemplateError>) -> Result<T, TemplateError> {
+    reach(name, true);
+    let done = work()?;
+    reach(name, false);
+    Ok(done)
+}
+
+/// Imports and registers.
+pub fn run(
+    store: &Store,
+    name: &TemplateName,
+    upload: Upload,
+    lock: &Lock,
+    events: &mut dyn FnMut(BuildEvent),
+) -> Result<(), TemplateError> {
+    let staging = store.staging_dir().join(name.as_str());
+    tree::remove_all(&staging)
+        .map_err(|e| TemplateError::io("removing what an earlier import left in", &staging, e))?;
+    let result = stages(store, name, &staging, upload, lock, events);
+    let swept = tree::remove_all(&staging);
+    result?;
+    swept.map_err(|e| TemplateError::io("removing", &staging, e))
+}
+
+fn stages(
+    store: &Store,
+    name: &TemplateName,
+    staging: &Path,
+    upload: Upload,
+    lock: &Lock,
+    events: &mut dyn FnMut(BuildEvent),
+) -> Result<(), TemplateError> {
+    let source = upload.request.source.as_deref().map_or_else(|| "the archive".into(), |s| unpack::shown(s.as_bytes()));
+    let version = staging.join("version");
+    let root = version.join("root");
+    make_dir(&root)?;
+    // Beyond it only root gets; it is the tree's own root directory, and what an archive without one would have.
+    std::fs::set_permissions(&root, std::fs::Permissions::from_mode(0o755))
+        .map_err(|e| TemplateError::io("setting the mode of", &root, e))?;
+    let archive = step("unpack", || unpack(&root, &upload, &source, lock, events))?;
+
+    let mut stage = |name: &str, percent: u8| events(BuildEvent::Stage { stage: name.into(), percent });
+    stage("recognise", 86);
+    let tree = Tree::open(&root).map_err(|e| TemplateError::io("opening", &root, e))?;
+    let distribution = os_release(&tree);
+    let (init, arch) = step("recognise", || recognise(&tree, name, &source))?;
+    let what = distribution.as_deref().unwrap_or("a system without os-release");
+    events(BuildEvent::Log { line: format!("it is {what} for {arch}, its init is {}", init.word()) });
+
+    let mut stage = |name: &str, percent: u8| events(BuildEvent::Stage { stage: name.into(), percent });
+    stage("fix-ups", 88);
+    step("fix-ups", || sets::apply(&tree, init, distribution.as_deref()))?;
+    stage("manifest", 90);
+    let given = upload.request.description.as_deref().map(|d| unpack::shown(d.as_bytes()));
+    let facts = Facts {
+        description: given.unwrap_or_else(|| format!("{what} with {}, imported from {source}", init.word())),
+        source: source.clone(),
+        origin: Origin::Import,
+        recipe_digest: String::new(),
+        archive: Some(archive),
+        init: init.word().into(),
+        arch,
+    };
+    let meta = step("describe", || describe(&version, &tree, name, facts))?;
+
+    stage("register", 98);
+    match store.current(name) {
+        Ok((_, old)) if old.digest == meta.digest => {
+            events(BuildEvent::Log { line: format!("{name} has these very files already; it stays as it is") });
+        }
+        Ok(_) | Err(TemplateError::Broken { .. }) if !upload.request.replace => {
+            return Err(TemplateError::Exists { name: name.clone() });
+        }
+        _ => step("register", || register(store, name, staging, &version, &meta.digest))?,
+    }
+    events(BuildEvent::Stage { stage: "done".into(), percent: 100 });
+    Ok(())
+}
+
+/// What may be unpacked.
+fn limits(root: &Path, wanted: Option<u64>) -> Result<Limits, TemplateError> {
+    let fs =
+        rustix::fs::statvfs(root).map_err(|e| TemplateError::io("asking for the free space of", root, e.into()))?;
+    let free = fs.f_bavail.saturating_mul(fs.f_frsize) / 10 * TENTHS;
+    let bytes = wanted.map_or(free, |w| w.min(free));
+    Ok(Limits { bytes, entries: MAX_ENTRIES, by_disk: bytes == free })
+}
+
+/// Unpacks while the archive arrives. Answers the archive's sha256.
+fn unpack(
+    root: &Path,
+    upload: &Upload,
+    source: &str,
+    lock: &Lock,
+    events: &mut dyn FnMut(BuildEvent),
+) -> Result<String, TemplateError> {
+    let plan = Plan {
+        root: root.to_owned(),
+        limits: limits(root, upload.request.max_size)?,
+        skip_devices: upload.request.skip_devices,
+    };
+    let failed = |what: &str, e: &dyn std::fmt::Display| TemplateError::Archive {
+        source_name: source.to_owned(),
+        failure: Failure { blame: Blame::Host, entry: None, at: 0, why: format!("{what}: {e}") },
+    };
+    let (ours, theirs) = seqpacket::pair().map_err(|e| failed("making a channel", &e))?;
+    let message = serde_json::to_vec(&plan).map_err(|e| failed("writing the plan", &e))?;
+    seqpacket::send(&ours, &message, &[upload.bytes.as_fd(), lock.as_fd()])
+        .map_err(|e| failed("sending the plan", &e))?;
+    let child = Command::new("/proc/self/exe")
+        .arg0("vzd")
+        .arg("unpack")
+        .env_clear()
+        .stdin(Stdio::from(theirs))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .process_group(0)
+        .spawn()
+        .map_err(|e| failed("starting the unpacker", &e))?;
+    let mut child = Running { child, channel: ours };
+    let done = listen(&child.channel, upload, events);
+    child.end();
+    // An upload that broke off looks like a truncated archive, and is none.
+    let end = upload.end.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    if let UploadEnd::Broken(why) = end {
+        return Err(TemplateError::Upload { source_name: source.to_owned(), why });
+    }
+    done.map_err(|failure| TemplateError::Archive { source_name: source.to_owned(), failure })?;
+    match end {
+        UploadEnd::Whole(digest) => Ok(digest),
+        _ => Err(TemplateError::Upload { source_name: source.to_owned(), why: "it never came to its end".into() }),
+    }
+}
+
+/// The unpacker. Dropped in any way, it is gone and holds nothing any more.
+struct Running {
+    child: Child,
+    channel: OwnedFd,
+}
+
+impl Running {
+    /// Ends it, and waits until its worker, which dies with it, has let go of everything: then the channel ends.
+    fn end(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let until = Instant::now() + Duration::from_secs(20);
+        while let Ok((message, _)) =
+            seqpacket::recv(&self.channel, Some(until.saturating_duration_since(Instant::now())))
+        {
+            if message.is_empty() {
+                break;
+            }
+        }
+    }
+}
+
+/// Hears the unpacker out. What it says comes from a process that reads a stranger's bytes, so it is not believed in
+/// more than its outcome.
+fn listen(channel: &OwnedFd, upload: &Upload, events: &mut dyn FnMut(BuildEvent)) -> Result<(), Failure> {
+    let host = |why: String| Failure { blame: Blame::Host, entry: None, at: 0, why };
+    let until = Instant::now() + DEADLINE;
+    let (mut shown, mut told) = (2u8, Instant::now());
+    events(BuildEvent::Stage { stage: "unpack".into(), percent: shown });
+    loop {
+        let left = until.saturating_duration_since(Instant::now()).min(SILENCE);
+        let message = match seqpacket::recv(channel, Some(left)) {
+            Ok((message, _)) => message,
+            Err(e) if e.kind() == io::ErrorKind::TimedOut && left < SILENCE => {
+                return Err(host(format!("it was not unpacked after {} minutes", DEADLINE.as_secs() / 60)));
+            }
+            Err(e) if e.kind() == io::ErrorKind::TimedOut => {
+                return Err(host(format!("nothing of it arrived for {} minutes", SILENCE.as_secs() / 60)));
+            }
+            Err(e) => return Err(host(format!("the unpacker cannot be heard: {e}"))),
+        };
+        if message.is_empty() {
+            return Err(host("the unpacker ended without a word".into()));
+        }
+        let event = serde_json::from_slice(&message).map_err(|e| host(format!("the unpacker talks nonsense: {e}")))?;
+        match event {
+            Event::Progress { read, entries, written } => {
+                // Unpacking is the greater part of the whole: 2 to 85.
+                let percent = match upload.length {
+                    Some(all) if all > 0 => 2 + (read.min(all) as u128 * 83 / all as u128) as u8,
+                    _ => shown,
+                };
+                if percent >= shown.saturating_add(5) || told.elapsed() >= Duration::from_secs(5) {
+                    (shown, told) = (percent, Instant::now());
+                    let stage = format!("unpack: {entries} files, {} MiB", written >> 20);
+                    events(BuildEvent::Stage { stage, percent });
+                }
+            }
+            Event::Done { compression, entries, notes } => {
+                let line = format!("{entries} entries, compression {}", unpack::shown(compression.as_bytes()));
+                events(BuildEvent::Log { line });
+                for note in notes.iter().take(16) {
+                    events(BuildEvent::Log { line: unpack::shown(note.as_bytes()) });
+                }
+                return Ok(());
+            }
+            Event::Failed(f) => {
+                let (entry, why) = (f.entry.map(|e| unpack::shown(e.as_bytes())), unpack::shown(f.why.as_bytes()));
+                return Err(Failure { entry, why, ..f });
+            }
+        }
+    }
+}
+
+/// Where an init is looked for at a start, in this order.
+const INIT_PATHS: &[&str] = &["/sbin/init", "/usr/sbin/init", "/lib/systemd/systemd", "/init"];
+
+/// The tree's init, what it is, and the architecture it is for, which this host must run.
+fn recognise(tree: &Tree, name: &TemplateName, source: &str) -> Result<(Init, String), TemplateError> {
+    let no = |found: String| TemplateError::NoInit { name: name.to_string(), wanted: "an init", found };
+    let io = |path: &str, e: io::Error| TemplateError::io(&format!("looking at {path} in"), tree.path(), e);
+    let mut found = None;
+    for path in INIT_PATHS {
+        match tree.resolve(path) {
+            Ok(Some(there)) => {
+                found = Some((*path, there));
+                break;
+            }
+            Ok(None) => {}
+            // Links that lead in a circle, or into something that is no directory: nothing that could be executed.
+            Err(e) if matches!(e.raw_os_error(), Some(libc::ELOOP | libc::ENOTDIR | libc::ENAMETOOLONG)) => {
+                return Err(no(format!("{path}, which leads nowhere ({e})")));
+            }
+            Err(e) => return Err(io(path, e)),
+        }
+    }
+    let Some((_, (path, mode))) = found else {
+        let (last, others) = INIT_PATHS.split_last().unwrap_or((&"", &[]));
+        return Err(no(format!("none (looked for {} and {last})", others.join(", "))));
+    };
+    if mode & 0o111 == 0 {
+        return Err(no(format!("{path}, which is not executable")));
+    }
+    let arch = runs_on(tree, &path, source, 0)?.map_err(no)?;
+    let init = match Init::of_path(&path) {
+        // Others put their own program there under its own name; sysvinit's knows its table's.
+        Init::Sysvinit if !knows_inittab(tree, &path) => Init::Any,
+        other => other,
+    };
+    Ok((init, arch))
+}
+
+fn knows_inittab(tree: &Tree, path: &str) -> bool {
+    const TABLE: &[u8] = b"/etc/inittab";
+    let program = tree.read(path).ok().flatten().unwrap_or_default();
+    program.starts_with(b"\x7fELF") && program.windows(TABLE.len()).any(|w| w == TABLE)
+}
+
+/// What a program of the tree is for; the inner error is why it cannot be executed at all.
+fn runs_on(tree: &Tree, path: &str, source: &str, depth: u8) -> Result<Result<String, String>, TemplateError> {
+    let read = |e: io::Error| TemplateError::io(&format!("looking at {path} in"), tree.path(), e);
+    let resolved = |p: &str| tree.resolve(p).ok().flatten().map(|(real, _)| real);
+    match machine::of(tree, path).map_err(read)? {
+        Program::Elf(arch, loader) => {
+            let host = machine::runnable();
+            if !host.contains(&arch) {
+                return Err(TemplateError::Machine {
+                    source_name: source.to_owned(),
+                    path: path.to_owned(),
+                    what: format!("a program for {arch}"),
+                    host: host.join(" and "),
+                });
+            }
+            match loader {
+                Some(loader) if resolved(&loader).is_none() => {
+                    Ok(Err(format!("{path}, whose loader {} is missing", unpack::shown(loader.as_bytes()))))
+                }
+                _ => Ok(Ok(arch)),
+            }
+        }
+        // The kernel itself gives up after five.
+        Program::Script(by) if depth < 5 => match resolved(&by) {
+            Some(real) => runs_on(tree, &real, source, depth + 1),
+            None => Ok(Err(format!("{path}, a script of {}, which is missing", unpack::shown(by.as_bytes())))),
+        },
+        Program::Script(_) => Ok(Err(format!("{path}, a script of a script without end"))),
+        Program::Unknown(what) => Ok(Err(format!("{path}, {what}"))),
+    }
+}
