@@ -390,17 +390,12 @@ impl Rig {
     /// Waits until a container has ended: its init is gone and vzd says so.
     #[track_caller]
     pub fn wait_stopped(&self, ctid: u32, limit: Duration) {
-        let dir = self.paths.ct_run_dir();
-        let gone = || self.status(ctid).ends_with(" down").then_some(());
         let own = self.ct_run(ctid);
-        let seen = if own.exists() {
-            // Its record directory is emptied, then removed: both are seen from one of the two.
-            wait::in_dir(&own, limit, || (!own.join("state.json").exists() || gone().is_some()).then_some(()))
-        } else {
-            Ok(Some(()))
-        };
-        let _ = seen;
-        let down = wait::in_dir(&dir, limit, gone).expect("watching the run directory").is_some();
+        // Its record goes first; a directory that is gone by now cannot be watched any more.
+        let _ = wait::in_dir(&own, limit, || (!own.join("state.json").exists()).then_some(()));
+        // vzd tidies up after that, and the last of it leaves no mark in any directory.
+        let gone = || self.status(ctid).ends_with(" down").then_some(());
+        let down = wait::retry(limit, Duration::from_millis(50), gone).is_some();
         assert!(down, "CT {ctid} did not stop\n--- console\n{}\n--- vzd\n{}", self.console_log(ctid), self.vzd_log(40));
     }
 
