@@ -1,12 +1,17 @@
 //! A forward HTTP proxy between a test host's namespace and the machine's own network, so that a package manager
 //! inside a container can fetch packages while all its traffic stays in namespaces of ours: the listening socket
 //! belongs to the test host, the outgoing connections to the machine. For tests alone: GET, one request per
-//! connection.
+//! connection. Packages (`.deb`, whose address names their version) are kept in the tests' cache, so that a second run
+//! fetches none of them; indices are always asked for.
 
-use crate::netns::NetNs;
+use crate::{netns::NetNs, template};
 use std::{
+    collections::hash_map::DefaultHasher,
+    fs,
+    hash::{Hash, Hasher},
     io::{self, BufRead, BufReader, Read, Write},
     net::{IpAddr, SocketAddr, TcpListener, TcpStream},
+    path::{Path, PathBuf},
     thread,
     time::Duration,
 };
@@ -65,6 +70,13 @@ fn serve(client: TcpStream) -> io::Result<()> {
     let Some((origin, path)) = split(&target).filter(|_| method == "GET" || method == "HEAD") else {
         return client.write_all(b"HTTP/1.1 405 Method Not Allowed\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
     };
+    let kept = (method == "GET" && path.ends_with(".deb")).then(|| kept_at(&target));
+    if let Some(mut file) = kept.as_deref().and_then(|k| fs::File::open(k).ok()) {
+        let length = file.metadata()?.len();
+        write!(client, "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n")?;
+        io::copy(&mut file, &mut client)?;
+        return Ok(());
+    }
     let mut server = match TcpStream::connect(&origin) {
         Ok(s) => s,
         Err(_) => {
@@ -73,8 +85,59 @@ fn serve(client: TcpStream) -> io::Result<()> {
     };
     server.set_read_timeout(limit)?;
     server.write_all(format!("{method} {path} HTTP/1.1\r\n{headers}Connection: close\r\n\r\n").as_bytes())?;
-    io::copy(&mut server, &mut client)?;
+    match kept {
+        Some(kept) => pass_and_keep(server, &mut client, &kept),
+        None => io::copy(&mut server, &mut client).map(|_| ()),
+    }
+}
+
+/// Where a package is kept: its name for people, and a hash of its whole address.
+fn kept_at(target: &str) -> PathBuf {
+    let mut hash = DefaultHasher::new();
+    target.hash(&mut hash);
+    let name = target.rsplit('/').next().unwrap_or_default();
+    template::cache_dir().join("packages").join(format!("{:016x}-{name}", hash.finish()))
+}
+
+/// Passes an answer on; a whole one is kept.
+fn pass_and_keep(server: TcpStream, client: &mut TcpStream, kept: &Path) -> io::Result<()> {
+    let mut server = BufReader::new(server);
+    let (mut head, mut length) = (String::new(), None);
+    while server.read_line(&mut head)? > 0 && !head.ends_with("\r\n\r\n") {}
+    for line in head.lines() {
+        if let Some((name, value)) = line.split_once(':')
+            && name.eq_ignore_ascii_case("content-length")
+        {
+            length = value.trim().parse::<u64>().ok();
+        }
+    }
+    client.write_all(head.as_bytes())?;
+    let whole = head.split(' ').nth(1) == Some("200");
+    let (Some(dir), Some(length), true) = (kept.parent(), length, whole) else {
+        return io::copy(&mut server, client).map(|_| ());
+    };
+    fs::create_dir_all(dir)?;
+    let mut part = tempfile::NamedTempFile::new_in(dir)?;
+    let got = io::copy(&mut server, &mut Tee(client, part.as_file_mut()))?;
+    if got == length {
+        part.persist(kept)?;
+    }
     Ok(())
+}
+
+/// Writes to both.
+struct Tee<'a>(&'a mut TcpStream, &'a mut fs::File);
+
+impl Write for Tee<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let n = self.0.write(bytes)?;
+        self.1.write_all(&bytes[..n])?;
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
 }
 
 /// `http://host[:port]/path` as (`host:port`, `/path`).
@@ -88,6 +151,32 @@ fn split(target: &str) -> Option<(String, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_whole_answer_is_kept_and_a_broken_one_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let kept = dir.path().join("packages/x.deb");
+        let pass = |answer: &'static [u8]| {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let pair = || {
+                let a = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+                (a, listener.accept().unwrap().0)
+            };
+            let ((server, mut origin), (mut client, mut reader)) = (pair(), pair());
+            origin.write_all(answer).unwrap();
+            drop(origin);
+            pass_and_keep(server, &mut client, &kept).unwrap();
+            drop(client);
+            let mut all = Vec::new();
+            reader.read_to_end(&mut all).unwrap();
+            assert_eq!(all, answer);
+            fs::read(&kept).ok()
+        };
+        assert_eq!(pass(b"HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\nno"), None);
+        assert_eq!(pass(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nabc"), None);
+        assert_eq!(pass(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nabcd"), Some(b"abcd".to_vec()));
+        assert_ne!(kept_at("http://a/x.deb"), kept_at("http://b/x.deb"));
+    }
 
     #[test]
     fn targets_are_split_into_origin_and_path() {
