@@ -71,6 +71,14 @@ fn boots_with_no_failed_unit_and_a_login_prompt(template: Template) {
     let known = ["container", "container_uuid", "TERM", "PATH", "HOME", "SHLVL", "NOTIFY_SOCKET"];
     assert!(environment.split_whitespace().all(|v| known.contains(&v)), "{environment}");
     assert_eq!(rig.inside(101, "cat /proc/1/oom_score_adj"), "0");
+    // Its uptime is its own, for init and for what the operator runs.
+    let up = |line: &str| rig.inside(101, line).parse::<u64>().unwrap();
+    let host: f64 = std::fs::read_to_string("/proc/uptime").unwrap().split(' ').next().unwrap().parse().unwrap();
+    let (since_boot, of_init) = (up("cut -d. -f1 /proc/uptime"), up("ps -o etimes= -p 1"));
+    assert!(
+        since_boot < 90 && (since_boot as f64) < host && since_boot.abs_diff(of_init) < 3,
+        "{since_boot} {of_init}"
+    );
     // An operator logs in on the console.
     let mut console = expectrl::Session::spawn(rig.vzctl_command(&["console", "101"])).unwrap();
     console.set_expect_timeout(Some(Duration::from_secs(30)));
@@ -122,6 +130,7 @@ fn reboots_as_the_same_machine_and_powers_off_for_good(template: Template) {
     let host = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
     assert_ne!(first, host.trim(), "the CT's boot has an id of its own");
     let before = rig.record(101);
+    let begun = Instant::now();
     // The connection may end before the answer does.
     identity.run(&rig.host, "root", A, "systemctl reboot");
     let after = rig.wait_record(101, BOOT, |r| r.boots == 2);
@@ -130,6 +139,8 @@ fn reboots_as_the_same_machine_and_powers_off_for_good(template: Template) {
     rig.inside(101, "timeout 60 sh -c 'until [ -S /run/systemd/private ]; do sleep 0.05; done; until systemctl is-system-running --wait; do sleep 0.05; done'");
     assert_eq!(rig.inside(101, facts), same);
     assert_ne!(rig.inside(101, boot_id), first, "a new boot id");
+    let up: f64 = rig.inside(101, "cut -d' ' -f1 /proc/uptime").parse().unwrap();
+    assert!(up < begun.elapsed().as_secs_f64(), "uptime begins anew: {up} s");
     assert_eq!(rig.inside(101, "systemctl --failed --plain --no-legend"), "");
     identity.run(&rig.host, "root", A, "true").ok();
     let ct = rig.vzlist(&["-j"]).ok().json();

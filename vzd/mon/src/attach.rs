@@ -237,7 +237,10 @@ fn init_cgroup(state: &RunRecord) -> Option<PathBuf> {
 
 /// Joins everything init is in. The pid namespace takes effect for children only, which is why a program is cloned last.
 fn join(target: &OwnedFd) -> Result<(), StepError> {
-    let all = CloneFlags::CLONE_NEWUSER
+    // A kernel without time namespaces refuses the flag.
+    let time = if Path::new("/proc/self/ns/time").exists() { libc::CLONE_NEWTIME } else { 0 };
+    let all = CloneFlags::from_bits_retain(time)
+        | CloneFlags::CLONE_NEWUSER
         | CloneFlags::CLONE_NEWNS
         | CloneFlags::CLONE_NEWPID
         | CloneFlags::CLONE_NEWNET

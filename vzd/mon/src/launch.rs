@@ -216,11 +216,15 @@ fn stage_steps(
     if go.is_empty() {
         process::exit_now(0);
     }
+    if kept.is_none() {
+        fresh_clock().at(STEP, "make a time namespace")?;
+    }
     // Until now the fence needed it (see there).
     nix::sys::prctl::set_dumpable(false).at(STEP, "stop being dumpable")?;
     if let Some(kept) = kept {
         nix::sched::setns(&kept.user, CloneFlags::CLONE_NEWUSER).at(STEP, "join the user namespace")?;
         nix::sched::setns(&kept.net, CloneFlags::CLONE_NEWNET).at(STEP, "join the last network namespace")?;
+        fresh_clock().at(STEP, "make a time namespace")?;
         inside_net::renew(plan.link.as_ref().map(|_| plan.inside_link.as_str()))
             .map_err(io::Error::other)
             .at(STEP, "make a fresh network namespace")?;
@@ -248,6 +252,20 @@ fn stage_steps(
         },
         Cloned::Parent(pid, _) => tell(channel, &Up::Init(pid)).at(STEP, "report init"),
     }
+}
+
+/// Children of this process count time since boot from now on: uptime(1) and the start times of processes are the
+/// container's own. The monotonic clock stays the host's, which programs take for nothing but differences. A kernel
+/// without time namespaces, or a container that may have no more of them, goes on with the host's uptime.
+fn fresh_clock() -> io::Result<()> {
+    use nix::errno::Errno;
+    match nix::sched::unshare(CloneFlags::from_bits_retain(libc::CLONE_NEWTIME)) {
+        Err(Errno::EINVAL | Errno::ENOSPC) => return Ok(()),
+        other => other?,
+    }
+    let up = rustix::time::clock_gettime(rustix::time::ClockId::Boottime).tv_sec;
+    // Format: time_namespaces(7). Whole seconds, so that the new clock cannot begin before zero.
+    fs::write("/proc/self/timens_offsets", format!("boottime -{up} 0"))
 }
 
 /// PID 1 until exec.
