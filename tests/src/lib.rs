@@ -14,6 +14,7 @@
 //! | [`template`] | OS templates for tests: cached Debian ones, a tiny busybox one |
 //! | [`package`] | the Debian package, and throwaway roots to install it in |
 //! | [`tarball`] | root filesystems in archives, made without us |
+//! | [`inits`] | what is promised of each shipped init |
 //! | [`ssh`] | logging in |
 //! | [`probe`] | what a hostile guest would try |
 //! | [`vm`] | the virtual test host, driven from outside |
@@ -22,6 +23,7 @@
 pub mod census;
 pub mod command;
 pub mod dns;
+pub mod inits;
 pub mod netns;
 pub mod package;
 pub mod probe;

@@ -24,16 +24,32 @@ pub enum Template {
     Debian12,
     /// Debian 13 with systemd, from its recipe.
     Debian13,
+    /// Debian 12 with sysvinit, from its recipe.
+    Sysvinit,
+    /// Debian 12 with OpenRC, from its recipe.
+    Openrc,
+    /// Debian 12 with runit, from its recipe.
+    Runit,
+    /// A minimal busybox root, from its recipe.
+    Busybox,
     /// A static busybox: init, shell, and a marker file.
     Tiny,
 }
 
 impl Template {
+    /// Those that are shipped with a recipe.
+    pub const SHIPPED: [Self; 6] =
+        [Self::Debian12, Self::Debian13, Self::Sysvinit, Self::Openrc, Self::Runit, Self::Busybox];
+
     /// The name the manager knows it by.
     pub fn name(self) -> &'static str {
         match self {
             Self::Debian12 => "debian-12",
             Self::Debian13 => "debian-13",
+            Self::Sysvinit => "debian-12-sysvinit",
+            Self::Openrc => "debian-12-openrc",
+            Self::Runit => "debian-12-runit",
+            Self::Busybox => "busybox",
             Self::Tiny => "tiny",
         }
     }
@@ -41,10 +57,10 @@ impl Template {
     /// What it is made from: when this changes, another copy is made.
     fn ingredients(self) -> Vec<PathBuf> {
         match self {
-            Self::Debian12 | Self::Debian13 => vec![checkout().join(format!("templates/{}.toml", self.name()))],
             Self::Tiny => {
                 vec![PathBuf::from("/bin/busybox"), PathBuf::from(file!()), PathBuf::from("tests/probes/probe.c")]
             }
+            _ => vec![checkout().join(format!("templates/{}.toml", self.name()))],
         }
     }
 
@@ -84,7 +100,7 @@ impl Template {
             wipe(&ready);
             match self {
                 Self::Tiny => tiny(&work, bin),
-                Self::Debian12 | Self::Debian13 => build(&work, self.name(), bin),
+                _ => build(&work, self.name(), bin),
             }
             let made = Paths::new(&work).template_dir().join(self.name());
             fs::rename(&made, &ready).unwrap_or_else(|e| panic!("{}: {e}", made.display()));

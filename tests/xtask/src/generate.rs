@@ -56,6 +56,7 @@ fn contents() -> Result<BTreeMap<String, String>> {
         Ok(o.stdout)
     };
     let mut all = BTreeMap::new();
+    all.insert("docs/reference/inits.md".to_owned(), vz_tests::inits::page());
     all.insert("docs/reference/openapi.json".to_owned(), print("vzd", &["openapi"])?);
     all.insert("config/man/vzd.8".to_owned(), print("vzd", &["man"])?);
     // vzctl writes man pages, completion and reference into a directory laid out as the checkout.

@@ -16,6 +16,7 @@ use crate::{
     confine,
     error::{At, StepError},
     launch::reap,
+    request::{self, Request},
     setup,
 };
 use nix::sched::CloneFlags;
@@ -160,7 +161,7 @@ fn attach(one: SingleThreaded, plan: &AttachPlan) -> Result<u8, Failure> {
             let outcome: Result<(), StepError> = join(&target).and_then(|()| {
                 let sibling = CloneFlags::CLONE_PARENT;
                 match process::clone3(one, sibling, None).at(STEP, "clone the program")? {
-                    Cloned::Child => program(plan, &state, &stdio, script.as_ref()).map(|never| match never {}),
+                    Cloned::Child => program(plan, &state, &stdio, script.as_ref(), None).map(|never| match never {}),
                     Cloned::Parent(pid, _) => {
                         let _ = seqpacket::send(&theirs, &pid.to_le_bytes(), &[]);
                         process::exit_now(0)
@@ -251,12 +252,13 @@ fn join(target: &OwnedFd) -> Result<(), StepError> {
     process::become_root().at(STEP, "become root inside")
 }
 
-/// The program's process until exec; returns only with an error.
+/// The program's process until exec, or until the request that came before it was made; returns only with an error.
 fn program(
     plan: &AttachPlan,
     state: &RunRecord,
     stdio: &Stdio,
     script: Option<&OwnedFd>,
+    request: Option<Request>,
 ) -> Result<std::convert::Infallible, StepError> {
     rustix::process::setsid().at(STEP, "start a session")?;
     let home = plan.env.iter().find_map(|e| e.strip_prefix("HOME=")).unwrap_or("/root");
@@ -271,6 +273,9 @@ fn program(
         first_closed = 4;
     }
     confine::for_exec(&Filter::compile(&state.features), first_closed)?;
+    if request.is_some_and(request::make) {
+        process::exit_now(0);
+    }
     let argv = if plan.argv.is_empty() { login_shell() } else { plan.argv.clone() };
     let mut last = execute(&argv, &plan.env);
     // Not there, not executable, a script without a first line that names its shell: the fallback knows what to say or do.
@@ -351,8 +356,9 @@ fn failure(message: &[u8]) -> Failure {
     }
 }
 
-/// Runs a program inside for the monitor itself, nobody watching: its parent becomes the container's init.
-pub fn run_detached(one: SingleThreaded, state: &RunRecord, argv: &[&str]) {
+/// Runs a program inside for the monitor itself, nobody watching: its parent becomes the container's init. With a
+/// `request`, the program runs only if that cannot be made.
+pub fn run_detached(one: SingleThreaded, state: &RunRecord, request: Option<Request>, argv: &[&str]) {
     let Ok(target) = process::pidfd_open(state.init.pid) else { return };
     let Ok(Cloned::Parent(_, pidfd)) = clone_inside(one, state).map(|c| match c {
         Cloned::Child => {
@@ -369,7 +375,7 @@ pub fn run_detached(one: SingleThreaded, state: &RunRecord, argv: &[&str]) {
             let done = Stdio::make(false, state.uid_base.get()).and_then(|stdio| {
                 join(&target)?;
                 if let Cloned::Child = process::clone3(one, CloneFlags::empty(), None).at(STEP, "clone the program")? {
-                    let _ = program(&plan, state, &stdio, None);
+                    let _ = program(&plan, state, &stdio, None, request);
                 }
                 Ok(())
             });

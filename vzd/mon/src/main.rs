@@ -24,6 +24,7 @@ mod fence;
 mod inside_net;
 mod launch;
 mod record;
+mod request;
 mod run;
 mod setup;
 mod stop;

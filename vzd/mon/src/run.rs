@@ -42,6 +42,8 @@ use vz_types::{
 const STATE: &str = "state.json";
 const EXIT: &str = "exit.json";
 const CONTROL: &str = "control.sock";
+/// What is left when an init cannot be asked itself.
+const POWEROFF: &[&str] = &["/sbin/poweroff"];
 /// How long vzd may take for the host's side of the network.
 const NETWORK_DEADLINE: Duration = Duration::from_secs(60);
 
@@ -283,9 +285,11 @@ impl Monitor {
     /// Takes the stop's next rungs; says when to look again.
     fn climb(&mut self, one: SingleThreaded) -> Option<Instant> {
         loop {
-            match self.stopping.as_mut()?.next() {
+            let pid = self.state.init.pid;
+            match self.stopping.as_mut()?.next(pid, self.pidfd.as_fd()) {
                 Next::Wait(until) => return Some(until),
-                Next::RunPoweroff => crate::attach::run_detached(one, &self.state, &["/sbin/poweroff"]),
+                Next::Ask(request) => crate::attach::run_detached(one, &self.state, Some(request), POWEROFF),
+                Next::RunPoweroff => crate::attach::run_detached(one, &self.state, None, POWEROFF),
                 Next::Kill => {
                     let _ = stop::kill_cgroup(&self.plan.cgroup);
                     // Where cgroup.kill is missing, ending PID 1 ends its namespace.
@@ -391,10 +395,9 @@ impl Monitor {
 
     fn begin_stop(&mut self, waiter: Option<OwnedFd>, fast: bool, timeout: Option<u32>) {
         let timeout = Duration::from_secs(timeout.unwrap_or(self.plan.stop_timeout).into());
-        let (pid, pidfd) = (self.state.init.pid, self.pidfd.as_fd());
         match &mut self.stopping {
             Some(stopping) => stopping.hurry(timeout, fast),
-            None => self.stopping = Some(Stopping::begin(pid, pidfd, timeout, fast)),
+            None => self.stopping = Some(Stopping::begin(timeout, fast)),
         }
         if let (Some(stopping), Some(waiter)) = (&mut self.stopping, waiter) {
             stopping.waiters.push(waiter);

@@ -1,9 +1,12 @@
 //! Asking an init to stop: the table of what each one understands, and the ladder from a polite request to a kill.
 //!
 //! ```text
-//! Asked --(half the time is up)--> PoweroffRun --(all of it is up)--> Killed
+//! Asking --(it has surely heard)--> Asked --(half the time is up)--> PoweroffRun --(all of it is up)--> Killed
 //! ```
+//! Which row applies is read off PID 1's executable each time it is asked: neither the template's word nor what the
+//! container was started with counts.
 
+use crate::request::Request;
 use std::{
     fs,
     os::fd::{BorrowedFd, OwnedFd},
@@ -12,17 +15,6 @@ use std::{
 };
 use vz_sys::process;
 
-/// What PID 1 really is, by its executable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum InitKind {
-    Systemd,
-    Sysvinit,
-    Openrc,
-    Busybox,
-    Runit,
-    Other,
-}
-
 /// How an init is asked to halt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Halt {
@@ -30,26 +22,50 @@ enum Halt {
     RealTime(i32),
     /// A classic signal.
     Signal(i32),
+    /// Through its own files, from inside.
+    Inside(Request),
     /// Only by running `poweroff` inside.
     Run,
 }
 
-/// One row per init: last path component of its executable, what it is, and how it is asked to halt.
-/// Sources: systemd(1) SIGNALS; openrc-init(8); busybox init.c (SIGUSR2 = poweroff).
-const INITS: &[(&str, InitKind, Halt)] = &[
-    ("systemd", InitKind::Systemd, Halt::RealTime(3)),
-    ("openrc-init", InitKind::Openrc, Halt::Signal(libc::SIGUSR2)),
-    ("busybox", InitKind::Busybox, Halt::Signal(libc::SIGUSR2)),
-    ("runit", InitKind::Runit, Halt::Run),
-    ("runit-init", InitKind::Runit, Halt::Run),
-    ("init", InitKind::Sysvinit, Halt::Run),
+/// One row per init: last path component of PID 1's executable, and how it is asked to halt. Sources: systemd(1)
+/// "SIGNALS"; openrc-init.c `signal_handler` (SIGTERM and SIGPWR shut down, SIGINT reboots); busybox init.c (SIGUSR2 is
+/// poweroff); runit(8); sysvinit's init(8) and initreq.h.
+const INITS: &[(&str, Halt)] = &[
+    ("systemd", Halt::RealTime(3)),
+    ("openrc-init", Halt::Signal(libc::SIGTERM)),
+    ("busybox", Halt::Signal(libc::SIGUSR2)),
+    ("runit", Halt::Inside(Request::Runit)),
+    ("runit-init", Halt::Inside(Request::Runit)),
+    // Also OpenRC's services under sysvinit's init, as Debian has them.
+    ("init", Halt::Inside(Request::Sysvinit)),
 ];
 
-fn row(pid: i32) -> (InitKind, Halt) {
+fn row(pid: i32) -> Halt {
     let exe = fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
+    halt_of(&exe)
+}
+
+fn halt_of(exe: &Path) -> Halt {
     let name = exe.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    // A package upgrade replaces the file of an init that runs on.
     let name = name.trim_end_matches(" (deleted)");
-    INITS.iter().find(|(n, ..)| *n == name).map_or((InitKind::Other, Halt::Run), |(_, kind, halt)| (*kind, *halt))
+    INITS.iter().find(|(n, _)| *n == name).map_or(Halt::Run, |(_, halt)| *halt)
+}
+
+/// Whether a signal is sure to arrive: PID 1 of a namespace never gets one that it neither catches nor blocks (to fetch
+/// it later), and an init that is still starting has done neither yet (pid_namespaces(7)). One that waits in
+/// sigtimedwait(2), as busybox does, hears as well, but the kernel shows its signals as not blocked meanwhile.
+fn hears(pid: i32, signal: i32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/status")).is_ok_and(|status| hears_in(&status, signal))
+}
+
+fn hears_in(status: &str, signal: i32) -> bool {
+    let mask = |key: &str| {
+        let line = status.lines().find_map(|l| l.strip_prefix(key));
+        line.and_then(|l| u64::from_str_radix(l.trim(), 16).ok()).unwrap_or(0)
+    };
+    (mask("SigCgt:") | mask("SigBlk:")) >> (signal - 1) & 1 == 1
 }
 
 /// What the monitor's loop has to do next for a stop under way.
@@ -57,14 +73,21 @@ fn row(pid: i32) -> (InitKind, Halt) {
 pub enum Next {
     /// Nothing before this instant.
     Wait(Instant),
+    /// Make this request inside.
+    Ask(Request),
     /// Run `poweroff` inside.
     RunPoweroff,
     /// Kill everything.
     Kill,
 }
 
+/// Between two signals to an init that may not have heard the first.
+const AGAIN: Duration = Duration::from_millis(100);
+
 /// A stop under way.
 pub struct Stopping {
+    /// The init is still to be asked, at this instant or later.
+    ask_at: Option<Instant>,
     poweroff_at: Option<Instant>,
     kill_at: Instant,
     killed: bool,
@@ -73,20 +96,15 @@ pub struct Stopping {
 }
 
 impl Stopping {
-    /// Sends the init its own request, unless `fast`.
-    pub fn begin(pid: i32, pidfd: BorrowedFd<'_>, timeout: Duration, fast: bool) -> Self {
+    /// A stop that has `timeout` to go well, none at all if it is to be `fast`.
+    pub fn begin(timeout: Duration, fast: bool) -> Self {
         let now = Instant::now();
-        let mut stopping = Self { poweroff_at: None, kill_at: now + timeout, killed: false, waiters: Vec::new() };
-        if fast {
-            stopping.kill_at = now;
-            return stopping;
+        let mut stopping = Self { ask_at: None, poweroff_at: None, kill_at: now, killed: false, waiters: Vec::new() };
+        if !fast {
+            stopping.ask_at = Some(now);
+            stopping.poweroff_at = Some(now + timeout / 2);
+            stopping.kill_at = now + timeout;
         }
-        let sent = match row(pid).1 {
-            Halt::RealTime(n) => process::pidfd_signal(pidfd, process::sigrtmin(n)).is_ok(),
-            Halt::Signal(n) => process::pidfd_signal(pidfd, n).is_ok(),
-            Halt::Run => false,
-        };
-        stopping.poweroff_at = Some(if sent { now + timeout / 2 } else { now });
         stopping
     }
 
@@ -101,24 +119,40 @@ impl Stopping {
         self.killed
     }
 
-    /// The next rung; called again after it was climbed.
-    pub fn next(&mut self) -> Next {
+    /// The next rung; called again after it was climbed. `pid` and `pidfd` are PID 1's.
+    pub fn next(&mut self, pid: i32, pidfd: BorrowedFd<'_>) -> Next {
         let now = Instant::now();
         if now >= self.kill_at {
             self.killed = true;
             // Should a process survive in the uninterruptible state, ask again every second.
             self.kill_at = now + Duration::from_secs(1);
-            self.poweroff_at = None;
+            (self.ask_at, self.poweroff_at) = (None, None);
             return Next::Kill;
         }
-        match self.poweroff_at {
-            Some(at) if now >= at => {
-                self.poweroff_at = None;
-                Next::RunPoweroff
-            }
-            Some(at) => Next::Wait(at.min(self.kill_at)),
-            None => Next::Wait(self.kill_at),
+        if self.poweroff_at.is_some_and(|at| now >= at) {
+            (self.ask_at, self.poweroff_at) = (None, None);
+            return Next::RunPoweroff;
         }
+        if self.ask_at.is_some_and(|at| now >= at) {
+            let signal = match row(pid) {
+                Halt::RealTime(n) => process::sigrtmin(n),
+                Halt::Signal(n) => n,
+                Halt::Inside(request) => {
+                    self.ask_at = None;
+                    return Next::Ask(request);
+                }
+                Halt::Run => {
+                    (self.ask_at, self.poweroff_at) = (None, None);
+                    return Next::RunPoweroff;
+                }
+            };
+            // Sent in any case; sent again as long as it may have been lost. No init minds being asked twice.
+            let sure = hears(pid, signal);
+            let sent = process::pidfd_signal(pidfd, signal).is_ok();
+            self.ask_at = if sure && sent { None } else { Some(now + AGAIN) };
+        }
+        let first = [self.ask_at, self.poweroff_at].into_iter().flatten().min();
+        Next::Wait(first.map_or(self.kill_at, |at| at.min(self.kill_at)))
     }
 }
 
@@ -127,4 +161,49 @@ pub fn kill_cgroup(cgroup: &Path) -> std::io::Result<()> {
     // Absent on the level itself only when the cgroup is already gone.
     let _ = fs::write(cgroup.join("cgroup.freeze"), "0");
     fs::write(cgroup.join("cgroup.kill"), "1")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_request_follows_the_executable() {
+        for (exe, halt) in [
+            ("/usr/lib/systemd/systemd", Halt::RealTime(3)),
+            ("/usr/lib/systemd/systemd (deleted)", Halt::RealTime(3)),
+            ("/usr/sbin/init", Halt::Inside(Request::Sysvinit)),
+            ("/usr/sbin/runit", Halt::Inside(Request::Runit)),
+            ("/bin/busybox", Halt::Signal(libc::SIGUSR2)),
+            ("/usr/sbin/openrc-init", Halt::Signal(libc::SIGTERM)),
+            ("/usr/bin/dash", Halt::Run),
+            ("", Halt::Run),
+        ] {
+            assert_eq!(halt_of(Path::new(exe)), halt, "{exe}");
+        }
+    }
+
+    #[test]
+    fn a_signal_counts_as_heard_when_it_is_caught_or_blocked() {
+        // Bits are signal numbers less one: SIGUSR2 is 12, SIGTERM 15.
+        let status = "Name:\tinit\nSigBlk:\t0000000000000800\nSigIgn:\t0000000000004000\nSigCgt:\t0000000000000001\n";
+        assert!(hears_in(status, libc::SIGUSR2));
+        assert!(hears_in(status, libc::SIGHUP));
+        assert!(!hears_in(status, libc::SIGTERM), "ignored is not heard");
+        assert!(!hears_in("", libc::SIGHUP));
+    }
+
+    #[test]
+    fn a_fast_stop_kills_at_once_and_a_patient_one_runs_poweroff_first() {
+        let me = process::pidfd_open(std::process::id() as i32).unwrap();
+        // No such process: nothing is known of its init, so the program inside is what is left.
+        let next = |s: &mut Stopping| s.next(i32::MAX, std::os::fd::AsFd::as_fd(&me));
+        assert_eq!(next(&mut Stopping::begin(Duration::from_secs(60), true)), Next::Kill);
+        let mut patient = Stopping::begin(Duration::from_secs(60), false);
+        assert_eq!(next(&mut patient), Next::RunPoweroff);
+        assert!(matches!(next(&mut patient), Next::Wait(_)));
+        patient.hurry(Duration::ZERO, true);
+        assert_eq!(next(&mut patient), Next::Kill);
+        assert!(patient.killed());
+    }
 }

@@ -78,6 +78,9 @@ pub enum Pocket {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Variant {
+    /// Nothing but the named packages and what they depend on, unpacked and not configured: for roots without a
+    /// package manager.
+    Extract,
     /// Essential packages and apt.
     Apt,
     /// And those of priority required.
@@ -93,6 +96,7 @@ impl Variant {
     /// mmdebstrap's word.
     pub fn word(self) -> &'static str {
         match self {
+            Self::Extract => "extract",
             Self::Apt => "apt",
             Self::Minbase => "minbase",
             Self::Important => "important",
@@ -310,7 +314,11 @@ pub fn one_line(text: &str, e: &toml::de::Error) -> String {
 
 /// Recipes that come with vzd itself, so that the shipped templates can be built wherever the binaries are.
 const SHIPPED: &[(&str, &str)] = &[
+    ("busybox", include_str!("../../../templates/busybox.toml")),
     ("debian-12", include_str!("../../../templates/debian-12.toml")),
+    ("debian-12-openrc", include_str!("../../../templates/debian-12-openrc.toml")),
+    ("debian-12-runit", include_str!("../../../templates/debian-12-runit.toml")),
+    ("debian-12-sysvinit", include_str!("../../../templates/debian-12-sysvinit.toml")),
     ("debian-13", include_str!("../../../templates/debian-13.toml")),
 ];
 
@@ -369,8 +377,15 @@ mod tests {
     fn shipped_recipes_are_valid() {
         for (name, text) in SHIPPED {
             let r = Recipe::parse(Path::new(name), text).unwrap();
-            assert_eq!(r.init, Init::Systemd, "{name}");
-            assert!(r.packages.iter().any(|p| p.as_str() == "systemd-sysv"), "{name}");
+            // The package that brings `/sbin/init`.
+            let package = match r.init {
+                Init::Systemd => "systemd-sysv",
+                Init::Sysvinit => "sysvinit-core",
+                Init::Runit => "runit-init",
+                Init::Busybox => "busybox-static",
+                Init::Openrc | Init::Any => "none is shipped",
+            };
+            assert!(r.packages.iter().any(|p| p.as_str() == package), "{name}: {package}");
         }
     }
 
