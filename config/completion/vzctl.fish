@@ -48,6 +48,10 @@ complete -c vzctl -n "__fish_vzctl_needs_command" -f -a "mount" -d 'Show a stopp
 complete -c vzctl -n "__fish_vzctl_needs_command" -f -a "umount" -d 'Hide them again'
 complete -c vzctl -n "__fish_vzctl_needs_command" -f -a "set" -d 'Change a CT, running or not'
 complete -c vzctl -n "__fish_vzctl_needs_command" -f -a "list" -d 'List CTs (the same as vzlist)'
+complete -c vzctl -n "__fish_vzctl_needs_command" -f -a "why" -d 'Say what was refused to a CT because of limits, when, and what to change'
+complete -c vzctl -n "__fish_vzctl_needs_command" -f -a "events" -d 'List what happened to CTs because of limits, oldest first'
+complete -c vzctl -n "__fish_vzctl_needs_command" -f -a "metrics" -d 'Print figures of all running CTs in Prometheus\' text format'
+complete -c vzctl -n "__fish_vzctl_needs_command" -f -a "samples" -d 'List the sample configurations, or print one'
 complete -c vzctl -n "__fish_vzctl_needs_command" -f -a "check" -d 'Say what this host can and cannot do, with the remedy for each gap'
 complete -c vzctl -n "__fish_vzctl_needs_command" -f -a "recover" -d 'Build a lost inventory anew from configuration files and private areas, while vzd is stopped'
 complete -c vzctl -n "__fish_vzctl_needs_command" -f -a "version" -d 'Print the versions of vzctl and of the running vzd'
@@ -109,6 +113,7 @@ complete -c vzctl -n "__fish_vzctl_using_subcommand template; and __fish_seen_su
 complete -c vzctl -n "__fish_vzctl_using_subcommand template; and __fish_seen_subcommand_from help" -f -a "remove" -d 'Remove an OS template no CT was made from'
 complete -c vzctl -n "__fish_vzctl_using_subcommand template; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c vzctl -n "__fish_vzctl_using_subcommand create" -l ostemplate -d 'OS template to make it from (`vzctl template list`)' -r
+complete -c vzctl -n "__fish_vzctl_using_subcommand create" -l config -d 'Take limits and disk quota from a sample configuration first (`vzctl samples`)' -r
 complete -c vzctl -n "__fish_vzctl_using_subcommand create" -l layout -d 'How its files are stored: overlay' -r
 complete -c vzctl -n "__fish_vzctl_using_subcommand create" -l onboot -d 'Start it when the host has booted' -r
 complete -c vzctl -n "__fish_vzctl_using_subcommand create" -l bootorder -d 'Higher ones boot first, equal ones together' -r
@@ -126,6 +131,38 @@ complete -c vzctl -n "__fish_vzctl_using_subcommand create" -l ipdel -d 'Remove 
 complete -c vzctl -n "__fish_vzctl_using_subcommand create" -l diskspace -d 'Space of its own files, like 10G; a bare number is KiB' -r
 complete -c vzctl -n "__fish_vzctl_using_subcommand create" -l diskinodes -d 'Inodes of its own files' -r
 complete -c vzctl -n "__fish_vzctl_using_subcommand create" -l features -d 'Open or close kernel surfaces: nesting, keyctl, io_uring, bpf, xfrm' -r
+complete -c vzctl -n "__fish_vzctl_using_subcommand create" -l ram -d 'Memory, like 512M: sets physpages to 0:SIZE' -r
+complete -c vzctl -n "__fish_vzctl_using_subcommand create" -l swap -d 'Swap space, like 1G: sets swappages to 0:SIZE' -r
+complete -c vzctl -n "__fish_vzctl_using_subcommand create" -l vm_overcommit -d 'Address space of each process, as a factor of RAM and swap; 0: no limit' -r
+complete -c vzctl -n "__fish_vzctl_using_subcommand create" -l cpuunits -d 'Share of processor time against others, 8..500000; 1000 is normal' -r
+complete -c vzctl -n "__fish_vzctl_using_subcommand create" -l cpulimit -d 'Processor time in percent of one CPU; 0: no limit' -r
+complete -c vzctl -n "__fish_vzctl_using_subcommand create" -l cpus -d 'Processor time of N CPUs; 0: all' -r
+complete -c vzctl -n "__fish_vzctl_using_subcommand create" -l cpumask -d 'Processors to run on, like 0-3,6, or all' -r
+complete -c vzctl -n "__fish_vzctl_using_subcommand create" -l nodemask -d 'Memory nodes to use, like 0-1, or all' -r
+complete -c vzctl -n "__fish_vzctl_using_subcommand create" -l ioprio -d 'Share of disk time against others; 4 is normal' -r
+complete -c vzctl -n "__fish_vzctl_using_subcommand create" -l iolimit -d 'Disk bandwidth a second, of reads and of writes each; a bare number is MB; 0: no limit' -r
+complete -c vzctl -n "__fish_vzctl_using_subcommand create" -l iopslimit -d 'Disk operations a second, of reads and of writes each; 0: no limit' -r
+complete -c vzctl -n "__fish_vzctl_using_subcommand create" -l kmemsize -d 'In bytes, accounted; nothing of its own: it is part of what physpages limits' -r
+complete -c vzctl -n "__fish_vzctl_using_subcommand create" -l lockedpages -d 'In pages, per-process; limit: RLIMIT_MEMLOCK of every process' -r
+complete -c vzctl -n "__fish_vzctl_using_subcommand create" -l privvmpages -d 'In pages, per-process; limit: RLIMIT_AS of every process; without it vm_overcommit times (physpages + swappages)' -r
+complete -c vzctl -n "__fish_vzctl_using_subcommand create" -l shmpages -d 'In pages, enforced; limit: kernel.shmall of the container\'s ipc namespace and the size of its /dev/shm' -r
+complete -c vzctl -n "__fish_vzctl_using_subcommand create" -l numproc -d 'In items, enforced; limit: pids.max (processes and threads)' -r
+complete -c vzctl -n "__fish_vzctl_using_subcommand create" -l physpages -d 'In pages, enforced; limit: memory.max; a barrier above 0 and below the limit: memory.high. Barrier 0 is unset' -r
+complete -c vzctl -n "__fish_vzctl_using_subcommand create" -l vmguarpages -d 'In pages, guaranteed; barrier: memory.low' -r
+complete -c vzctl -n "__fish_vzctl_using_subcommand create" -l oomguarpages -d 'In pages, guaranteed; barrier: memory.min' -r
+complete -c vzctl -n "__fish_vzctl_using_subcommand create" -l numtcpsock -d 'In items, enforced; limit: a cgroup BPF program that counts TCP sockets from socket(2) or accept to release' -r
+complete -c vzctl -n "__fish_vzctl_using_subcommand create" -l numflock -d 'In items, accounted; nothing: the kernel has no limit of its own' -r
+complete -c vzctl -n "__fish_vzctl_using_subcommand create" -l numpty -d 'In items, enforced; limit: max= of the container\'s /dev/pts' -r
+complete -c vzctl -n "__fish_vzctl_using_subcommand create" -l numsiginfo -d 'In items, enforced; limit: RLIMIT_SIGPENDING of the container\'s user namespace, counted for all of it' -r
+complete -c vzctl -n "__fish_vzctl_using_subcommand create" -l tcpsndbuf -d 'In bytes, per-process; limit: the maximum in net.ipv4.tcp_wmem of the container\'s network' -r
+complete -c vzctl -n "__fish_vzctl_using_subcommand create" -l tcprcvbuf -d 'In bytes, per-process; limit: the maximum in net.ipv4.tcp_rmem of the container\'s network' -r
+complete -c vzctl -n "__fish_vzctl_using_subcommand create" -l othersockbuf -d 'In bytes, accounted; nothing of its own: it is part of what physpages limits' -r
+complete -c vzctl -n "__fish_vzctl_using_subcommand create" -l dgramrcvbuf -d 'In bytes, accounted; nothing of its own: it is part of what physpages limits' -r
+complete -c vzctl -n "__fish_vzctl_using_subcommand create" -l numothersock -d 'In items, enforced; limit: the same program, for UDP, raw and ICMP sockets' -r
+complete -c vzctl -n "__fish_vzctl_using_subcommand create" -l dcachesize -d 'In bytes, accounted; nothing of its own: it is part of what physpages limits' -r
+complete -c vzctl -n "__fish_vzctl_using_subcommand create" -l numfile -d 'In items, per-process; limit: RLIMIT_NOFILE of every process' -r
+complete -c vzctl -n "__fish_vzctl_using_subcommand create" -l numiptent -d 'In items, accounted; nothing: the kernel has no limit of its own' -r
+complete -c vzctl -n "__fish_vzctl_using_subcommand create" -l swappages -d 'In pages, enforced; limit: memory.swap.max' -r
 complete -c vzctl -n "__fish_vzctl_using_subcommand create" -l root -d 'Root of the manager to talk to' -r -F
 complete -c vzctl -n "__fish_vzctl_using_subcommand create" -l quiet -d 'Print errors and asked-for data only'
 complete -c vzctl -n "__fish_vzctl_using_subcommand create" -l verbose -d 'Print each step with its time'
@@ -237,8 +274,42 @@ complete -c vzctl -n "__fish_vzctl_using_subcommand set" -l ipdel -d 'Remove an 
 complete -c vzctl -n "__fish_vzctl_using_subcommand set" -l diskspace -d 'Space of its own files, like 10G; a bare number is KiB' -r
 complete -c vzctl -n "__fish_vzctl_using_subcommand set" -l diskinodes -d 'Inodes of its own files' -r
 complete -c vzctl -n "__fish_vzctl_using_subcommand set" -l features -d 'Open or close kernel surfaces: nesting, keyctl, io_uring, bpf, xfrm' -r
+complete -c vzctl -n "__fish_vzctl_using_subcommand set" -l ram -d 'Memory, like 512M: sets physpages to 0:SIZE' -r
+complete -c vzctl -n "__fish_vzctl_using_subcommand set" -l swap -d 'Swap space, like 1G: sets swappages to 0:SIZE' -r
+complete -c vzctl -n "__fish_vzctl_using_subcommand set" -l vm_overcommit -d 'Address space of each process, as a factor of RAM and swap; 0: no limit' -r
+complete -c vzctl -n "__fish_vzctl_using_subcommand set" -l cpuunits -d 'Share of processor time against others, 8..500000; 1000 is normal' -r
+complete -c vzctl -n "__fish_vzctl_using_subcommand set" -l cpulimit -d 'Processor time in percent of one CPU; 0: no limit' -r
+complete -c vzctl -n "__fish_vzctl_using_subcommand set" -l cpus -d 'Processor time of N CPUs; 0: all' -r
+complete -c vzctl -n "__fish_vzctl_using_subcommand set" -l cpumask -d 'Processors to run on, like 0-3,6, or all' -r
+complete -c vzctl -n "__fish_vzctl_using_subcommand set" -l nodemask -d 'Memory nodes to use, like 0-1, or all' -r
+complete -c vzctl -n "__fish_vzctl_using_subcommand set" -l ioprio -d 'Share of disk time against others; 4 is normal' -r
+complete -c vzctl -n "__fish_vzctl_using_subcommand set" -l iolimit -d 'Disk bandwidth a second, of reads and of writes each; a bare number is MB; 0: no limit' -r
+complete -c vzctl -n "__fish_vzctl_using_subcommand set" -l iopslimit -d 'Disk operations a second, of reads and of writes each; 0: no limit' -r
+complete -c vzctl -n "__fish_vzctl_using_subcommand set" -l kmemsize -d 'In bytes, accounted; nothing of its own: it is part of what physpages limits' -r
+complete -c vzctl -n "__fish_vzctl_using_subcommand set" -l lockedpages -d 'In pages, per-process; limit: RLIMIT_MEMLOCK of every process' -r
+complete -c vzctl -n "__fish_vzctl_using_subcommand set" -l privvmpages -d 'In pages, per-process; limit: RLIMIT_AS of every process; without it vm_overcommit times (physpages + swappages)' -r
+complete -c vzctl -n "__fish_vzctl_using_subcommand set" -l shmpages -d 'In pages, enforced; limit: kernel.shmall of the container\'s ipc namespace and the size of its /dev/shm' -r
+complete -c vzctl -n "__fish_vzctl_using_subcommand set" -l numproc -d 'In items, enforced; limit: pids.max (processes and threads)' -r
+complete -c vzctl -n "__fish_vzctl_using_subcommand set" -l physpages -d 'In pages, enforced; limit: memory.max; a barrier above 0 and below the limit: memory.high. Barrier 0 is unset' -r
+complete -c vzctl -n "__fish_vzctl_using_subcommand set" -l vmguarpages -d 'In pages, guaranteed; barrier: memory.low' -r
+complete -c vzctl -n "__fish_vzctl_using_subcommand set" -l oomguarpages -d 'In pages, guaranteed; barrier: memory.min' -r
+complete -c vzctl -n "__fish_vzctl_using_subcommand set" -l numtcpsock -d 'In items, enforced; limit: a cgroup BPF program that counts TCP sockets from socket(2) or accept to release' -r
+complete -c vzctl -n "__fish_vzctl_using_subcommand set" -l numflock -d 'In items, accounted; nothing: the kernel has no limit of its own' -r
+complete -c vzctl -n "__fish_vzctl_using_subcommand set" -l numpty -d 'In items, enforced; limit: max= of the container\'s /dev/pts' -r
+complete -c vzctl -n "__fish_vzctl_using_subcommand set" -l numsiginfo -d 'In items, enforced; limit: RLIMIT_SIGPENDING of the container\'s user namespace, counted for all of it' -r
+complete -c vzctl -n "__fish_vzctl_using_subcommand set" -l tcpsndbuf -d 'In bytes, per-process; limit: the maximum in net.ipv4.tcp_wmem of the container\'s network' -r
+complete -c vzctl -n "__fish_vzctl_using_subcommand set" -l tcprcvbuf -d 'In bytes, per-process; limit: the maximum in net.ipv4.tcp_rmem of the container\'s network' -r
+complete -c vzctl -n "__fish_vzctl_using_subcommand set" -l othersockbuf -d 'In bytes, accounted; nothing of its own: it is part of what physpages limits' -r
+complete -c vzctl -n "__fish_vzctl_using_subcommand set" -l dgramrcvbuf -d 'In bytes, accounted; nothing of its own: it is part of what physpages limits' -r
+complete -c vzctl -n "__fish_vzctl_using_subcommand set" -l numothersock -d 'In items, enforced; limit: the same program, for UDP, raw and ICMP sockets' -r
+complete -c vzctl -n "__fish_vzctl_using_subcommand set" -l dcachesize -d 'In bytes, accounted; nothing of its own: it is part of what physpages limits' -r
+complete -c vzctl -n "__fish_vzctl_using_subcommand set" -l numfile -d 'In items, per-process; limit: RLIMIT_NOFILE of every process' -r
+complete -c vzctl -n "__fish_vzctl_using_subcommand set" -l numiptent -d 'In items, accounted; nothing: the kernel has no limit of its own' -r
+complete -c vzctl -n "__fish_vzctl_using_subcommand set" -l swappages -d 'In pages, enforced; limit: memory.swap.max' -r
+complete -c vzctl -n "__fish_vzctl_using_subcommand set" -l applyconfig -d 'Take limits from a sample configuration first (`vzctl samples`), and disk space where it has more' -r
 complete -c vzctl -n "__fish_vzctl_using_subcommand set" -l setmode -d 'What a running CT cannot change: restart it, or ignore the running one' -r
 complete -c vzctl -n "__fish_vzctl_using_subcommand set" -l root -d 'Root of the manager to talk to' -r -F
+complete -c vzctl -n "__fish_vzctl_using_subcommand set" -l reset_ub -d 'Forget maxheld and failcnt of every beancounter'
 complete -c vzctl -n "__fish_vzctl_using_subcommand set" -l save -d 'Write the change to the CT\'s configuration too'
 complete -c vzctl -n "__fish_vzctl_using_subcommand set" -l quiet -d 'Print errors and asked-for data only'
 complete -c vzctl -n "__fish_vzctl_using_subcommand set" -l verbose -d 'Print each step with its time'
@@ -250,6 +321,32 @@ complete -c vzctl -n "__fish_vzctl_using_subcommand list" -l quiet -d 'Print err
 complete -c vzctl -n "__fish_vzctl_using_subcommand list" -l verbose -d 'Print each step with its time'
 complete -c vzctl -n "__fish_vzctl_using_subcommand list" -l skiplock -d 'Accepted for scripts; operations on one CT are ordered by vzd and its lock cannot be skipped'
 complete -c vzctl -n "__fish_vzctl_using_subcommand list" -l json -d 'Answer in JSON on standard output; errors too, beside their message on standard error'
+complete -c vzctl -n "__fish_vzctl_using_subcommand why" -l root -d 'Root of the manager to talk to' -r -F
+complete -c vzctl -n "__fish_vzctl_using_subcommand why" -l quiet -d 'Print errors and asked-for data only'
+complete -c vzctl -n "__fish_vzctl_using_subcommand why" -l verbose -d 'Print each step with its time'
+complete -c vzctl -n "__fish_vzctl_using_subcommand why" -l skiplock -d 'Accepted for scripts; operations on one CT are ordered by vzd and its lock cannot be skipped'
+complete -c vzctl -n "__fish_vzctl_using_subcommand why" -l json -d 'Answer in JSON on standard output; errors too, beside their message on standard error'
+complete -c vzctl -n "__fish_vzctl_using_subcommand why" -s h -l help -d 'Print help'
+complete -c vzctl -n "__fish_vzctl_using_subcommand events" -l after -d 'Only those with a higher number' -r
+complete -c vzctl -n "__fish_vzctl_using_subcommand events" -l root -d 'Root of the manager to talk to' -r -F
+complete -c vzctl -n "__fish_vzctl_using_subcommand events" -s f -l follow -d 'Go on with those to come'
+complete -c vzctl -n "__fish_vzctl_using_subcommand events" -l quiet -d 'Print errors and asked-for data only'
+complete -c vzctl -n "__fish_vzctl_using_subcommand events" -l verbose -d 'Print each step with its time'
+complete -c vzctl -n "__fish_vzctl_using_subcommand events" -l skiplock -d 'Accepted for scripts; operations on one CT are ordered by vzd and its lock cannot be skipped'
+complete -c vzctl -n "__fish_vzctl_using_subcommand events" -l json -d 'Answer in JSON on standard output; errors too, beside their message on standard error'
+complete -c vzctl -n "__fish_vzctl_using_subcommand events" -s h -l help -d 'Print help'
+complete -c vzctl -n "__fish_vzctl_using_subcommand metrics" -l root -d 'Root of the manager to talk to' -r -F
+complete -c vzctl -n "__fish_vzctl_using_subcommand metrics" -l quiet -d 'Print errors and asked-for data only'
+complete -c vzctl -n "__fish_vzctl_using_subcommand metrics" -l verbose -d 'Print each step with its time'
+complete -c vzctl -n "__fish_vzctl_using_subcommand metrics" -l skiplock -d 'Accepted for scripts; operations on one CT are ordered by vzd and its lock cannot be skipped'
+complete -c vzctl -n "__fish_vzctl_using_subcommand metrics" -l json -d 'Answer in JSON on standard output; errors too, beside their message on standard error'
+complete -c vzctl -n "__fish_vzctl_using_subcommand metrics" -s h -l help -d 'Print help'
+complete -c vzctl -n "__fish_vzctl_using_subcommand samples" -l root -d 'Root of the manager to talk to' -r -F
+complete -c vzctl -n "__fish_vzctl_using_subcommand samples" -l quiet -d 'Print errors and asked-for data only'
+complete -c vzctl -n "__fish_vzctl_using_subcommand samples" -l verbose -d 'Print each step with its time'
+complete -c vzctl -n "__fish_vzctl_using_subcommand samples" -l skiplock -d 'Accepted for scripts; operations on one CT are ordered by vzd and its lock cannot be skipped'
+complete -c vzctl -n "__fish_vzctl_using_subcommand samples" -l json -d 'Answer in JSON on standard output; errors too, beside their message on standard error'
+complete -c vzctl -n "__fish_vzctl_using_subcommand samples" -s h -l help -d 'Print help'
 complete -c vzctl -n "__fish_vzctl_using_subcommand check" -l root -d 'Root of the manager to talk to' -r -F
 complete -c vzctl -n "__fish_vzctl_using_subcommand check" -l quiet -d 'Print errors and asked-for data only'
 complete -c vzctl -n "__fish_vzctl_using_subcommand check" -l verbose -d 'Print each step with its time'
@@ -281,28 +378,32 @@ complete -c vzctl -n "__fish_vzctl_using_subcommand man" -l verbose -d 'Print ea
 complete -c vzctl -n "__fish_vzctl_using_subcommand man" -l skiplock -d 'Accepted for scripts; operations on one CT are ordered by vzd and its lock cannot be skipped'
 complete -c vzctl -n "__fish_vzctl_using_subcommand man" -l json -d 'Answer in JSON on standard output; errors too, beside their message on standard error'
 complete -c vzctl -n "__fish_vzctl_using_subcommand man" -s h -l help -d 'Print help'
-complete -c vzctl -n "__fish_vzctl_using_subcommand help; and not __fish_seen_subcommand_from template create start stop restart destroy status exec exec2 enter console runscript mount umount set list check recover version completion man help" -f -a "template" -d 'Build, list, show and remove OS templates'
-complete -c vzctl -n "__fish_vzctl_using_subcommand help; and not __fish_seen_subcommand_from template create start stop restart destroy status exec exec2 enter console runscript mount umount set list check recover version completion man help" -f -a "create" -d 'Make a CT from an OS template'
-complete -c vzctl -n "__fish_vzctl_using_subcommand help; and not __fish_seen_subcommand_from template create start stop restart destroy status exec exec2 enter console runscript mount umount set list check recover version completion man help" -f -a "start" -d 'Boot a CT'
-complete -c vzctl -n "__fish_vzctl_using_subcommand help; and not __fish_seen_subcommand_from template create start stop restart destroy status exec exec2 enter console runscript mount umount set list check recover version completion man help" -f -a "stop" -d 'Shut a CT down, and kill what is left at the timeout'
-complete -c vzctl -n "__fish_vzctl_using_subcommand help; and not __fish_seen_subcommand_from template create start stop restart destroy status exec exec2 enter console runscript mount umount set list check recover version completion man help" -f -a "restart" -d 'Stop a CT if it runs, then start it'
-complete -c vzctl -n "__fish_vzctl_using_subcommand help; and not __fish_seen_subcommand_from template create start stop restart destroy status exec exec2 enter console runscript mount umount set list check recover version completion man help" -f -a "destroy" -d 'Remove a CT and its files; its configuration stays as CTID.toml.destroyed'
-complete -c vzctl -n "__fish_vzctl_using_subcommand help; and not __fish_seen_subcommand_from template create start stop restart destroy status exec exec2 enter console runscript mount umount set list check recover version completion man help" -f -a "status" -d 'Say in one line whether a CT exists, is mounted and runs'
-complete -c vzctl -n "__fish_vzctl_using_subcommand help; and not __fish_seen_subcommand_from template create start stop restart destroy status exec exec2 enter console runscript mount umount set list check recover version completion man help" -f -a "exec" -d 'Run a shell command in a CT; any failure exits 8'
-complete -c vzctl -n "__fish_vzctl_using_subcommand help; and not __fish_seen_subcommand_from template create start stop restart destroy status exec exec2 enter console runscript mount umount set list check recover version completion man help" -f -a "exec2" -d 'Run a shell command in a CT and exit with its own status'
-complete -c vzctl -n "__fish_vzctl_using_subcommand help; and not __fish_seen_subcommand_from template create start stop restart destroy status exec exec2 enter console runscript mount umount set list check recover version completion man help" -f -a "enter" -d 'Open a root shell in a CT'
-complete -c vzctl -n "__fish_vzctl_using_subcommand help; and not __fish_seen_subcommand_from template create start stop restart destroy status exec exec2 enter console runscript mount umount set list check recover version completion man help" -f -a "console" -d 'Join a CT\'s console; `Esc .` leaves it'
-complete -c vzctl -n "__fish_vzctl_using_subcommand help; and not __fish_seen_subcommand_from template create start stop restart destroy status exec exec2 enter console runscript mount umount set list check recover version completion man help" -f -a "runscript" -d 'Run a script of the host in a CT; one that does not run is started for it and stopped again'
-complete -c vzctl -n "__fish_vzctl_using_subcommand help; and not __fish_seen_subcommand_from template create start stop restart destroy status exec exec2 enter console runscript mount umount set list check recover version completion man help" -f -a "mount" -d 'Show a stopped CT\'s files on the host'
-complete -c vzctl -n "__fish_vzctl_using_subcommand help; and not __fish_seen_subcommand_from template create start stop restart destroy status exec exec2 enter console runscript mount umount set list check recover version completion man help" -f -a "umount" -d 'Hide them again'
-complete -c vzctl -n "__fish_vzctl_using_subcommand help; and not __fish_seen_subcommand_from template create start stop restart destroy status exec exec2 enter console runscript mount umount set list check recover version completion man help" -f -a "set" -d 'Change a CT, running or not'
-complete -c vzctl -n "__fish_vzctl_using_subcommand help; and not __fish_seen_subcommand_from template create start stop restart destroy status exec exec2 enter console runscript mount umount set list check recover version completion man help" -f -a "list" -d 'List CTs (the same as vzlist)'
-complete -c vzctl -n "__fish_vzctl_using_subcommand help; and not __fish_seen_subcommand_from template create start stop restart destroy status exec exec2 enter console runscript mount umount set list check recover version completion man help" -f -a "check" -d 'Say what this host can and cannot do, with the remedy for each gap'
-complete -c vzctl -n "__fish_vzctl_using_subcommand help; and not __fish_seen_subcommand_from template create start stop restart destroy status exec exec2 enter console runscript mount umount set list check recover version completion man help" -f -a "recover" -d 'Build a lost inventory anew from configuration files and private areas, while vzd is stopped'
-complete -c vzctl -n "__fish_vzctl_using_subcommand help; and not __fish_seen_subcommand_from template create start stop restart destroy status exec exec2 enter console runscript mount umount set list check recover version completion man help" -f -a "version" -d 'Print the versions of vzctl and of the running vzd'
-complete -c vzctl -n "__fish_vzctl_using_subcommand help; and not __fish_seen_subcommand_from template create start stop restart destroy status exec exec2 enter console runscript mount umount set list check recover version completion man help" -f -a "completion" -d 'Print the completion script of a shell'
-complete -c vzctl -n "__fish_vzctl_using_subcommand help; and not __fish_seen_subcommand_from template create start stop restart destroy status exec exec2 enter console runscript mount umount set list check recover version completion man help" -f -a "man" -d 'Write man pages, completions and cli.md below DIR, as they lie in the checkout'
-complete -c vzctl -n "__fish_vzctl_using_subcommand help; and not __fish_seen_subcommand_from template create start stop restart destroy status exec exec2 enter console runscript mount umount set list check recover version completion man help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c vzctl -n "__fish_vzctl_using_subcommand help; and not __fish_seen_subcommand_from template create start stop restart destroy status exec exec2 enter console runscript mount umount set list why events metrics samples check recover version completion man help" -f -a "template" -d 'Build, list, show and remove OS templates'
+complete -c vzctl -n "__fish_vzctl_using_subcommand help; and not __fish_seen_subcommand_from template create start stop restart destroy status exec exec2 enter console runscript mount umount set list why events metrics samples check recover version completion man help" -f -a "create" -d 'Make a CT from an OS template'
+complete -c vzctl -n "__fish_vzctl_using_subcommand help; and not __fish_seen_subcommand_from template create start stop restart destroy status exec exec2 enter console runscript mount umount set list why events metrics samples check recover version completion man help" -f -a "start" -d 'Boot a CT'
+complete -c vzctl -n "__fish_vzctl_using_subcommand help; and not __fish_seen_subcommand_from template create start stop restart destroy status exec exec2 enter console runscript mount umount set list why events metrics samples check recover version completion man help" -f -a "stop" -d 'Shut a CT down, and kill what is left at the timeout'
+complete -c vzctl -n "__fish_vzctl_using_subcommand help; and not __fish_seen_subcommand_from template create start stop restart destroy status exec exec2 enter console runscript mount umount set list why events metrics samples check recover version completion man help" -f -a "restart" -d 'Stop a CT if it runs, then start it'
+complete -c vzctl -n "__fish_vzctl_using_subcommand help; and not __fish_seen_subcommand_from template create start stop restart destroy status exec exec2 enter console runscript mount umount set list why events metrics samples check recover version completion man help" -f -a "destroy" -d 'Remove a CT and its files; its configuration stays as CTID.toml.destroyed'
+complete -c vzctl -n "__fish_vzctl_using_subcommand help; and not __fish_seen_subcommand_from template create start stop restart destroy status exec exec2 enter console runscript mount umount set list why events metrics samples check recover version completion man help" -f -a "status" -d 'Say in one line whether a CT exists, is mounted and runs'
+complete -c vzctl -n "__fish_vzctl_using_subcommand help; and not __fish_seen_subcommand_from template create start stop restart destroy status exec exec2 enter console runscript mount umount set list why events metrics samples check recover version completion man help" -f -a "exec" -d 'Run a shell command in a CT; any failure exits 8'
+complete -c vzctl -n "__fish_vzctl_using_subcommand help; and not __fish_seen_subcommand_from template create start stop restart destroy status exec exec2 enter console runscript mount umount set list why events metrics samples check recover version completion man help" -f -a "exec2" -d 'Run a shell command in a CT and exit with its own status'
+complete -c vzctl -n "__fish_vzctl_using_subcommand help; and not __fish_seen_subcommand_from template create start stop restart destroy status exec exec2 enter console runscript mount umount set list why events metrics samples check recover version completion man help" -f -a "enter" -d 'Open a root shell in a CT'
+complete -c vzctl -n "__fish_vzctl_using_subcommand help; and not __fish_seen_subcommand_from template create start stop restart destroy status exec exec2 enter console runscript mount umount set list why events metrics samples check recover version completion man help" -f -a "console" -d 'Join a CT\'s console; `Esc .` leaves it'
+complete -c vzctl -n "__fish_vzctl_using_subcommand help; and not __fish_seen_subcommand_from template create start stop restart destroy status exec exec2 enter console runscript mount umount set list why events metrics samples check recover version completion man help" -f -a "runscript" -d 'Run a script of the host in a CT; one that does not run is started for it and stopped again'
+complete -c vzctl -n "__fish_vzctl_using_subcommand help; and not __fish_seen_subcommand_from template create start stop restart destroy status exec exec2 enter console runscript mount umount set list why events metrics samples check recover version completion man help" -f -a "mount" -d 'Show a stopped CT\'s files on the host'
+complete -c vzctl -n "__fish_vzctl_using_subcommand help; and not __fish_seen_subcommand_from template create start stop restart destroy status exec exec2 enter console runscript mount umount set list why events metrics samples check recover version completion man help" -f -a "umount" -d 'Hide them again'
+complete -c vzctl -n "__fish_vzctl_using_subcommand help; and not __fish_seen_subcommand_from template create start stop restart destroy status exec exec2 enter console runscript mount umount set list why events metrics samples check recover version completion man help" -f -a "set" -d 'Change a CT, running or not'
+complete -c vzctl -n "__fish_vzctl_using_subcommand help; and not __fish_seen_subcommand_from template create start stop restart destroy status exec exec2 enter console runscript mount umount set list why events metrics samples check recover version completion man help" -f -a "list" -d 'List CTs (the same as vzlist)'
+complete -c vzctl -n "__fish_vzctl_using_subcommand help; and not __fish_seen_subcommand_from template create start stop restart destroy status exec exec2 enter console runscript mount umount set list why events metrics samples check recover version completion man help" -f -a "why" -d 'Say what was refused to a CT because of limits, when, and what to change'
+complete -c vzctl -n "__fish_vzctl_using_subcommand help; and not __fish_seen_subcommand_from template create start stop restart destroy status exec exec2 enter console runscript mount umount set list why events metrics samples check recover version completion man help" -f -a "events" -d 'List what happened to CTs because of limits, oldest first'
+complete -c vzctl -n "__fish_vzctl_using_subcommand help; and not __fish_seen_subcommand_from template create start stop restart destroy status exec exec2 enter console runscript mount umount set list why events metrics samples check recover version completion man help" -f -a "metrics" -d 'Print figures of all running CTs in Prometheus\' text format'
+complete -c vzctl -n "__fish_vzctl_using_subcommand help; and not __fish_seen_subcommand_from template create start stop restart destroy status exec exec2 enter console runscript mount umount set list why events metrics samples check recover version completion man help" -f -a "samples" -d 'List the sample configurations, or print one'
+complete -c vzctl -n "__fish_vzctl_using_subcommand help; and not __fish_seen_subcommand_from template create start stop restart destroy status exec exec2 enter console runscript mount umount set list why events metrics samples check recover version completion man help" -f -a "check" -d 'Say what this host can and cannot do, with the remedy for each gap'
+complete -c vzctl -n "__fish_vzctl_using_subcommand help; and not __fish_seen_subcommand_from template create start stop restart destroy status exec exec2 enter console runscript mount umount set list why events metrics samples check recover version completion man help" -f -a "recover" -d 'Build a lost inventory anew from configuration files and private areas, while vzd is stopped'
+complete -c vzctl -n "__fish_vzctl_using_subcommand help; and not __fish_seen_subcommand_from template create start stop restart destroy status exec exec2 enter console runscript mount umount set list why events metrics samples check recover version completion man help" -f -a "version" -d 'Print the versions of vzctl and of the running vzd'
+complete -c vzctl -n "__fish_vzctl_using_subcommand help; and not __fish_seen_subcommand_from template create start stop restart destroy status exec exec2 enter console runscript mount umount set list why events metrics samples check recover version completion man help" -f -a "completion" -d 'Print the completion script of a shell'
+complete -c vzctl -n "__fish_vzctl_using_subcommand help; and not __fish_seen_subcommand_from template create start stop restart destroy status exec exec2 enter console runscript mount umount set list why events metrics samples check recover version completion man help" -f -a "man" -d 'Write man pages, completions and cli.md below DIR, as they lie in the checkout'
+complete -c vzctl -n "__fish_vzctl_using_subcommand help; and not __fish_seen_subcommand_from template create start stop restart destroy status exec exec2 enter console runscript mount umount set list why events metrics samples check recover version completion man help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c vzctl -n "__fish_vzctl_using_subcommand help; and __fish_seen_subcommand_from template" -f -a "build" -d 'Build an OS template from its recipe'
 complete -c vzctl -n "__fish_vzctl_using_subcommand help; and __fish_seen_subcommand_from template" -f -a "import" -d 'Make an OS template from a root filesystem in a tar archive, made by whatever means'
 complete -c vzctl -n "__fish_vzctl_using_subcommand help; and __fish_seen_subcommand_from template" -f -a "list" -d 'List the OS templates, built, imported or buildable'

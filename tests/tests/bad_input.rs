@@ -132,7 +132,7 @@ fn malformed_values_each_have_their_code() {
         (&["--sshkey", "not a key"], BadValue, "key"),
         (&["--setmode", "maybe"], BadValue, "maybe"),
         (&["--no-such-option", "1"], BadSyntax, "--no-such-option"),
-        (&["--ram", "1G"], BadSyntax, "--ram"),
+        (&["--ram", "1X"], BadValue, "--ram"),
     ];
     for (words, code, names) in rows {
         let mut all = vec!["set", "101"];

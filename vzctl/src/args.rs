@@ -1,6 +1,7 @@
 //! The command line as it is typed: plain values only. Meaning and checks come later ([`crate::settings`],
 //! [`crate::target`]), so that each bad value gets its own exit code. Completion and man pages are generated from here.
 
+use crate::limits::LimitArgs;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -157,6 +158,17 @@ pub enum Verb {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, num_args = 0.., value_name = "VZLIST-OPTION")]
         args: Vec<String>,
     },
+    /// Say what was refused to a CT because of limits, when, and what to change
+    Why(Target),
+    /// List what happened to CTs because of limits, oldest first
+    Events(EventsArgs),
+    /// Print figures of all running CTs in Prometheus' text format
+    Metrics,
+    /// List the sample configurations, or print one
+    Samples {
+        /// Name of the one to print
+        name: Option<String>,
+    },
     /// Say what this host can and cannot do, with the remedy for each gap
     Check,
     /// Build a lost inventory anew from configuration files and private areas, while vzd is stopped
@@ -238,6 +250,9 @@ pub struct CreateArgs {
     /// OS template to make it from (`vzctl template list`)
     #[arg(long, value_name = "NAME", allow_hyphen_values = true)]
     pub ostemplate: Option<String>,
+    /// Take limits and disk quota from a sample configuration first (`vzctl samples`)
+    #[arg(long, value_name = "SAMPLE", allow_hyphen_values = true)]
+    pub config: Option<String>,
     /// How its files are stored: overlay
     #[arg(long, value_name = "LAYOUT", allow_hyphen_values = true)]
     pub layout: Option<String>,
@@ -255,6 +270,12 @@ pub struct SetArgs {
     /// To what.
     #[command(flatten)]
     pub settings: SettingsArgs,
+    /// Take limits from a sample configuration first (`vzctl samples`), and disk space where it has more
+    #[arg(long, value_name = "SAMPLE", allow_hyphen_values = true)]
+    pub applyconfig: Option<String>,
+    /// Forget maxheld and failcnt of every beancounter
+    #[arg(long = "reset_ub", alias = "reset-ub")]
+    pub reset_ub: bool,
     /// Write the change to the CT's configuration too
     #[arg(long)]
     pub save: bool,
@@ -314,6 +335,23 @@ pub struct SettingsArgs {
     /// Open or close kernel surfaces: nesting, keyctl, io_uring, bpf, xfrm
     #[arg(long, value_name = "NAME:on|off[,...]", allow_hyphen_values = true)]
     pub features: Vec<String>,
+    /// Limits.
+    #[command(flatten)]
+    pub limits: LimitArgs,
+}
+
+/// `events`.
+#[derive(Debug, Args)]
+pub struct EventsArgs {
+    /// Only of this CT
+    #[arg(value_name = "CTID|NAME", allow_hyphen_values = true)]
+    pub ct: Option<String>,
+    /// Go on with those to come
+    #[arg(long, short = 'f')]
+    pub follow: bool,
+    /// Only those with a higher number
+    #[arg(long, value_name = "NUMBER")]
+    pub after: Option<i64>,
 }
 
 /// `exec` and `exec2`.
@@ -390,38 +428,6 @@ pub struct ListArgs {
 
 /// Options and verbs of vzctl 4.11 that this version does not have, with what they belong to.
 pub const LATER: &[(&str, &[&str])] = &[
-    (
-        "beancounters and memory limits",
-        &[
-            "--kmemsize",
-            "--lockedpages",
-            "--privvmpages",
-            "--shmpages",
-            "--numproc",
-            "--physpages",
-            "--vmguarpages",
-            "--oomguarpages",
-            "--numtcpsock",
-            "--numflock",
-            "--numpty",
-            "--numsiginfo",
-            "--tcpsndbuf",
-            "--tcprcvbuf",
-            "--othersockbuf",
-            "--dgramrcvbuf",
-            "--numothersock",
-            "--dcachesize",
-            "--numfile",
-            "--numiptent",
-            "--swappages",
-            "--ram",
-            "--swap",
-            "--vm_overcommit",
-            "--reset_ub",
-        ],
-    ),
-    ("CPU limits", &["--cpuunits", "--cpulimit", "--cpus", "--cpumask", "--nodemask"]),
-    ("I/O limits", &["--ioprio", "--iolimit", "--iopslimit"]),
     ("per-user and timed disk quotas", &["--quotatime", "--quotaugidlimit", "quotaon", "quotaoff", "quotainit"]),
     (
         "bridged network interfaces",
@@ -438,7 +444,7 @@ pub const LATER: &[(&str, &[&str])] = &[
             "--netdev_del",
         ],
     ),
-    ("sample configurations", &["--config", "--applyconfig", "--applyconfig_map"]),
+    ("maps of sample configurations", &["--applyconfig_map"]),
     ("private areas and roots of one's own", &["--private", "--mount_opts"]),
     (
         "capabilities and devices",
@@ -452,7 +458,7 @@ pub const LATER: &[(&str, &[&str])] = &[
     ),
     ("image maintenance", &["compact", "convert", "reinstall"]),
     ("clones and backups", &["clone", "backup", "restore-backup"]),
-    ("rescue and history", &["rescue", "why", "undo", "events"]),
+    ("rescue and history", &["rescue", "undo"]),
     ("importing OpenVZ configurations", &["import"]),
 ];
 

@@ -5,6 +5,7 @@ use crate::{
     args::{Cli, ListArgs},
     failure::{Failure, Outcome},
     list::fields,
+    tools,
 };
 use clap::{Command, CommandFactory};
 use clap_complete::Shell;
@@ -49,9 +50,18 @@ pub fn write_all(dir: &Path) -> Outcome {
         ("config/completion/vzctl.fish", script(Shell::Fish, false)),
         ("config/completion/vzlist.fish", script(Shell::Fish, true)),
         ("docs/reference/cli.md", reference()),
+        ("docs/reference/beancounters.md", crate::limits::reference()),
     ];
+    let mut files: Vec<(String, String)> = files.into_iter().map(|(n, t)| (n.to_owned(), t)).collect();
+    for (name, tool) in tools::ALL {
+        let text = tool_page(*tool).map_err(|e| Failure::system(format_args!("cannot render {name}.8"), e))?;
+        files.push((format!("config/man/{name}.8"), text));
+        let mut script = Vec::new();
+        clap_complete::generate(Shell::Bash, &mut tools::command(*tool), *name, &mut script);
+        files.push((format!("config/completion/{name}.bash"), String::from_utf8_lossy(&script).into_owned()));
+    }
     for (name, text) in files {
-        let path = dir.join(name);
+        let path = dir.join(&name);
         let write = || -> io::Result<()> {
             path.parent().map_or(Ok(()), fs::create_dir_all)?;
             fs::write(&path, text.as_bytes())
@@ -59,6 +69,19 @@ pub fn write_all(dir: &Path) -> Outcome {
         write().map_err(|e| Failure::system(format_args!("cannot write {}", path.display()), e))?;
     }
     Ok(0)
+}
+
+/// The page of one of the operator's tools.
+fn tool_page(tool: tools::Tool) -> io::Result<String> {
+    let mut out = Vec::new();
+    let man = Man::new(tools::command(tool).version(None::<&str>)).section("8").manual("vz").source("vz").date("");
+    man.render_title(&mut out)?;
+    man.render_name_section(&mut out)?;
+    man.render_synopsis_section(&mut out)?;
+    man.render_description_section(&mut out)?;
+    man.render_options_section(&mut out)?;
+    section(&mut out, "SEE ALSO", &["vzctl(8), vzlist(8)"])?;
+    Ok(String::from_utf8_lossy(&out).into_owned())
 }
 
 /// Every verb with its path of words, those of `template` included, hidden ones not.

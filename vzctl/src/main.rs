@@ -1,6 +1,7 @@
 //! `vzctl`, and `vzlist` where it is called so: parse, ask vzd or go straight to the container, print, exit with the
 //! documented code. One place ([`main`]) turns an outcome into output and exit status.
 
+mod accounts;
 mod all;
 mod args;
 mod attach;
@@ -9,11 +10,13 @@ mod control;
 mod failure;
 mod generate;
 mod import;
+mod limits;
 mod list;
 mod settings;
 mod status;
 mod tables;
 mod target;
+mod tools;
 mod ui;
 mod verbs;
 
@@ -33,7 +36,12 @@ fn main() -> process::ExitCode {
     let name = argv.first().map(Path::new).and_then(Path::file_name);
     // Only for the form of an error: the parser may not get as far as this option.
     let json = argv.iter().any(|a| a == "--json");
-    let outcome = if name.is_some_and(|n| n == "vzlist") { vzlist(argv) } else { vzctl(argv) };
+    let tool = name.and_then(|n| tools::find(n.to_str()?));
+    let outcome = match tool {
+        Some(tool) => tools::run(tool, argv),
+        None if name.is_some_and(|n| n == "vzlist") => vzlist(argv),
+        None => vzctl(argv),
+    };
     process::ExitCode::from(outcome.unwrap_or_else(|f| report(&f, json)))
 }
 
@@ -97,6 +105,10 @@ fn vzctl(argv: Vec<OsString>) -> Outcome {
             let rest = json.into_iter().chain(args).map(OsString::from);
             vzlist([OsString::from("vzlist"), root].into_iter().chain(rest).collect())
         }
+        Verb::Why(target) => accounts::why(s, &target.ct),
+        Verb::Events(args) => accounts::events(s, &args),
+        Verb::Metrics => accounts::metrics(s),
+        Verb::Samples { name } => accounts::samples(s, name.as_deref()),
         Verb::Check => tables::check(s),
         Verb::Recover => s.recover(),
         Verb::Version => s.version(),

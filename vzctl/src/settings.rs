@@ -51,6 +51,9 @@ impl SettingsArgs {
                 hard.parse().map_err(|_| Failure::value(format!("--diskinodes `{v}` is not a number of inodes")))
             })?,
             features: self.features()?,
+            limits: self.limits.resolve()?,
+            sample: None,
+            reset_ub: false,
         })
     }
 

@@ -10,7 +10,7 @@ use crate::{
 use std::{path::PathBuf, process::Command};
 use vz_api::{
     client::Client,
-    wire::{CreateRequest, Done, RestartRequest, SetRequest, StartRequest, StopRequest},
+    wire::{CreateRequest, Done, RestartRequest, SetRequest, Settings, StartRequest, StopRequest},
 };
 use vz_types::{Ctid, ExitCode, Paths, TemplateName};
 
@@ -46,7 +46,7 @@ impl Session {
                     .hint(format!("choose 101..{} and give the name with --name {name}", Ctid::MAX)));
             }
         };
-        let settings = args.settings.resolve()?;
+        let settings = Settings { sample: args.config.clone(), ..args.settings.resolve()? };
         let Some(ostemplate) = &args.ostemplate else {
             return Err(Failure::new(ExitCode::OsTemplateUnset, format!("no OS template is named for CT {ctid}"))
                 .hint("add --ostemplate NAME; `vzctl template list` shows the names"));
@@ -134,7 +134,8 @@ impl Session {
         if let Some(mode) = args.setmode.as_deref().filter(|m| !matches!(*m, "restart" | "ignore")) {
             return Err(Failure::value(format!("--setmode `{mode}` is not understood; write restart or ignore")));
         }
-        let settings = args.settings.resolve()?;
+        let settings =
+            Settings { sample: args.applyconfig.clone(), reset_ub: args.reset_ub, ..args.settings.resolve()? };
         if settings::is_empty(&settings) {
             return Err(Failure::new(ExitCode::BadSyntax, format!("nothing to set for CT {target}"))
                 .hint("name what to change; `vzctl set --help` lists what there is"));

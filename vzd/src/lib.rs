@@ -14,6 +14,7 @@ pub mod check;
 pub mod conf;
 pub mod engine;
 pub mod inventory;
+pub mod limits;
 pub mod network;
 pub mod onboot;
 pub mod storage;

@@ -150,6 +150,7 @@ fn serve(args: &Args) -> anyhow::Result<()> {
         notify(&[sd_notify::NotifyState::Ready]);
         tracing::info!(root = %paths.base.display(), socket = %socket.display(), version = env!("CARGO_PKG_VERSION"), "serving");
         engine.guard_network().context("starting the thread that guards the network")?;
+        engine.keep_accounts().context("starting the thread that keeps the accounts")?;
         let (booting, warming) = (engine.clone(), engine.clone());
         let boot = tokio::task::spawn_blocking(move || onboot::run(&booting));
         let warm = tokio::task::spawn_blocking(move || warming.templates.warm());

@@ -67,10 +67,13 @@ pub fn build() -> Result<PathBuf> {
             bail!("cargo built no {}", bin.join(program).display());
         }
     }
-    let link = bin.join("vzlist");
-    if fs::read_link(&link).ok().as_deref() != Some(Path::new("vzctl")) {
-        let _ = fs::remove_file(&link);
-        symlink("vzctl", &link).with_context(|| format!("cannot make {}", link.display()))?;
+    // One program under several names.
+    for name in ["vzlist", "vzubc", "vzcfgvalidate", "vzcalc", "vzmemcheck", "vzcpucheck", "vzsplit"] {
+        let link = bin.join(name);
+        if fs::read_link(&link).ok().as_deref() != Some(Path::new("vzctl")) {
+            let _ = fs::remove_file(&link);
+            symlink("vzctl", &link).with_context(|| format!("cannot make {}", link.display()))?;
+        }
     }
     show::say(format!(
         "     vzmon is linked {}",

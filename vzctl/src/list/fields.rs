@@ -61,8 +61,13 @@ macro_rules! beans {
     };
 }
 
-fn unknown(_: &CtInfo) -> Value {
-    Value::Unknown
+/// A parameter, or what a container has that says nothing; unknown where its configuration cannot be read.
+fn parameter(i: &CtInfo, name: &str, unset: impl Into<Option<u64>>) -> Value {
+    match i.parameters.get(name).and_then(|v| v.parse().ok()) {
+        Some(n) => Value::Number(n),
+        None if i.config_error.is_some() => Value::Unknown,
+        None => unset.into().map_or(Value::Unknown, Value::Number),
+    }
 }
 fn ctid(i: &CtInfo) -> Value {
     Value::Number(i.ctid.into())
@@ -118,17 +123,21 @@ const REST: &[Field] = &[
     alias("diskinodes.h", "DQINODES.H", 10, |i| number(i.diskinodes.map(|d| d.hardlimit))),
     field("laverage", "LAVERAGE", 14, |i| i.laverage.map_or(Value::Unknown, Value::Load)),
     field("uptime", "UPTIME", 15, |i| i.uptime.map_or(Value::Unknown, Value::Seconds)),
-    field("cpulimit", "CPULIM", 7, unknown),
-    field("cpuunits", "CPUUNI", 7, unknown),
-    field("cpus", "CPUS", 5, unknown),
-    field("ioprio", "IOP", 3, unknown),
-    field("iolimit", "IOLIMIT", 10, unknown),
-    field("iopslimit", "IOPSLIMIT", 10, unknown),
+    field("cpulimit", "CPULIM", 7, |i| parameter(i, "cpulimit", 0)),
+    field("cpuunits", "CPUUNI", 7, |i| parameter(i, "cpuunits", 1000)),
+    field("cpus", "CPUS", 5, |i| parameter(i, "cpus", None)),
+    field("cpumask", "CPUMASK", -10, |i| text(&i.parameters.get("cpumask").cloned())),
+    field("nodemask", "NODEMASK", -10, |i| text(&i.parameters.get("nodemask").cloned())),
+    field("ioprio", "IOP", 3, |i| parameter(i, "ioprio", 4)),
+    field("iolimit", "IOLIMIT", 10, |i| parameter(i, "iolimit", 0)),
+    field("iopslimit", "IOPSLIMIT", 10, |i| parameter(i, "iopslimit", 0)),
+    field("vm_overcommit", "VM_OVC", 6, |i| text(&i.parameters.get("vm_overcommit").cloned())),
+    field("unenforced", "UNENFORCED", -32, |i| Value::List(i.unenforced.keys().cloned().collect())),
     field("onboot", "ONBOOT", 6, |i| i.onboot.map_or(Value::Unknown, Value::Flag)),
     field("bootorder", "BOOTORDER", 10, |i| number(i.bootorder)),
     field("layout", "LAYOUT", -8, |i| text(&i.layout)),
     field("features", "FEATURES", -15, |i| Value::List(i.features.clone())),
-    field("vswap", "VSWAP", 5, unknown),
+    field("vswap", "VSWAP", 5, |i| i.vswap.map_or(Value::Unknown, Value::Flag)),
     field("disabled", "DISABL", 6, |i| Value::Flag(i.disabled)),
     field("state", "STATE", -10, |i| {
         Value::Text(serde_json::to_value(i.state).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default())
@@ -171,8 +180,15 @@ impl Field {
     }
 }
 
-/// The beancounters this version measures: the number of processes, which nothing limits yet.
+/// A beancounter. One that is not held because nothing runs shows `-`, as the classic tool does.
 fn bean(name: &str, info: &CtInfo) -> Option<Bean> {
-    let held = if name == "numproc" { info.numproc } else { None }?;
-    Some(Bean { held, maxheld: None, barrier: Bean::UNLIMITED, limit: Bean::UNLIMITED, failcnt: 0 })
+    let Some(b) = info.beancounters.iter().find(|b| b.name == name) else {
+        // A vzd of an earlier version tells this one alone.
+        let held = if name == "numproc" { Some(info.numproc?) } else { return None };
+        let unlimited = vz_types::limits::Amount::CLASSIC_UNLIMITED;
+        return Some(Bean { held, maxheld: None, barrier: unlimited, limit: unlimited, failcnt: 0, class: None });
+    };
+    let held = b.held.filter(|_| info.status == "running");
+    let class = vz_types::limits::table::Class::of(&b.class);
+    Some(Bean { held, maxheld: Some(b.maxheld), barrier: b.barrier, limit: b.limit, failcnt: b.failcnt, class })
 }

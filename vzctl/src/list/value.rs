@@ -29,8 +29,8 @@ pub enum Value {
 /// One beancounter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bean {
-    /// Now.
-    pub held: u64,
+    /// Now; none where nobody can tell or nothing runs.
+    pub held: Option<u64>,
     /// At most so far, where that is recorded.
     pub maxheld: Option<u64>,
     /// Where warnings begin.
@@ -39,11 +39,8 @@ pub struct Bean {
     pub limit: u64,
     /// How often it held.
     pub failcnt: u64,
-}
-
-impl Bean {
-    /// `LONG_MAX`, the classic figure of what has no limit.
-    pub const UNLIMITED: u64 = i64::MAX as u64;
+    /// How far the limit can be relied on.
+    pub class: Option<&'static str>,
 }
 
 impl Value {
@@ -62,7 +59,7 @@ impl Value {
                 Some(format!("{:03}d{:02}h:{:02}m:{:02}s", s / 86_400, s / 3600 % 24, s / 60 % 60, s % 60))
             }
             Self::Disk(d) => d.usage.map(|u| u.to_string()),
-            Self::Bean(b) => Some(b.held.to_string()),
+            Self::Bean(b) => b.held.map(|n| n.to_string()),
         }
     }
 
@@ -81,13 +78,18 @@ impl Value {
                 ("softlimit", figure(Some(d.softlimit))),
                 ("hardlimit", figure(Some(d.hardlimit))),
             ]),
-            Self::Bean(b) => Json::Object(vec![
-                ("held", figure(Some(b.held))),
-                ("maxheld", figure(b.maxheld)),
-                ("barrier", figure(Some(b.barrier))),
-                ("limit", figure(Some(b.limit))),
-                ("failcnt", figure(Some(b.failcnt))),
-            ]),
+            Self::Bean(b) => {
+                let class = b.class.map(|c| ("class", Json::Plain(quoted(c))));
+                let mut fields = vec![
+                    ("held", figure(b.held)),
+                    ("maxheld", figure(b.maxheld)),
+                    ("barrier", figure(Some(b.barrier))),
+                    ("limit", figure(Some(b.limit))),
+                    ("failcnt", figure(Some(b.failcnt))),
+                ];
+                fields.extend(class);
+                Json::Object(fields)
+            }
         }
     }
 
@@ -97,7 +99,7 @@ impl Value {
             Self::Number(n) | Self::Seconds(n) => Some(u128::from(*n)),
             Self::Flag(f) => Some(u128::from(*f)),
             Self::Disk(d) => d.usage.map(u128::from),
-            Self::Bean(b) => Some(u128::from(b.held)),
+            Self::Bean(b) => b.held.map(u128::from),
             _ => None,
         };
         match (self, other) {

@@ -6,8 +6,8 @@
 //! is read by a thread of its own while the answer to it already comes.
 
 use crate::wire::{
-    ApiError, BuildEvent, BuildRequest, CheckReport, CreateRequest, CtInfo, Done, ImportRequest, RestartRequest,
-    SetRequest, StartRequest, StopRequest, TemplateInfo, Version,
+    ApiError, BuildEvent, BuildRequest, CheckReport, CreateRequest, CtInfo, Done, Event, HostFigures, ImportRequest,
+    RestartRequest, SetRequest, StartRequest, StopRequest, TemplateInfo, Version, Why,
 };
 use http_body_util::BodyExt;
 use hyper::{
@@ -16,6 +16,7 @@ use hyper::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 use std::{
+    collections::BTreeMap,
     io::{self, Read},
     os::{fd::AsRawFd, unix::net::UnixStream},
     path::{Path, PathBuf},
@@ -167,6 +168,46 @@ impl Client {
     /// One container, by CTID or name.
     pub fn info(&self, ct: &str) -> Result<CtInfo, ClientError> {
         self.get(&format!("/v1/cts/{}", segment(ct)))
+    }
+    /// Why a container is as it is.
+    pub fn why(&self, ct: &str) -> Result<Why, ClientError> {
+        self.get(&format!("/v1/cts/{}/why", segment(ct)))
+    }
+    /// What the host has and has promised.
+    pub fn host(&self) -> Result<HostFigures, ClientError> {
+        self.get("/v1/host")
+    }
+    /// Sample configurations: name to text.
+    pub fn samples(&self) -> Result<BTreeMap<String, String>, ClientError> {
+        self.get("/v1/samples")
+    }
+    /// Figures in Prometheus' text format.
+    pub fn metrics(&self) -> Result<String, ClientError> {
+        let mut text = Vec::new();
+        self.run(Method::GET, "/metrics", Payload::Whole(Some(Bytes::new())), Some(self.deadline), |_, line| {
+            text.extend_from_slice(line);
+            // The reader of lines takes their ends away.
+            if !line.ends_with(b"\n") {
+                text.push(b'\n');
+            }
+            Ok(true)
+        })?;
+        Ok(String::from_utf8_lossy(&text).into_owned())
+    }
+    /// Events after number `after`, of one container or all; with `follow` it goes on until vzd ends.
+    pub fn events(
+        &self,
+        ct: Option<&str>,
+        after: i64,
+        follow: bool,
+        mut each: impl FnMut(&Event),
+    ) -> Result<(), ClientError> {
+        let ct = ct.map(|ct| format!("&ct={}", segment(ct))).unwrap_or_default();
+        let path = format!("/v1/events?after={after}&follow={follow}{ct}");
+        self.run(Method::GET, &path, Payload::Whole(Some(Bytes::new())), None, |status, line| {
+            each(&decode(status, &Method::GET, &path, line)?);
+            Ok(true)
+        })
     }
     /// Makes a container.
     pub fn create(&self, request: &CreateRequest) -> Result<Done, ClientError> {

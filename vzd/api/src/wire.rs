@@ -118,6 +118,16 @@ pub struct Settings {
     /// Features: name to on/off.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub features: BTreeMap<String, bool>,
+    /// Beancounters and other limits, by the name of their option (`physpages`, `ram`, `cpulimit`), each as on the
+    /// command line.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub limits: BTreeMap<String, String>,
+    /// A sample configuration to take limits and disk quota from, before everything else here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sample: Option<String>,
+    /// Forget maxheld and failcnt of every counter.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub reset_ub: bool,
 }
 
 /// One `--userpasswd`.
@@ -261,6 +271,131 @@ pub struct CtInfo {
     pub last_exit: Option<String>,
     /// What failed last: operation, step and cause.
     pub last_failure: Option<String>,
+    /// Every beancounter with its class, of a running container as the kernel has it now.
+    #[serde(default)]
+    pub beancounters: Vec<Beancounter>,
+    /// Processor time, disk bandwidth and the rest, as far as they are set: name to value as on the command line.
+    #[serde(default)]
+    pub parameters: BTreeMap<String, String>,
+    /// Limits asked for that this host does not enforce, with the reason.
+    #[serde(default)]
+    pub unenforced: BTreeMap<String, String>,
+    /// Memory is limited as such (VSwap mode of OpenVZ).
+    #[serde(default)]
+    pub vswap: Option<bool>,
+}
+
+/// One beancounter of one container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Beancounter {
+    /// Its name.
+    pub name: String,
+    /// `pages` (4096 bytes), `bytes` or `items`.
+    pub unit: String,
+    /// Now; null where nobody can tell.
+    pub held: Option<u64>,
+    /// At most since the last reset.
+    pub maxheld: u64,
+    /// 9223372036854775807: unlimited.
+    pub barrier: u64,
+    /// 9223372036854775807: unlimited.
+    pub limit: u64,
+    /// Refusals since the last reset.
+    pub failcnt: u64,
+    /// `enforced`, `guaranteed`, `per-process`, `accounted` or `unenforced` (on this host).
+    pub class: String,
+    /// Why it is unenforced, or what the class does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+}
+
+/// Something that happened to a container because of a limit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Event {
+    /// Its number, rising.
+    pub id: i64,
+    /// The container.
+    pub ctid: u32,
+    /// The first time, UTC.
+    pub time: String,
+    /// The first time, seconds since the epoch.
+    pub first: u64,
+    /// The last time, seconds since the epoch.
+    pub last: u64,
+    /// `oom-kill`, `fork-failed`, `swap-full`, `memory-high`, `throttled`, `socket-refused` or `disk-full`.
+    pub kind: String,
+    /// The counter or parameter behind it.
+    pub counter: Option<String>,
+    /// How many times.
+    pub count: u64,
+    /// What happened.
+    pub text: String,
+}
+
+/// Waiting for one resource: percent of time in which some, and all, of the processes waited.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct PressureNow {
+    /// Some: over 10, 60 and 300 seconds.
+    pub some: [f64; 3],
+    /// All: over 10, 60 and 300 seconds.
+    pub full: [f64; 3],
+}
+
+/// Pressure of a running container.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Pressure {
+    /// Processor time.
+    pub cpu: Option<PressureNow>,
+    /// Memory.
+    pub memory: Option<PressureNow>,
+    /// Disk.
+    pub io: Option<PressureNow>,
+    /// Percent of the time behind `seconds` in which some waited: processor, memory, disk, and for cpulimit.
+    pub hour: [f64; 4],
+    /// How far back that goes: at most an hour, less after a start of the container or of vzd.
+    pub seconds: u64,
+}
+
+/// Why a container is as it is.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Why {
+    /// The container.
+    pub ctid: u32,
+    /// As vzlist shows it.
+    pub status: String,
+    /// How the last run ended.
+    pub last_exit: Option<String>,
+    /// What failed last.
+    pub last_failure: Option<String>,
+    /// What happened because of limits, oldest first.
+    pub events: Vec<Event>,
+    /// Counters that were refused something, or are close to their limit.
+    pub counters: Vec<Beancounter>,
+    /// While it runs, where the kernel tells.
+    pub pressure: Option<Pressure>,
+    /// What to change.
+    pub advice: Vec<String>,
+}
+
+/// What the host has, for figures of overcommitment.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+pub struct HostFigures {
+    /// Bytes of memory.
+    pub memory: u64,
+    /// Bytes of memory that could be had without swapping.
+    pub available: u64,
+    /// Bytes of swap space.
+    pub swap: u64,
+    /// Bytes of swap space in use.
+    pub swap_used: u64,
+    /// Processors.
+    pub cpus: u64,
+    /// Process ids.
+    pub pids: u64,
+    /// Bytes guaranteed to running containers.
+    pub promised: u64,
+    /// Bytes that are never guaranteed.
+    pub reserve: u64,
 }
 
 /// A disk quota with its use.

@@ -158,7 +158,9 @@ fn attach(one: SingleThreaded, plan: &AttachPlan) -> Result<u8, Failure> {
     let joiner = match clone_inside(one, &state)? {
         Cloned::Child => {
             drop(ours);
-            let outcome: Result<(), StepError> = join(&target).and_then(|()| {
+            // As root of the host still: the container's limits may be above the operator's own.
+            let limited = confine::default_rlimits(&state.limits).at(STEP, "set the resource limits");
+            let outcome: Result<(), StepError> = limited.and_then(|()| join(&target)).and_then(|()| {
                 let sibling = CloneFlags::CLONE_PARENT;
                 match process::clone3(one, sibling, None).at(STEP, "clone the program")? {
                     Cloned::Child => program(plan, &state, &stdio, script.as_ref(), None).map(|never| match never {}),

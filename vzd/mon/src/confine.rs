@@ -5,7 +5,7 @@ use crate::error::{At, StepError};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::io;
 use vz_sys::{caps, process, seccomp::Filter};
-use vz_types::policy::DROPPED_CAPS;
+use vz_types::{limits::kernel::Inside, policy::DROPPED_CAPS};
 
 const STEP: &str = "confine";
 
@@ -48,18 +48,27 @@ pub fn for_edits() -> Result<(), StepError> {
 /// Limits a machine's init starts with, whatever vzd was started under (systemd's own defaults; items as in
 /// getrlimit(2)). Must run while still root on the host, for raising hard limits; a host whose root may not raise them
 /// (no CAP_SYS_RESOURCE, as inside another manager's container) keeps its own hard limit.
-pub fn default_rlimits() -> io::Result<()> {
+/// `limits` has what the container's configuration says instead.
+pub fn default_rlimits(limits: &Inside) -> io::Result<()> {
     use nix::sys::resource::RLIM_INFINITY as NONE;
+    let nofile = limits.nofile.unwrap_or(524_288);
+    let memlock = limits.memlock.unwrap_or(8 << 20);
+    let space = limits.address_space.unwrap_or(NONE);
+    // The user namespace made after this counts the signals of the whole container against it.
+    let signals = limits.sigpending.map(|n| (Resource::RLIMIT_SIGPENDING, n, n));
     for (resource, soft, hard) in [
-        (Resource::RLIMIT_NOFILE, 1024, 524_288),
+        (Resource::RLIMIT_NOFILE, nofile.min(1024), nofile),
         (Resource::RLIMIT_CORE, 0, NONE),
         (Resource::RLIMIT_CPU, NONE, NONE),
         (Resource::RLIMIT_DATA, NONE, NONE),
         (Resource::RLIMIT_FSIZE, NONE, NONE),
-        (Resource::RLIMIT_AS, NONE, NONE),
+        (Resource::RLIMIT_AS, space, space),
         (Resource::RLIMIT_STACK, 8 << 20, NONE),
-        (Resource::RLIMIT_MEMLOCK, 8 << 20, 8 << 20),
-    ] {
+        (Resource::RLIMIT_MEMLOCK, memlock, memlock),
+    ]
+    .into_iter()
+    .chain(signals)
+    {
         match setrlimit(resource, soft, hard) {
             Err(nix::Error::EPERM) => {
                 let (_, most) = getrlimit(resource)?;

@@ -16,7 +16,8 @@ use vz_sys::{
     seqpacket,
 };
 use vz_types::{
-    CtAddr, Hostname,
+    CtAddr, Hostname, UidBase,
+    limits::kernel::Inside,
     plan::{ControlReply, ControlRequest, FileEdit},
     run::ProcessId,
 };
@@ -63,12 +64,26 @@ impl Job {
     }
 }
 
+/// Other limits than before.
+pub struct Limits<'a> {
+    /// The container's ids.
+    pub owner: UidBase,
+    /// Our level of its cgroup.
+    pub cgroup: &'a std::path::Path,
+    /// What holds now.
+    pub old: &'a Inside,
+    /// What is to hold.
+    pub new: &'a Inside,
+}
+
 /// What a job does once it is in the container's namespaces.
 pub enum Work<'a> {
     /// File edits, in the mount namespace.
     Edit(&'a [FileEdit]),
     /// The addresses of a link, in the network namespace.
     Addresses(&'a str, &'a [CtAddr]),
+    /// Limits of its network and ipc namespaces, and of two filesystems in the mount namespace.
+    Limits(&'a Limits<'a>),
     /// The running host name, in the UTS namespace.
     Hostname(&'a Hostname),
 }
@@ -81,9 +96,12 @@ pub fn start(one: SingleThreaded, init: ProcessId, work: &Work<'_>, client: Owne
         fs::File::open(format!("/proc/{}/ns/{name}", init.pid))
             .at(STEP, format!("open the container's {name} namespace"))
     };
+    if let Work::Limits(l) = work {
+        crate::limits::apply_parameters(one, init.pid, l.owner, l.new, true)?;
+    }
     let user = open("user")?;
     let (other, flag) = match work {
-        Work::Edit(_) => (open("mnt")?, CloneFlags::CLONE_NEWNS),
+        Work::Edit(_) | Work::Limits(..) => (open("mnt")?, CloneFlags::CLONE_NEWNS),
         Work::Addresses(..) => (open("net")?, CloneFlags::CLONE_NEWNET),
         Work::Hostname(_) => (open("uts")?, CloneFlags::CLONE_NEWUTS),
     };
@@ -92,8 +110,12 @@ pub fn start(one: SingleThreaded, init: ProcessId, work: &Work<'_>, client: Owne
         Cloned::Child => {
             let outcome = (|| {
                 nix::sched::setns(&user, CloneFlags::CLONE_NEWUSER).at(STEP, "join the user namespace")?;
-                nix::sched::setns(&other, flag).at(STEP, "join the container")?;
                 process::become_root().at(STEP, "become root inside")?;
+                if let Work::Limits(l) = work {
+                    // Lowering is within the rights of the container's root; raising is left to vzd.
+                    vz_sys::rlimits::limit(l.cgroup, l.new, l.old, true).at(STEP, "limit the container's processes")?;
+                }
+                nix::sched::setns(&other, flag).at(STEP, "join the container")?;
                 perform(work).map_err(io::Error::other).at(STEP, "inside")
             })();
             let message = match outcome {
@@ -113,6 +135,7 @@ fn perform(work: &Work<'_>) -> Result<(), String> {
             crate::confine::for_edits().map_err(|e| e.to_string())?;
             crate::edit::apply(edits)
         }
+        Work::Limits(l) => crate::limits::remount(l.new),
         Work::Addresses(link, addresses) => inside_net::configure(Some(link), addresses).map_err(|e| e.to_string()),
         Work::Hostname(name) => nix::unistd::sethostname(name.as_str()).map_err(|e| format!("set the host name: {e}")),
     }

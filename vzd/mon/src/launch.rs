@@ -40,8 +40,6 @@ use vz_types::{
 const SILENCE: Duration = Duration::from_secs(30);
 /// Deadline for edits of the container's own files.
 pub const EDIT_DEADLINE: Duration = Duration::from_secs(5);
-/// devpts instances refuse more pseudo terminals than this.
-const PTY_MAX: u32 = 1024;
 
 /// What of a boot the next one needs: the user namespace, which stays, and the network namespace, out of which the link
 /// moves into a fresh one. So a reboot from inside ends rules, links and settings made inside, as it does on a machine,
@@ -127,6 +125,7 @@ pub fn boot(stage: Stage, trees: Trees) -> Result<Waiting, StepError> {
     let mut fds = vec![trees.root.as_fd(), trees.console.as_fd()];
     fds.extend(trees.devices.iter().map(AsFd::as_fd));
     fds.extend(trees.added.iter().map(AsFd::as_fd));
+    fds.extend(trees.own_files.iter().map(AsFd::as_fd));
     seqpacket::send(&channel, b"maps", &fds).at("namespaces", "hand over the mounts")?;
     drop(trees);
     // The stage and init write to one socket, and nothing orders them: init may be ready before the stage has told
@@ -231,13 +230,15 @@ fn stage_steps(
     }
     let standard = 2 + vz_types::policy::DEVICES.len();
     let adds = vz_types::policy::feature_devices(&plan.features).next().is_some();
-    if fds.len() != standard + usize::from(adds) {
+    let own = plan.own_files.is_some();
+    if fds.len() != standard + usize::from(adds) + usize::from(own) {
         return Err(io::Error::other("the mounts did not arrive")).at(STEP, "receive the mounts");
     }
+    let own_files = if own { fds.pop() } else { None };
     let added = fds.drain(standard..).next();
     let root = fds.remove(0);
     let console = fds.remove(0);
-    let trees = Trees { root, devices: fds, added, console };
+    let trees = Trees { root, devices: fds, added, console, own_files };
     nix::sched::unshare(CloneFlags::CLONE_NEWCGROUP).at(STEP, "make a cgroup namespace")?;
     process::become_root().at(STEP, "become root inside")?;
     let spaces = CloneFlags::CLONE_NEWPID
@@ -280,7 +281,7 @@ fn init(
     nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL).at(STEP, "tie init to its monitor")?;
     rustix::process::setsid().at(STEP, "start a session")?;
     let console = trees.console.try_clone().at(STEP, "keep the console")?;
-    setup::build(trees, PTY_MAX, &plan.features)?;
+    setup::build(trees, &plan.limits, &plan.features)?;
     let name = plan.hostname.as_ref().map_or_else(|| format!("ct{}", plan.ctid), ToString::to_string);
     nix::unistd::sethostname(&name).at(STEP, "set the host name")?;
     let path = setup::find_init()?;

@@ -23,6 +23,7 @@ mod error;
 mod fence;
 mod inside_net;
 mod launch;
+mod limits;
 mod record;
 mod request;
 mod run;

@@ -18,7 +18,7 @@ use crate::{
     control::{self, Job, Work},
     error::{At, StepError},
     launch::{self, Kept},
-    record,
+    limits, record,
     setup::Trees,
     stop::{self, Next, Stopping},
     storage,
@@ -111,7 +111,7 @@ impl Launch {
         self.fault.clone_from(&plan.fault);
         let run_dir = open_dir(&plan.run_dir).at("plan", format!("open {}", plan.run_dir.display()))?;
         own_stdio(&run_dir).at("plan", "open monitor.log")?;
-        confine::default_rlimits().at("plan", "set the resource limits")?;
+        confine::default_rlimits(&plan.limits).at("plan", "set the resource limits")?;
         let signals = termination_signals().at("plan", "block the termination signals")?;
         let listener = seqpacket::listen(run_dir.as_fd(), CONTROL).at("plan", "listen on control.sock")?;
         record::remove(&run_dir, EXIT);
@@ -135,8 +135,9 @@ impl Launch {
             .map_err(io::Error::other)
             .at("storage", "mount the container's files")?;
         self.done("storage");
-        let trees = Trees::open(&plan.storage.root, console.slave(), &plan.features)?;
+        let trees = Trees::open(console.slave(), &plan)?;
         let waiting = launch::boot(stage, trees)?;
+        limits::apply_parameters(one, waiting.init.pid, plan.storage.uid_base, &plan.limits, false)?;
         for text in &waiting.warnings {
             self.tell(&MonitorEvent::Warning { text: text.clone() }, &[]);
         }
@@ -163,6 +164,7 @@ impl Launch {
             features: plan.features.clone(),
             protocol: PROTOCOL,
             version: env!("CARGO_PKG_VERSION").into(),
+            limits: plan.limits.clone(),
         };
         record::write_json(run_dir.as_fd(), STATE, &state, false).at("record", "write state.json")?;
         self.done("record");
@@ -376,6 +378,14 @@ impl Monitor {
                     _ => control::reply(&client, &ControlReply::Done),
                 }
             }
+            ControlRequest::SetLimits { limits: new } => {
+                self.plan.limits.clone_from(&new);
+                let old = std::mem::replace(&mut self.state.limits, new.clone());
+                let _ = record::write_json(self.run_dir.as_fd(), STATE, &self.state, false);
+                let (owner, cgroup) = (self.plan.storage.uid_base, self.plan.cgroup.clone());
+                let work = control::Limits { owner, cgroup: &cgroup, old: &old, new: &new };
+                self.start(one, &Work::Limits(&work), client);
+            }
             ControlRequest::Edit { edits } => self.start(one, &Work::Edit(&edits), client),
         }
     }
@@ -435,8 +445,11 @@ impl Monitor {
         let ns = self.plan.cgroup.join("ns");
         empty_cgroup(&ns).at("namespaces", format!("clear {}", ns.display()))?;
         let stage = launch::next_stage(one, &self.plan, &self.kept, self.cgroup.as_fd())?;
-        let trees = Trees::open(&self.plan.storage.root, self.console.slave(), &self.plan.features)?;
+        let trees = Trees::open(self.console.slave(), &self.plan)?;
         let waiting = launch::boot(stage, trees)?;
+        // The network and ipc namespaces are new.
+        let base = self.plan.storage.uid_base;
+        limits::apply_parameters(one, waiting.init.pid, base, &self.plan.limits, false)?;
         for text in &waiting.warnings {
             self.console.say(text);
         }

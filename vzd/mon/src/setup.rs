@@ -6,7 +6,10 @@
 //! detached trees and only get attached here. Every path below is walked without following symbolic links, although
 //! the walker could hurt nobody but the container itself.
 
-use crate::error::{At, StepError};
+use crate::{
+    error::{At, StepError},
+    limits::{pty_max, shm_size},
+};
 use rustix::{
     fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags},
     io::Errno,
@@ -23,6 +26,8 @@ use std::{
 };
 use vz_types::{
     config::Feature,
+    limits::kernel::Inside,
+    plan::LaunchPlan,
     policy::{DEVICES, MASKED_DIRS, MASKED_FILES, UNCOVERED, feature_devices},
 };
 
@@ -38,12 +43,15 @@ pub struct Trees {
     pub added: Option<OwnedFd>,
     /// The console's slave.
     pub console: OwnedFd,
+    /// The directory with the container's own beancounter files, if it gets one.
+    pub own_files: Option<OwnedFd>,
 }
 
 impl Trees {
     /// Clones the root mount without the host's `nosuid`, and the host's device nodes after checking that they are
     /// what they should be. All private: nothing mounted on them inside reaches the host.
-    pub fn open(root: &std::path::Path, console: BorrowedFd<'_>, features: &[Feature]) -> Result<Self, StepError> {
+    pub fn open(console: BorrowedFd<'_>, plan: &LaunchPlan) -> Result<Self, StepError> {
+        let root = plan.storage.root.as_path();
         const STEP: &str = "namespaces";
         let clone = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
         let shown = root.display();
@@ -67,7 +75,16 @@ impl Trees {
         }
         let console = open_tree(console, "", clone | OpenTreeFlags::AT_EMPTY_PATH);
         let console = console.map_err(io::Error::from).and_then(private).at(STEP, "clone the console's mount")?;
-        Ok(Self { root: tree, devices, added: make_nodes(features)?, console })
+        let own_files = plan.own_files.as_ref().map(|dir| {
+            let tree = open_tree(CWD, dir, clone).map_err(io::Error::from).and_then(private);
+            let tree = tree.at(STEP, format!("clone {}", dir.display()))?;
+            let flags = ACTIVE | MountAttrFlags::MOUNT_ATTR_RDONLY;
+            vz_sys::mount::set_flags(tree.as_fd(), flags.bits().into(), 0)
+                .at(STEP, format!("make {} read-only inside", dir.display()))?;
+            Ok(tree)
+        });
+        let (added, own_files) = (make_nodes(&plan.features)?, own_files.transpose()?);
+        Ok(Self { root: tree, devices, added, console, own_files })
     }
 }
 
@@ -128,8 +145,8 @@ pub fn leave_old_root() -> Result<(), StepError> {
 }
 
 /// Everything between the new root and the old one's end.
-pub fn build(trees: Trees, pty_max: u32, features: &[Feature]) -> Result<(), StepError> {
-    let Trees { root, devices, added, console } = trees;
+pub fn build(trees: Trees, limits: &Inside, features: &[Feature]) -> Result<(), StepError> {
+    let Trees { root, devices, added, console, own_files } = trees;
     // Read while the host's /proc is still in sight.
     let boot_id = std::fs::read("/proc/sys/kernel/random/uuid").at(STEP, "make a boot id")?;
     let present = |paths: &[&'static str]| paths.iter().copied().filter(|p| exists(p)).collect::<Vec<_>>();
@@ -142,7 +159,7 @@ pub fn build(trees: Trees, pty_max: u32, features: &[Feature]) -> Result<(), Ste
     mount_at("cgroup2", "sys/fs/cgroup", &[], &[], ACTIVE)?;
     let files = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
     mount_at("tmpfs", "run", &[("mode", "0755"), ("size", "20%"), ("nr_inodes", "800k")], &[], files)?;
-    build_dev(devices, console, pty_max)?;
+    build_dev(devices, console, limits)?;
     if let Some(added) = added {
         attach_added(&added, features)?;
     }
@@ -150,6 +167,12 @@ pub fn build(trees: Trees, pty_max: u32, features: &[Feature]) -> Result<(), Ste
         mount_uncovered()?;
     }
     write_new("run/host/container-manager", "vz\n")?;
+    if let Some(own) = own_files {
+        make_dir("run/vz")?;
+        let target = open_dir("run/vz")?;
+        let both = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+        move_mount(&own, "", &target, "", both).at(STEP, "attach /run/vz")?;
+    }
     masks.apply()?;
     leave_old_root()
 }
@@ -158,7 +181,7 @@ pub fn build(trees: Trees, pty_max: u32, features: &[Feature]) -> Result<(), Ste
 const ACTIVE: MountAttrFlags =
     MountAttrFlags::MOUNT_ATTR_NOSUID.union(MountAttrFlags::MOUNT_ATTR_NODEV).union(MountAttrFlags::MOUNT_ATTR_NOEXEC);
 
-fn build_dev(devices: Vec<OwnedFd>, console: OwnedFd, pty_max: u32) -> Result<(), StepError> {
+fn build_dev(devices: Vec<OwnedFd>, console: OwnedFd, limits: &Inside) -> Result<(), StepError> {
     let quiet = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
     mount_at("tmpfs", "dev", &[("mode", "0755"), ("size", "4m"), ("nr_inodes", "4096")], &[], quiet)?;
     let dev = open_dir("dev")?;
@@ -171,11 +194,12 @@ fn build_dev(devices: Vec<OwnedFd>, console: OwnedFd, pty_max: u32) -> Result<()
     {
         rustix::fs::symlinkat(target, &dev, name).at(STEP, format!("link /dev/{name}"))?;
     }
-    let max = pty_max.to_string();
+    let max = pty_max(limits).to_string();
     let pts = [("mode", "0620"), ("ptmxmode", "0666"), ("gid", "5"), ("max", max.as_str())];
     mount_at("devpts", "dev/pts", &pts, &["newinstance"], quiet)?;
     let files = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
-    mount_at("tmpfs", "dev/shm", &[("mode", "1777")], &[], files)?;
+    let size = shm_size(limits);
+    mount_at("tmpfs", "dev/shm", &[("mode", "1777"), ("size", size.as_str())], &[], files)?;
     mount_at("mqueue", "dev/mqueue", &[], &[], ACTIVE)
 }
 

@@ -1,10 +1,13 @@
 //! Between the wire and the engine: texts become types here, once, and every refusal names the value.
 
-use crate::engine::{Changes, CreateSpec, Error, Outcome, Result, SetMode, SetSpec, StopSpec, View, hash_password};
+use crate::engine::{
+    Bean, Changes, CreateSpec, Error, Outcome, Result, SetMode, SetSpec, StopSpec, View, hash_password, utc,
+};
+use crate::inventory::EventRow;
 use std::{collections::BTreeSet, fmt::Display, str::FromStr};
 use vz_api::wire;
 use vz_types::{
-    Ctid, ExitCode, Paths, SshPublicKey, UserName,
+    CtConfig, Ctid, ExitCode, Paths, SshPublicKey, UserName,
     config::{Description, Feature},
 };
 
@@ -54,8 +57,13 @@ pub fn changes(s: wire::Settings) -> Result<Changes> {
         searchdomain: list(ExitCode::BadDns, &s.searchdomain)?,
         diskspace: s.diskspace.as_deref().map(|t| parse(ExitCode::BadValue, t)).transpose()?,
         diskinodes: s.diskinodes,
+        sample: s.sample,
+        reset_ub: s.reset_ub,
         ..Changes::default()
     };
+    for (name, value) in &s.limits {
+        c.limits.set(name, value).map_err(|e| Error::refused(ExitCode::BadValue, e.to_string(), ""))?;
+    }
     for text in &s.ipdel {
         match text.as_str() {
             "all" => c.ipdel_all = true,
@@ -201,6 +209,59 @@ pub fn info(paths: &Paths, v: View, now: Clock) -> wire::CtInfo {
         diskinodes: config.map(|c| figure(v.usage.map(|u| u.inodes_used), c.disk.inodes)),
         last_exit: v.row.last_exit,
         last_failure: v.row.last_failure,
+        beancounters: v.beans.iter().map(bean).collect(),
+        parameters: v.limits.as_ref().map(parameters).unwrap_or_default(),
+        unenforced: v.unenforced.into_iter().collect(),
+        vswap: v.limits.as_ref().map(|c| c.limits.vswap()),
+    }
+}
+
+/// One counter.
+pub fn bean(b: &Bean) -> wire::Beancounter {
+    let f = b.figures;
+    wire::Beancounter {
+        name: b.ub.name().into(),
+        unit: b.ub.row().unit.word().into(),
+        held: b.known.then_some(f.held),
+        maxheld: f.maxheld,
+        barrier: f.barrier,
+        limit: f.limit,
+        failcnt: f.failcnt,
+        class: b.class.word().into(),
+        note: b.reason.clone(),
+    }
+}
+
+/// Parameters that are no beancounters, as far as they are set.
+fn parameters(c: &CtConfig) -> std::collections::BTreeMap<String, String> {
+    [
+        ("vm_overcommit", c.limits.vm_overcommit.map(|v| v.to_string())),
+        ("cpuunits", c.cpu.units.map(|v| v.to_string())),
+        ("cpulimit", c.cpu.limit.map(|v| v.0.to_string())),
+        ("cpus", c.cpu.cpus.map(|v| v.to_string())),
+        ("cpumask", c.cpu.mask.as_ref().map(ToString::to_string)),
+        ("nodemask", c.cpu.nodemask.as_ref().map(ToString::to_string)),
+        ("ioprio", c.io.prio.map(|v| v.to_string())),
+        ("iolimit", c.io.limit.map(|v| v.0.to_string())),
+        ("iopslimit", c.io.iops.map(|v| v.to_string())),
+    ]
+    .into_iter()
+    .filter_map(|(name, value)| Some((name.to_owned(), value?)))
+    .collect()
+}
+
+/// One event.
+pub fn event(e: EventRow) -> wire::Event {
+    wire::Event {
+        id: e.id,
+        ctid: e.ctid.get(),
+        time: utc(e.first),
+        first: e.first,
+        last: e.last,
+        kind: e.kind,
+        counter: e.counter,
+        count: e.count,
+        text: e.text,
     }
 }
 

@@ -21,11 +21,13 @@ use std::sync::Arc;
 use vz_api::wire;
 use vz_types::{Ctid, ExitCode, TemplateName};
 
-type Answer<T> = Result<Json<T>, Refusal>;
-type Shared = State<Arc<Engine>>;
+pub(super) type Answer<T> = Result<Json<T>, Refusal>;
+pub(super) type Shared = State<Arc<Engine>>;
 
 /// Runs `f` where it may block. A client that hangs up does not end it.
-async fn blocking<T: Send + 'static>(f: impl FnOnce() -> engine::Result<T> + Send + 'static) -> Result<T, Refusal> {
+pub(super) async fn blocking<T: Send + 'static>(
+    f: impl FnOnce() -> engine::Result<T> + Send + 'static,
+) -> Result<T, Refusal> {
     match tokio::task::spawn_blocking(f).await {
         Ok(result) => Ok(result?),
         Err(e) => {

@@ -1,6 +1,7 @@
 //! The HTTP API: who may ask ([`peer`]), what was asked ([`convert`]), the routes ([`handlers`]), and the
 //! socket they are served on ([`server`]). Every answer that is no success is a [`wire::ApiError`].
 
+mod accounts;
 mod convert;
 mod extract;
 mod handlers;
@@ -77,6 +78,11 @@ pub fn router(engine: Arc<Engine>) -> Router {
         .route("/v1/version", get(version))
         .route("/v1/check", get(check))
         .route("/v1/openapi.json", get(openapi))
+        .route("/v1/cts/{ct}/why", get(accounts::why))
+        .route("/v1/events", get(accounts::events))
+        .route("/v1/host", get(accounts::host))
+        .route("/v1/samples", get(accounts::samples))
+        .route("/metrics", get(accounts::metrics))
         .route("/v1/cts", get(list).post(create))
         .route("/v1/cts/{ct}", get(show).patch(set).delete(destroy))
         .route("/v1/cts/{ct}/start", post(start))

@@ -1,7 +1,7 @@
 //! The OpenAPI document: generated from the handlers and the wire types, served at `/v1/openapi.json` and
 //! checked in as `docs/reference/openapi.json`.
 
-use super::handlers;
+use super::{accounts, handlers};
 use utoipa::OpenApi;
 use vz_api::wire;
 
@@ -29,7 +29,12 @@ use vz_api::wire;
         handlers::template,
         handlers::template_remove,
         handlers::template_build,
-        handlers::template_import
+        handlers::template_import,
+        accounts::why,
+        accounts::events,
+        accounts::host,
+        accounts::samples,
+        accounts::metrics
     ),
     components(schemas(wire::ApiError, wire::BuildEvent))
 )]

@@ -116,6 +116,11 @@ impl Cgroups {
         &self.mount
     }
 
+    /// Our level, above every container's.
+    pub fn base(&self) -> &Path {
+        &self.base
+    }
+
     /// Controllers the kernel offers on this tree.
     pub fn controllers(&self) -> &[String] {
         &self.controllers
@@ -133,9 +138,10 @@ impl Cgroups {
         let _order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
         if !self.base.is_dir() {
             make(&self.base)?;
-            self.enable(&self.mount)?;
-            self.enable(&self.base)?;
         }
+        // Each time: a service manager that owns the top takes controllers back that it sees no need for.
+        self.enable(&self.mount)?;
+        self.enable(&self.base)?;
         make(&path)?;
         self.enable(&path)?;
         write(&path, "cgroup.max.depth", MAX_DEPTH)?;

@@ -193,10 +193,18 @@ impl Engine {
             stop_timeout: None,
             network: Default::default(),
             disk: DiskConfig { space: d.diskspace, inodes: d.diskinodes },
+            limits: Default::default(),
+            cpu: Default::default(),
+            io: Default::default(),
         };
         config.network.nameserver.clone_from(&d.nameserver);
+        let config = match &spec.changes.sample {
+            Some(name) => self.sample(name)?.apply_to_new(&config),
+            None => config,
+        };
         let config = spec.changes.apply(&config);
         check_config(&config)?;
+        self.check_host_size(&config, ExitCode::BadValue)?;
         Ok(config)
     }
 

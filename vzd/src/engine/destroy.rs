@@ -38,6 +38,7 @@ impl Engine {
             Result::Ok(trash)
         })?;
         steps.run("commit", || Ok(self.inventory.forget(ctid, false)?))?;
+        self.accounts.forget(ctid);
         // The container is gone already; what cannot be deleted now is swept at the next start.
         steps.attempt("delete", || trash.map_or(Ok(()), |trash| self.delete(&trash)));
         Ok(())

@@ -65,6 +65,9 @@ pub enum Error {
     },
     /// See there.
     #[error(transparent)]
+    Limit(#[from] crate::limits::apply::Error),
+    /// See there.
+    #[error(transparent)]
     Conf(#[from] conf::Error),
     /// See there.
     #[error(transparent)]
@@ -110,6 +113,7 @@ impl Error {
             Self::Teardown { .. } => ExitCode::UmountFailed,
             Self::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => ExitCode::NoSpace,
             Self::Io { .. } => ExitCode::System,
+            Self::Limit(_) => ExitCode::Resource,
             Self::Conf(e) => e.exit_code(),
             Self::Inventory(e) => e.exit_code(),
             Self::Cgroup(e) => e.exit_code(),

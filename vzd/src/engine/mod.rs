@@ -11,18 +11,22 @@
 //! Every undo is written to run on whatever it finds, so that it serves the failed operation, the next
 //! start of vzd after a kill at any point, and a second failure of itself.
 
+mod accounts;
 mod cgroup;
 mod create;
 mod destroy;
 mod edits;
 mod error;
+mod limits;
 mod monitor;
 mod mount;
+mod oom;
 pub mod process;
 mod recover;
 mod repair;
 mod request;
 mod run;
+mod samples;
 mod set;
 mod start;
 pub mod steps;
@@ -31,6 +35,7 @@ mod view;
 mod wait;
 mod watch;
 
+pub use accounts::Bean;
 pub use cgroup::{Cgroups, WANTED as WANTED_CONTROLLERS};
 pub use edits::hash_password;
 pub use error::{Error, Result};
@@ -81,6 +86,7 @@ pub struct Engine {
     cells: Mutex<HashMap<Ctid, Arc<Cell>>>,
     runtime: tokio::runtime::Handle,
     watcher: Watcher,
+    pub(crate) accounts: accounts::Accounts,
     quitting: AtomicBool,
     under_way: AtomicUsize,
     /// Told when the last operation under way has ended.
@@ -146,6 +152,7 @@ impl Engine {
             fault: Fault::from_env(),
             cgroups: OnceLock::new(),
             cells: Mutex::default(),
+            accounts: accounts::Accounts::default(),
             quitting: AtomicBool::new(false),
             under_way: AtomicUsize::new(0),
             idle: tokio::sync::Notify::new(),
@@ -156,6 +163,17 @@ impl Engine {
             paths,
             config,
         }))
+    }
+
+    /// Whether vzd is on its way out.
+    pub(crate) fn is_quitting(&self) -> bool {
+        self.quitting.load(Ordering::Acquire)
+    }
+
+    /// Waits for an event with a higher number than `after`, at most so long.
+    pub(crate) fn wait_event(&self, after: i64, most: Duration) {
+        let (last, bell) = &self.accounts.events;
+        drop(bell.wait_timeout_while(lock(last), most, |id| *id <= after));
     }
 
     /// No new operation from now on.

@@ -5,6 +5,7 @@ use vz_types::{
     Bytes, CtAddr, CtConfig, CtName, Ctid, Hostname, TemplateName, UserName,
     addr::Nameserver,
     config::{Description, Feature, Layout},
+    limits::LimitChanges,
     names::SearchDomain,
 };
 
@@ -43,6 +44,12 @@ pub struct Changes {
     pub diskinodes: Option<u64>,
     /// Kernel surfaces to open or close.
     pub features: BTreeMap<Feature, bool>,
+    /// Beancounters, processor time, disk bandwidth.
+    pub limits: LimitChanges,
+    /// A sample configuration whose limits come before all of these.
+    pub sample: Option<String>,
+    /// Forget maxheld and failcnt.
+    pub reset_ub: bool,
 }
 
 impl Changes {
@@ -66,6 +73,7 @@ impl Changes {
                 c.features.push(*feature);
             }
         }
+        self.limits.apply(&mut c);
         c
     }
 

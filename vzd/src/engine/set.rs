@@ -6,13 +6,15 @@
 use super::{
     Changes, Engine, Error, Outcome, Result, SetMode, SetSpec, StopSpec,
     create::check_config,
-    disk_spec, edits, lock, monitor,
+    disk_spec, edits,
+    limits::LimitSet,
+    lock, monitor,
     run::{Live, Steps},
 };
 use crate::{inventory::CtRow, storage};
 use serde::{Deserialize, Serialize};
 use std::{sync::Arc, time::Duration};
-use vz_types::{CtAddr, CtConfig, CtState, Ctid, ExitCode, plan::ControlRequest, state::Op};
+use vz_types::{CtAddr, CtConfig, CtState, Ctid, ExitCode, limits::Ub, plan::ControlRequest, state::Op};
 
 /// The classic sentence of a change that is not in the configuration.
 const NOT_SAVED: &str =
@@ -31,7 +33,13 @@ pub(crate) struct SetNote {
     /// Whether files inside or the disk's size are touched.
     files: bool,
     disk: bool,
+    /// Limits of the running container before and after, when they change.
+    #[serde(default)]
+    limits: Option<(LimitSet, LimitSet)>,
 }
+
+/// Limits of a running container before and after a change of them, and what is to be said about it.
+type PlannedLimits = (Option<(LimitSet, LimitSet)>, Vec<String>);
 
 /// A set with everything decided and nothing done.
 struct Plan {
@@ -43,6 +51,8 @@ struct Plan {
     note: SetNote,
     /// Addresses nobody had before.
     claims: Vec<CtAddr>,
+    /// Limits that are not what they may seem.
+    warnings: Vec<String>,
 }
 
 impl Plan {
@@ -51,6 +61,14 @@ impl Plan {
         old.hostname != new.hostname
             || old.network.nameserver != new.network.nameserver
             || old.network.searchdomain != new.network.searchdomain
+    }
+
+    /// What only the next start can change.
+    fn not_live(&self) -> Vec<&'static str> {
+        let signals = |c: &CtConfig| c.limits.get(Ub::Numsiginfo);
+        let features = (self.old.features != self.new.features).then_some("features");
+        let signals = (signals(&self.old) != signals(&self.new)).then_some("numsiginfo");
+        features.into_iter().chain(signals).collect()
     }
 
     fn shrinks(&self) -> bool {
@@ -74,9 +92,10 @@ impl Engine {
         self.decide(Op::Set, &row, false, false)?;
         let plan = self.plan_set(&row, spec)?;
         let running = plan.live.is_some();
-        let held_back = running && plan.old.features != plan.new.features;
+        let later = plan.not_live();
+        let held_back = running && !later.is_empty();
         if held_back && spec.mode.is_none() {
-            let message = format!("CT {ctid}: features cannot change while it is running");
+            let message = format!("CT {ctid}: {} cannot change while it is running", later.join(" and "));
             return Err(Error::refused(
                 ExitCode::Running,
                 message,
@@ -101,15 +120,17 @@ impl Engine {
             guard.becomes(Op::Start);
             outcome = outcome.and(stopped).and(self.start_held(ctid, true)?);
         } else if held_back {
-            outcome.warnings.push(format!("features of the running CT {ctid} stay as they are until its next start"));
+            let what = later.join(" and ");
+            outcome.warnings.push(format!("{what} of the running CT {ctid} stay as they are until its next start"));
         }
+        outcome.warnings.extend(plan.warnings);
         Ok(outcome)
     }
 
     fn plan_set(&self, row: &CtRow, spec: &SetSpec) -> Result<Plan> {
         let changes = &spec.changes;
         let old = self.conf.read(row.ctid)?;
-        let new = changes.apply(&old);
+        let new = self.changed(changes, &old)?;
         check_config(&new)?;
         let mut live = lock(&self.cell(row.ctid).live).clone();
         if let Some(live) = live.as_mut() {
@@ -130,10 +151,62 @@ impl Engine {
             true => Some(self.conf.edited(row.ctid, &new)?),
             false => None,
         };
-        let note =
-            SetNote { new_conf, live_before, live_after, files: changes.touches_files(), disk: old.disk != new.disk };
+        let (limits, warnings) = self.plan_limits(row, changes, &old, &new, live.is_some())?;
+        let note = SetNote {
+            new_conf,
+            live_before,
+            live_after,
+            files: changes.touches_files(),
+            disk: old.disk != new.disk,
+            limits,
+        };
         let old_conf = self.conf.text(row.ctid)?;
-        Ok(Plan { old, old_conf, new, live, save: spec.save, note, claims })
+        Ok(Plan { old, old_conf, new, live, save: spec.save, note, claims, warnings })
+    }
+
+    /// The limits of the running container before and after, and what is to be said of them; refuses what is above
+    /// the host, below the use, or not to be had.
+    fn plan_limits(
+        &self,
+        row: &CtRow,
+        changes: &Changes,
+        old: &CtConfig,
+        new: &CtConfig,
+        running: bool,
+    ) -> Result<PlannedLimits> {
+        if changes.limits.is_empty() && LimitSet::of(old) == LimitSet::of(new) {
+            return Ok((None, Vec::new()));
+        }
+        self.check_host_size(new, ExitCode::BadValue)?;
+        let mut warnings = super::limits::remarks(&changes.limits);
+        if !running {
+            // It may be started on another day, or another host: said now, refused then.
+            let gaps = self.gaps(row.ctid, new)?;
+            let said = gaps.iter().map(|g| format!("{} cannot be enforced on this host: {}", g.name, g.reason));
+            warnings.extend(said);
+            return Ok((None, warnings));
+        }
+        let before = self.live_limits(row.ctid).unwrap_or_else(|| LimitSet::of(old));
+        let now = before.in_config(old);
+        let after = self.changed(changes, &now)?;
+        self.check_host_size(&after, ExitCode::BadValue)?;
+        let had = self.gaps(row.ctid, &now)?;
+        let fresh: Vec<_> = self.gaps(row.ctid, &after)?.into_iter().filter(|g| !had.contains(g)).collect();
+        warnings.extend(self.accept_gaps(row.ctid, &fresh)?);
+        self.check_shrink(row, &now, &after)?;
+        if after.limits.get(Ub::Oomguarpages).barrier > now.limits.get(Ub::Oomguarpages).barrier {
+            self.admit(row.ctid, &after)?;
+        }
+        Ok((Some((before, LimitSet::of(&after))), warnings))
+    }
+
+    /// A configuration with changes: first those of a sample, then the request's own.
+    pub(crate) fn changed(&self, changes: &Changes, config: &CtConfig) -> Result<CtConfig> {
+        let base = match &changes.sample {
+            None => config.clone(),
+            Some(name) => self.sample(name)?.apply(config),
+        };
+        Ok(changes.apply(&base))
     }
 
     fn set_steps(&self, steps: &mut Steps<'_>, row: &CtRow, plan: &Plan, changes: &Changes) -> Result<()> {
@@ -147,6 +220,13 @@ impl Engine {
         steps.journalled();
         steps.run("filter", || Ok(self.network.allow(ctid, &plan.claims)?))?;
         steps.run("live", || self.set_live(row, plan, changes))?;
+        if let (Some((before, after)), Some(live)) = (&plan.note.limits, &plan.live) {
+            let (old, new) = (before.in_config(&plan.old), after.in_config(&plan.old));
+            steps.run("limits", || self.limit_running(row, live, &old, &new))?;
+        }
+        if changes.reset_ub {
+            self.reset_counters(ctid)?;
+        }
         if let Some(text) = &plan.note.new_conf {
             steps.run("conf", || Ok(self.conf.replace(ctid, text)?))?;
         }
@@ -286,6 +366,9 @@ impl Engine {
         if live.is_some() && note.live_before != note.live_after {
             let other = if saved_now { &note.live_before } else { &note.live_after };
             attempt(self.set_addresses(ctid, other, target));
+        }
+        if let (Some((before, after)), Some(live), Ok(config)) = (&note.limits, &live, &config) {
+            attempt(self.converge_limits(row, live, config, if saved_now { after } else { before }));
         }
         let had: Vec<CtAddr> =
             self.inventory.addresses(ctid).unwrap_or_default().into_iter().map(|(ip, _)| ip).collect();

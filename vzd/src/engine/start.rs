@@ -1,14 +1,18 @@
 //! `start` and `restart`: cgroup, monitor, network, go. See the drawing in [`vz_types::plan`].
 
 use super::{
-    Engine, Error, Outcome, Result, StartSpec, StopSpec, disk_spec, edits, process,
+    Engine, Error, Outcome, Result, StartSpec, StopSpec, disk_spec, edits,
+    limits::LimitSet,
+    process,
     run::{Live, Steps},
     watch,
 };
 use crate::{inventory::CtRow, network, storage};
 use serde::{Deserialize, Serialize};
 use std::{fs, os::fd::AsFd, os::unix::fs::DirBuilderExt, process::Child, sync::Arc};
-use vz_types::{CtAddr, CtConfig, CtState, Ctid, ExitCode, plan::LaunchPlan, run::ProcessId, state::Op};
+use vz_types::{
+    CtAddr, CtConfig, CtState, Ctid, ExitCode, limits::kernel::Inside, plan::LaunchPlan, run::ProcessId, state::Op,
+};
 
 /// What recovery must know of an interrupted start.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
@@ -64,6 +68,9 @@ impl Engine {
                 format!("`vzctl template build {}` may bring them back, or restore them from a backup", row.template);
             return Err(Error::refused(ExitCode::NoTemplate, message, &hint));
         }
+        self.check_host_size(&config, ExitCode::BadConfig)?;
+        let mut warnings = self.accept_gaps(ctid, &self.gaps(ctid, &config)?)?;
+        self.admit(ctid, &config)?;
         let monitor = self.monitor()?;
         let cgroups = self.cgroups()?;
         let mut note = StartNote { was_mounted: self.settled_state(&row) == CtState::Mounted, monitor: None };
@@ -78,12 +85,18 @@ impl Engine {
         let done = (|| {
             steps.run("claims", || self.sync_claims(&row, &config))?;
             let cgroup = steps.run("cgroup", || Ok(cgroups.create(ctid, row.uid_base)?))?;
+            steps.run("limits", || {
+                self.accounts_fresh(ctid);
+                self.limit_new(ctid, &config)
+            })?;
             let run_dir = self.paths.ct_run(ctid);
             steps.run("rundir", || {
                 clear_run_dir(&run_dir)?;
                 fs::DirBuilder::new().mode(0o700).create(&run_dir).map_err(Error::io("making", &run_dir))?;
+                self.note_limits(ctid, &LimitSet::of(&config))?;
                 self.make_root(&storage.root)
             })?;
+            let own_files = self.make_bc(&row, &config)?;
             let plan = LaunchPlan {
                 ctid,
                 uuid: row.uuid.clone(),
@@ -99,6 +112,8 @@ impl Engine {
                 addresses: addresses.clone(),
                 edits: edits::boot(&config),
                 fault: self.fault.monitor_step(),
+                limits: Inside::of(&config),
+                own_files: Some(own_files),
             };
             let (launching, netns) = steps.run("launch", || {
                 let mut launching = monitor.launch(&plan)?;
@@ -118,6 +133,7 @@ impl Engine {
             drop(netns);
             let launched = steps.run("running", || Ok(launching.go()?))?;
             steps.add_monitor_steps(&launched.steps);
+            steps.run("disks", || self.limit_disks(ctid, &config))?;
             let live = Live::find(&plan.run_dir, &self.boot_id);
             steps.run("commit", || {
                 self.inventory.set_last_failure(ctid, None)?;
@@ -133,7 +149,8 @@ impl Engine {
                     "Container is mounted".into(),
                     "Container start in progress...".into(),
                 ]);
-                outcome.warnings = launched.warnings;
+                warnings.extend(launched.warnings);
+                outcome.warnings = warnings;
                 Ok(outcome)
             }
             Err(e) => {

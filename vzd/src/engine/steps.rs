@@ -12,12 +12,15 @@ pub const FAULT_ENV: &str = "VZ_FAULT";
 /// What each operation does, in order. An operation may leave a step out, never change the order.
 pub const STEPS: &[(Op, &[&str])] = &[
     (Op::Create, &["claim", "layer", "place", "filter", "conf", "inside", "commit"]),
-    (Op::Start, &["journal", "claims", "cgroup", "rundir", "launch", "network", "running", "commit"]),
+    (
+        Op::Start,
+        &["journal", "claims", "cgroup", "limits", "rundir", "launch", "network", "running", "disks", "commit"],
+    ),
     (Op::Stop, &["journal", "signal", "kill", "umount", "network", "cgroup", "rundir", "commit"]),
     (Op::Destroy, &["journal", "conf", "trash", "filter", "commit", "delete"]),
     (Op::Mount, &["journal", "mount", "commit"]),
     (Op::Umount, &["journal", "umount", "commit"]),
-    (Op::Set, &["claim", "filter", "live", "conf", "shrink", "grow", "commit", "release"]),
+    (Op::Set, &["claim", "filter", "live", "limits", "conf", "shrink", "grow", "commit", "release"]),
 ];
 
 /// The fault point asked for, if one was.

@@ -87,6 +87,7 @@ impl Engine {
             }
             Ok(self.cgroups()?.kill(ctid, KILL_DEADLINE)?)
         });
+        self.accounts_close(row);
         let ended = read_exit(&run_dir);
         if umount {
             steps.attempt("umount", || self.hide(&self.storage_plan(row)));

@@ -23,6 +23,12 @@ pub struct View {
     pub numproc: Option<u64>,
     /// How full its writable layer is, where that is known without mounting.
     pub usage: Option<storage::DiskUsage>,
+    /// Its counters.
+    pub beans: Vec<super::Bean>,
+    /// Limits it has now: its configuration's, with what was changed without saving.
+    pub limits: Option<CtConfig>,
+    /// Limits asked for that cannot be enforced here: name and reason.
+    pub unenforced: Vec<(String, String)>,
     /// Our cgroup level, while it runs.
     pub cgroup: Option<std::path::PathBuf>,
 }
@@ -56,7 +62,14 @@ impl Engine {
         let usage = config.as_ref().ok().and_then(|c| self.disk_usage(&row, c));
         let numproc = live.as_ref().and_then(|_| self.cgroups().ok()?.count(row.ctid));
         let cgroup = live.as_ref().map(|l| l.cgroup.clone());
-        View { config, state, live, addresses, numproc, usage, cgroup, row }
+        let beans = self.beans(&row, config.as_deref().ok(), false);
+        let limits = config.as_ref().ok().map(|c| {
+            let set = live.as_ref().and_then(|_| self.live_limits(row.ctid));
+            set.map_or_else(|| (**c).clone(), |set| set.in_config(c))
+        });
+        let gaps = limits.as_ref().and_then(|c| self.gaps(row.ctid, c).ok()).unwrap_or_default();
+        let unenforced = gaps.into_iter().map(|g| (g.name.to_owned(), g.reason)).collect();
+        View { beans, limits, unenforced, config, state, live, addresses, numproc, usage, cgroup, row }
     }
 
     /// Containers made from a template, with the digest of the build each was made from.

@@ -4,8 +4,9 @@
 use rusqlite_migration::{M, Migrations};
 
 /// Every step in order; SQLite's `user_version` is how many a database has seen.
-pub const STEPS: &[M<'_>] = &[M::up(
-    "CREATE TABLE host(
+pub const STEPS: &[M<'_>] = &[
+    M::up(
+        "CREATE TABLE host(
         key TEXT PRIMARY KEY,
         value TEXT NOT NULL
      ) STRICT;
@@ -34,7 +35,30 @@ pub const STEPS: &[M<'_>] = &[M::up(
         payload TEXT NOT NULL,
         started INTEGER NOT NULL
      ) STRICT;",
-)];
+    ),
+    M::up(
+        "CREATE TABLE counter(
+        ctid INTEGER NOT NULL REFERENCES container(ctid) ON DELETE CASCADE,
+        name TEXT NOT NULL,
+        maxheld INTEGER NOT NULL,
+        failcnt INTEGER NOT NULL,
+        seen_fails INTEGER NOT NULL,
+        peak_base INTEGER NOT NULL,
+        PRIMARY KEY(ctid, name)
+     ) STRICT;
+     CREATE TABLE event(
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        ctid INTEGER NOT NULL REFERENCES container(ctid) ON DELETE CASCADE,
+        first INTEGER NOT NULL,
+        last INTEGER NOT NULL,
+        kind TEXT NOT NULL,
+        counter TEXT,
+        count INTEGER NOT NULL,
+        text TEXT NOT NULL
+     ) STRICT;
+     CREATE INDEX event_ctid ON event(ctid, id);",
+    ),
+];
 
 /// The steps, ready to run.
 pub fn migrations() -> Migrations<'static> {
@@ -54,9 +78,9 @@ mod tests {
             migrations().to_version(&mut db, version).unwrap();
             migrations().to_latest(&mut db).unwrap();
             let tables: i64 = db
-                .query_row("SELECT count(*) FROM sqlite_master WHERE type='table' AND name IN ('host','container','address','journal')", [], |r| r.get(0))
+                .query_row("SELECT count(*) FROM sqlite_master WHERE type='table' AND name IN ('host','container','address','journal','counter','event')", [], |r| r.get(0))
                 .unwrap();
-            assert_eq!(tables, 4);
+            assert_eq!(tables, 6);
         }
     }
 }

@@ -5,9 +5,11 @@
 //! are written with `synchronous=FULL`; everything else with `NORMAL`, which survives a kill and may lose
 //! only its last commits at a power cut, when nothing runs any more anyway.
 
+mod accounts;
 mod journal;
 mod migrations;
 
+pub use accounts::{CounterRow, EventRow};
 pub use journal::JournalRow;
 pub use migrations::{STEPS, migrations};
 

@@ -3,22 +3,9 @@
 //! Format: kernel Documentation/bpf/standardization/instruction-set.rst; context `struct bpf_cgroup_dev_ctx`
 //! { access_type: u32 (access << 16 | type), major: u32, minor: u32 }, type 2 = character device.
 
+use crate::bpf::{Insn, insn};
 use rustix::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::io;
-
-/// One 8-byte eBPF instruction.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Insn {
-    code: u8,
-    regs: u8,
-    off: i16,
-    imm: i32,
-}
-
-const fn insn(code: u8, dst: u8, src: u8, off: i16, imm: i32) -> Insn {
-    Insn { code, regs: src << 4 | dst, off, imm }
-}
 
 const LDX_W: u8 = 0x61;
 const AND32_K: u8 = 0x54;

@@ -4,6 +4,7 @@
 #![allow(unsafe_code)]
 #![deny(unsafe_op_in_unsafe_fn)]
 
+pub mod bpf;
 pub mod caps;
 pub mod device_bpf;
 pub mod loopdev;
@@ -12,5 +13,7 @@ pub mod netlink;
 pub mod peer;
 pub mod process;
 pub mod pty;
+pub mod rlimits;
 pub mod seccomp;
 pub mod seqpacket;
+pub mod socket_bpf;

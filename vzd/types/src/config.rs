@@ -1,7 +1,12 @@
 //! What the operator wants of one container: `/etc/vz/conf/<CTID>.toml`. Unknown keys are refused;
 //! editing keeps comments (that happens in vzd, with toml_edit; this is the meaning of the file).
 
-use crate::{Bytes, CtAddr, CtName, Hostname, TemplateName, addr::Nameserver, names::SearchDomain};
+use crate::{
+    Bytes, CtAddr, CtName, Hostname, TemplateName,
+    addr::Nameserver,
+    limits::{CpuConfig, IoConfig, LimitsConfig},
+    names::SearchDomain,
+};
 use serde::{Deserialize, Serialize};
 
 /// One container's configuration file.
@@ -43,6 +48,15 @@ pub struct CtConfig {
     /// Disk limits.
     #[serde(default)]
     pub disk: DiskConfig,
+    /// Beancounters.
+    #[serde(default, skip_serializing_if = "LimitsConfig::is_empty")]
+    pub limits: LimitsConfig,
+    /// Processor time.
+    #[serde(default, skip_serializing_if = "CpuConfig::is_empty")]
+    pub cpu: CpuConfig,
+    /// Disk bandwidth.
+    #[serde(default, skip_serializing_if = "IoConfig::is_empty")]
+    pub io: IoConfig,
 }
 
 fn is_false(b: &bool) -> bool {

@@ -98,6 +98,18 @@ impl Paths {
     pub fn ct_run(&self, ctid: Ctid) -> PathBuf {
         self.ct_run_dir().join(ctid.to_string())
     }
+    /// `/run/vz/user_beancounters`: the classic text of every running container.
+    pub fn user_beancounters(&self) -> PathBuf {
+        self.run().join("user_beancounters")
+    }
+    /// `/run/vz/bc/<CTID>`: the classic files of one container, which sees the directory as its own `/run/vz`.
+    pub fn bc(&self, ctid: Ctid) -> PathBuf {
+        self.run().join("bc").join(ctid.to_string())
+    }
+    /// `/etc/vz/samples`: the operator's own sample configurations, `ct-NAME.toml`.
+    pub fn sample_dir(&self) -> PathBuf {
+        self.etc().join("samples")
+    }
     /// `/var/log/vz`.
     pub fn log_dir(&self) -> PathBuf {
         self.base.join("var/log/vz")
@@ -229,11 +241,21 @@ impl Default for HostNetwork {
 }
 
 /// `[limits]` of vz.toml.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
     /// A requested limit that this host cannot enforce: refuse to start, or start and say so.
     pub unenforceable: Unenforceable,
+    /// Start containers although their guarantees (oomguarpages) add up to more memory than the host has.
+    pub oversell_guarantees: bool,
+    /// Memory that is never promised to containers.
+    pub reserve: Bytes,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { unenforceable: Unenforceable::default(), oversell_guarantees: false, reserve: Bytes(256 << 20) }
+    }
 }
 
 /// See [`Limits::unenforceable`].

@@ -13,6 +13,7 @@ use crate::{
     CtAddr, Ctid, Hostname, UidBase, UserName,
     addr::Nameserver,
     config::Feature,
+    limits::kernel::Inside,
     names::SearchDomain,
     run::{ExitReason, ProcessId},
 };
@@ -61,6 +62,12 @@ pub struct LaunchPlan {
     pub edits: Vec<FileEdit>,
     /// Die by SIGKILL on reaching the step of this name (crash tests).
     pub fault: Option<String>,
+    /// What its processes and namespaces are limited to.
+    #[serde(default)]
+    pub limits: Inside,
+    /// Directory of the host that it is to see, read-only, as its `/run/vz`.
+    #[serde(default)]
+    pub own_files: Option<PathBuf>,
 }
 
 /// Where a container's files are and where they are to be seen on the host: all that is needed to mount them.
@@ -153,6 +160,11 @@ pub enum ControlRequest {
         hostname: Option<Hostname>,
         /// The edits.
         edits: Vec<FileEdit>,
+    },
+    /// Other limits for its namespaces now, and for processes run in it from now on.
+    SetLimits {
+        /// All of them.
+        limits: Inside,
     },
     /// Carry out edits now, as CT root in the running container.
     Edit {

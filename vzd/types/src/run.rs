@@ -38,6 +38,9 @@ pub struct RunRecord {
     /// The monitor's version of vz; empty where it told none.
     #[serde(default)]
     pub version: String,
+    /// What its processes start with, programs of exec and enter included.
+    #[serde(default)]
+    pub limits: crate::limits::kernel::Inside,
     /// The kernel's boot_id when this was written: a record of another host boot is stale.
     pub host_boot_id: String,
 }

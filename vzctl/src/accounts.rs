@@ -1,0 +1,135 @@
+//! `why`, `events`, `metrics` and `samples`: what happened to containers because of limits.
+
+use crate::{
+    args::EventsArgs,
+    failure::{Failure, Outcome},
+    target::Target,
+    verbs::Session,
+};
+use vz_api::wire::{Event, Pressure, PressureNow, Why};
+use vz_types::limits::{Ub, Unit, amount::human};
+
+/// `why`.
+pub fn why(s: &Session, typed: &str) -> Outcome {
+    let target: Target = typed.parse()?;
+    let why = s.client.why(&target.to_string())?;
+    if s.ui.json {
+        s.ui.object(&why)?;
+        return Ok(0);
+    }
+    for line in lines(&why) {
+        s.ui.data(&line);
+    }
+    Ok(0)
+}
+
+fn lines(w: &Why) -> Vec<String> {
+    let mut out = vec![format!("CT {}: {}", w.ctid, w.status)];
+    out.extend(w.last_exit.as_ref().map(|e| format!("last run: {e}")));
+    out.extend(w.last_failure.as_ref().map(|e| format!("last failure: {e}")));
+    if w.events.is_empty() {
+        out.push("Nothing was refused to it, as far as it is on record.".into());
+    } else {
+        out.push("What happened (UTC):".into());
+        out.extend(w.events.iter().map(|e| format!("  {}", event_line(e))));
+    }
+    if !w.counters.is_empty() {
+        out.push("Counters that were refused something or are close to their limit:".into());
+    }
+    for c in &w.counters {
+        let shown = |n: u64| figure(&c.name, n);
+        out.push(format!(
+            "  {}: held {}, at most {}, limit {}, refused {} times ({})",
+            c.name,
+            c.held.map_or_else(|| "-".into(), shown),
+            shown(c.maxheld),
+            shown(c.limit),
+            c.failcnt,
+            c.class
+        ));
+    }
+    if let Some(p) = &w.pressure {
+        out.extend(pressure_lines(p));
+    }
+    if !w.advice.is_empty() {
+        out.push("What to do:".into());
+        out.extend(w.advice.iter().map(|a| format!("  {a}")));
+    }
+    out
+}
+
+/// A figure of a counter for people.
+pub fn figure(name: &str, n: u64) -> String {
+    if n == vz_types::limits::Amount::CLASSIC_UNLIMITED {
+        return "unlimited".into();
+    }
+    match name.parse::<Ub>().map(|u| u.row().unit) {
+        Ok(Unit::Pages) => human(n.saturating_mul(vz_types::limits::PAGE)),
+        Ok(Unit::Bytes) => human(n),
+        _ => n.to_string(),
+    }
+}
+
+fn pressure_lines(p: &Pressure) -> Vec<String> {
+    let mut out = vec!["Waiting, in percent of the time:     now (10 s)   5 min   last ".to_owned() + &span(p.seconds)];
+    let row = |name: &str, now: &Option<PressureNow>, hour: f64| {
+        now.map(|n| format!("  {name:<30} {:>12.1} {:>7.1} {hour:>7.1}", n.some[0], n.some[2]))
+    };
+    out.extend(row("for processor time", &p.cpu, p.hour[0]));
+    out.extend(row("for memory", &p.memory, p.hour[1]));
+    out.extend(row("for the disk", &p.io, p.hour[2]));
+    out.push(format!("  {:<30} {:>12} {:>7} {:>7.1}", "held back by cpulimit", "", "", p.hour[3]));
+    out
+}
+
+fn span(seconds: u64) -> String {
+    if seconds < 120 { format!("{seconds} s") } else { format!("{} min", seconds / 60) }
+}
+
+fn event_line(e: &Event) -> String {
+    let times = if e.count > 1 { format!(" ({} times)", e.count) } else { String::new() };
+    format!("{}  CT {}  {}: {}{times}", e.time, e.ctid, e.kind, e.text)
+}
+
+/// `events`.
+pub fn events(s: &Session, args: &EventsArgs) -> Outcome {
+    let ct = match &args.ct {
+        Some(typed) => Some(typed.parse::<Target>()?.to_string()),
+        None => None,
+    };
+    let json = s.ui.json;
+    s.client.events(ct.as_deref(), args.after.unwrap_or(0), args.follow, |event| {
+        if json {
+            // One object a line: this is a stream.
+            if let Ok(text) = serde_json::to_string(event) {
+                s.ui.data(&text);
+            }
+        } else {
+            s.ui.data(&event_line(event));
+        }
+    })?;
+    Ok(0)
+}
+
+/// `metrics`.
+pub fn metrics(s: &Session) -> Outcome {
+    s.ui.data(s.client.metrics()?.trim_end());
+    Ok(0)
+}
+
+/// `samples`.
+pub fn samples(s: &Session, name: Option<&str>) -> Outcome {
+    let all = s.client.samples()?;
+    match name {
+        Some(name) => match all.get(name) {
+            Some(text) => s.ui.data(text.trim_end()),
+            None => {
+                return Err(Failure::value(format!("there is no sample configuration {name:?}"))
+                    .hint("`vzctl samples` lists them"));
+            }
+        },
+        None if s.ui.json => s.ui.object(&all)?,
+        None => all.keys().for_each(|n| s.ui.data(n)),
+    }
+    Ok(0)
+}

@@ -1,0 +1,404 @@
+//! Limits as part of operations: what is refused before anything is done, what a start writes before the first process
+//! exists, what a change writes to a running container, and what is put back after a failure or a kill.
+//!
+//! What a running container has now is in `limits.json` of its run directory, because a change that is not saved is not
+//! in its configuration. The kernel's files are written first and read back; the note follows.
+
+use super::{Cgroups, Engine, Error, Result, monitor, run::Live};
+use crate::{
+    conf,
+    inventory::CtRow,
+    limits::{
+        Gap, Host,
+        apply::{self, Write},
+        disks, host, sockets,
+    },
+};
+use serde::{Deserialize, Serialize};
+use std::{fs, path::Path, time::Duration};
+use vz_sys::rlimits;
+use vz_types::{
+    CtConfig, Ctid, ExitCode,
+    limits::{
+        Amount, Class, CpuConfig, IoConfig, LimitChanges, LimitsConfig, PAGE, Ub,
+        amount::human,
+        config::above_host,
+        kernel::{self, Inside, Setting},
+    },
+    manager::Unenforceable,
+    plan::ControlRequest,
+};
+
+/// The three tables of a configuration that limit.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct LimitSet {
+    limits: LimitsConfig,
+    cpu: CpuConfig,
+    io: IoConfig,
+}
+
+impl LimitSet {
+    /// Those of a configuration.
+    pub(crate) fn of(c: &CtConfig) -> Self {
+        Self { limits: c.limits.clone(), cpu: c.cpu.clone(), io: c.io.clone() }
+    }
+
+    /// The configuration with these instead of its own.
+    pub(crate) fn in_config(&self, c: &CtConfig) -> CtConfig {
+        CtConfig { limits: self.limits.clone(), cpu: self.cpu.clone(), io: self.io.clone(), ..c.clone() }
+    }
+}
+
+/// The note in the run directory.
+const NOTE: &str = "limits.json";
+/// What the monitor may take to change what is inside.
+const CONTROL: Duration = Duration::from_secs(20);
+
+impl Engine {
+    /// What this host can enforce.
+    pub(crate) fn host_limits(&self) -> Result<Host> {
+        let cgroups = self.cgroups()?;
+        Ok(Host::look(cgroups.mount(), cgroups.controllers()))
+    }
+
+    /// Refuses limits above what the host has.
+    pub(crate) fn check_host_size(&self, config: &CtConfig, code: ExitCode) -> Result<()> {
+        match above_host(&config.limits, &config.cpu, &host::size()) {
+            None => Ok(()),
+            Some(e) => Err(Error::refused(code, e.to_string(), "")),
+        }
+    }
+
+    /// Every limit of a configuration that cannot be enforced here, disks included.
+    pub(crate) fn gaps(&self, ctid: Ctid, config: &CtConfig) -> Result<Vec<Gap>> {
+        let cgroups = self.cgroups()?;
+        let mut gaps = self.host_limits()?.gaps(config);
+        let io = kernel::io_max(config) != kernel::IO_MAX_NONE;
+        let weight = kernel::io_weight(config) != 100;
+        let known = |gaps: &[Gap]| gaps.iter().any(|g| g.name.starts_with("io"));
+        if (io || weight) && !known(&gaps) {
+            let name = if io { io_name(config) } else { "ioprio" };
+            match disks::under(&self.paths.private(ctid)).or_else(|_| disks::under(&self.paths.private_dir())) {
+                Err(reason) => gaps.push(Gap {
+                    name,
+                    reason,
+                    remedy: "put /var/lib/vz/private on a filesystem with a disk of its own (ext4 or xfs)",
+                }),
+                Ok(disk) if weight => {
+                    gaps.extend(disks::weightless(cgroups.mount(), disk).map(|reason| Gap {
+                        name: "ioprio",
+                        reason,
+                        remedy: disks::WEIGHT_REMEDY,
+                    }));
+                }
+                Ok(_) => {}
+            }
+        }
+        Ok(gaps)
+    }
+
+    /// What vz.toml says about limits that cannot be enforced: a refusal, or sentences to be told.
+    pub(crate) fn accept_gaps(&self, ctid: Ctid, gaps: &[Gap]) -> Result<Vec<String>> {
+        let Some(first) = gaps.first() else { return Ok(Vec::new()) };
+        if self.config.limits.unenforceable == Unenforceable::Refuse {
+            let all: Vec<String> = gaps.iter().map(|g| format!("{} ({})", g.name, g.reason)).collect();
+            let message = format!("CT {ctid}: this host cannot enforce {}", all.join(", "));
+            let hint = format!(
+                "{}; or set `unenforceable = \"warn\"` under [limits] in vz.toml to run it without",
+                first.remedy
+            );
+            return Err(Error::refused(host::code(first.name), message, &hint));
+        }
+        Ok(gaps.iter().map(|g| format!("CT {ctid}: {} is unenforced on this host: {}", g.name, g.reason)).collect())
+    }
+
+    /// Writes a configuration's limits to a cgroup that was just made, before anything runs in it.
+    pub(crate) fn limit_new(&self, ctid: Ctid, config: &CtConfig) -> Result<()> {
+        let cgroups = self.cgroups()?;
+        let dir = cgroups.path(ctid);
+        let settings = self.host_limits()?.possible(kernel::settings(config));
+        let writes: Vec<Write> = settings.iter().filter(|s| s.is_set()).map(Write::from).collect();
+        write(&dir, &writes)?;
+        // Counting is worth having without a limit; where the kernel cannot, a limit was refused or warned about.
+        if let Err(e) = sockets::attach(&dir) {
+            tracing::debug!(ctid = ctid.get(), "sockets are not counted: {e}");
+        } else {
+            for ub in [Ub::Numtcpsock, Ub::Numothersock] {
+                sockets::limit(&dir, ub, config.limits.get(ub).limit).map_err(socket_error(ctid, ub))?;
+            }
+        }
+        if let Err(e) = sockets::guard(&dir, &Inside::of(config)) {
+            tracing::warn!(ctid = ctid.get(), "root inside can raise tcpsndbuf, tcprcvbuf and shmpages: {e}");
+        }
+        protect(cgroups)
+    }
+
+    /// Limits a container's disks, its own image's among them, which is there once it is mounted.
+    pub(crate) fn limit_disks(&self, ctid: Ctid, config: &CtConfig) -> Result<()> {
+        let dir = self.cgroups()?.path(ctid);
+        write(&dir, &self.disk_writes(ctid, config, false)?)
+    }
+
+    /// Writes for the disks; `all`: those that say "no limit" too.
+    fn disk_writes(&self, ctid: Ctid, config: &CtConfig, all: bool) -> Result<Vec<Write>> {
+        let words = kernel::io_max(config);
+        let weight = kernel::io_weight(config);
+        let cgroups = self.cgroups()?;
+        if !cgroups.controllers().iter().any(|c| c == "io") {
+            return Ok(Vec::new());
+        }
+        let mut out = Vec::new();
+        if all || words != kernel::IO_MAX_NONE {
+            match disks::of(&self.paths.private(ctid)) {
+                Ok(found) => out.extend(apply::io_writes(io_name(config), &found, &words)),
+                Err(reason) if words != kernel::IO_MAX_NONE => {
+                    tracing::warn!(ctid = ctid.get(), "{} is not enforced: {reason}", io_name(config));
+                }
+                Err(_) => {}
+            }
+        }
+        if all || weight != 100 {
+            let dir = cgroups.path(ctid);
+            for (file, value) in
+                [("io.weight", format!("default {weight}")), ("io.bfq.weight", format!("default {weight}"))]
+            {
+                if dir.join(file).exists() {
+                    out.push(Write { name: "ioprio", file, value });
+                }
+            }
+        }
+        Ok(out)
+    }
+
+    /// Notes what a running container has.
+    pub(crate) fn note_limits(&self, ctid: Ctid, set: &LimitSet) -> Result<()> {
+        let path = self.paths.ct_run(ctid).join(NOTE);
+        // A struct of numbers always has a JSON form.
+        let text = serde_json::to_vec(set).unwrap_or_default();
+        conf::write_atomically(&path, &text, 0o600).map_err(Error::io("writing", path))
+    }
+
+    /// The limits a running container has now: its configuration's, with what was changed without saving.
+    pub(crate) fn live_limits(&self, ctid: Ctid) -> Option<LimitSet> {
+        serde_json::from_slice(&fs::read(self.paths.ct_run(ctid).join(NOTE)).ok()?).ok()
+    }
+
+    /// Refuses a limit below what a running container holds.
+    pub(crate) fn check_shrink(&self, row: &CtRow, old: &CtConfig, new: &CtConfig) -> Result<()> {
+        let dir = self.cgroups()?.path(row.ctid);
+        let lower = |ub: Ub| {
+            let (was, is) = (old.limits.get(ub).limit, new.limits.get(ub).limit);
+            is.number().filter(|_| is < was)
+        };
+        let refuse = |ub: Ub, used: String, wanted: String| {
+            let message = format!("CT {}: {ub} cannot be {wanted}: {used} are in use", row.ctid);
+            Err(Error::refused(
+                ExitCode::BadValue,
+                message,
+                "choose a higher limit, or have the container use less first",
+            ))
+        };
+        if let (Some(limit), Some(used)) = (lower(Ub::Physpages), apply::number(&dir, "memory.current")) {
+            let stat = fs::read_to_string(dir.join("memory.stat")).unwrap_or_default();
+            let cache: u64 = ["inactive_file", "active_file", "slab_reclaimable"]
+                .iter()
+                .filter_map(|k| crate::limits::read::keyed(&stat, k))
+                .sum();
+            let kept = used.saturating_sub(cache);
+            if kept > limit.saturating_mul(PAGE) {
+                return refuse(
+                    Ub::Physpages,
+                    format!("{} of memory that cannot be given back", human(kept)),
+                    human(limit * PAGE),
+                );
+            }
+        }
+        if let (Some(limit), Some(used)) = (lower(Ub::Swappages), apply::number(&dir, "memory.swap.current")) {
+            if used > limit.saturating_mul(PAGE) {
+                return refuse(Ub::Swappages, format!("{} of swap space", human(used)), human(limit * PAGE));
+            }
+        }
+        if let Some([tcp, other]) = sockets::figures(&dir) {
+            for (ub, held) in [(Ub::Numtcpsock, tcp.held), (Ub::Numothersock, other.held)] {
+                if let Some(limit) = lower(ub).filter(|limit| held > *limit) {
+                    return refuse(ub, format!("{held} sockets"), limit.to_string());
+                }
+            }
+        }
+        if let (Some(limit), Some(used)) = (lower(Ub::Numproc), self.cgroups()?.count(row.ctid)) {
+            if used > limit {
+                return refuse(Ub::Numproc, format!("{used} processes and threads"), limit.to_string());
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives a running container other limits: the cgroup, its disks, its processes and its namespaces. After a failure
+    /// the cgroup holds what it held.
+    pub(crate) fn limit_running(&self, row: &CtRow, live: &Live, old: &CtConfig, new: &CtConfig) -> Result<()> {
+        let ctid = row.ctid;
+        let cgroups = self.cgroups()?;
+        let dir = cgroups.path(ctid);
+        let before = kernel::settings(old);
+        let changed = |s: &Setting| before.iter().all(|b| b.file != s.file || b.value != s.value);
+        let host = self.host_limits()?;
+        let mut writes: Vec<Write> =
+            host.possible(kernel::settings(new)).iter().filter(|s| changed(s)).map(Write::from).collect();
+        if kernel::io_max(old) != kernel::io_max(new) || kernel::io_weight(old) != kernel::io_weight(new) {
+            writes.extend(self.disk_writes(ctid, new, true)?);
+        }
+        write(&dir, &writes)?;
+        for ub in [Ub::Numtcpsock, Ub::Numothersock] {
+            let (was, is) = (old.limits.get(ub).limit, new.limits.get(ub).limit);
+            if was != is {
+                sockets::limit(&dir, ub, is).map_err(socket_error(ctid, ub))?;
+            }
+        }
+        let (was, is) = (Inside::of(old), Inside::of(new));
+        if let Err(e) = sockets::guard(&dir, &is) {
+            tracing::warn!(ctid = ctid.get(), "root inside can raise tcpsndbuf, tcprcvbuf and shmpages: {e}");
+        }
+        if was != is {
+            if let Err(e) = self.limit_inside(ctid, live, &was, &is) {
+                if let Err(e) = self.limit_inside(ctid, live, &is, &was) {
+                    tracing::warn!(ctid = ctid.get(), "putting limits back: {}", e.report());
+                }
+                let back: Vec<Write> = host.possible(before).iter().map(Write::from).collect();
+                if let Err(e) = write(&dir, &back) {
+                    tracing::warn!(ctid = ctid.get(), "putting limits back: {}", e.report());
+                }
+                return Err(e);
+            }
+        }
+        protect(cgroups)?;
+        self.note_limits(ctid, &LimitSet::of(new))
+    }
+
+    fn limit_inside(&self, ctid: Ctid, live: &Live, was: &Inside, is: &Inside) -> Result<()> {
+        monitor::control(&self.paths.ct_run(ctid), &ControlRequest::SetLimits { limits: is.clone() }, CONTROL)?;
+        rlimits::limit(&live.record.cgroup, is, was, false).map_err(|e| {
+            let refused = e.raw_os_error() == Some(libc::EPERM);
+            let hint = if refused {
+                "vzd needs CAP_SYS_RESOURCE to raise limits of running processes; restart the container instead"
+            } else {
+                ""
+            };
+            Error::refused(
+                ExitCode::Resource,
+                format!("CT {ctid}: resource limits of its processes cannot be changed: {e}"),
+                hint,
+            )
+        })
+    }
+
+    /// After a failure or a kill: everything as this set says.
+    pub(crate) fn converge_limits(&self, row: &CtRow, live: &Live, config: &CtConfig, set: &LimitSet) -> Result<()> {
+        let config = set.in_config(config);
+        let cgroups = self.cgroups()?;
+        let mut writes: Vec<Write> =
+            self.host_limits()?.possible(kernel::settings(&config)).iter().map(Write::from).collect();
+        writes.extend(self.disk_writes(row.ctid, &config, true)?);
+        write(&cgroups.path(row.ctid), &writes)?;
+        protect(cgroups)?;
+        for ub in [Ub::Numtcpsock, Ub::Numothersock] {
+            sockets::limit(&cgroups.path(row.ctid), ub, config.limits.get(ub).limit)
+                .map_err(socket_error(row.ctid, ub))?;
+        }
+        let inside = Inside::of(&config);
+        self.limit_inside(row.ctid, live, &live.record.limits, &inside)?;
+        self.note_limits(row.ctid, set)
+    }
+
+    /// Refuses a start that would promise more memory than the host has (`memory.min` of all that run).
+    pub(crate) fn admit(&self, ctid: Ctid, config: &CtConfig) -> Result<()> {
+        let Amount::At(asked) = config.limits.get(Ub::Oomguarpages).barrier else { return Ok(()) };
+        if asked == 0 || self.config.limits.oversell_guarantees {
+            return Ok(());
+        }
+        let others: u64 = self.promised(Some(ctid))?;
+        let has = host::size().memory.saturating_sub(self.config.limits.reserve.0);
+        let sum = others.saturating_add(asked.saturating_mul(PAGE));
+        if sum <= has {
+            return Ok(());
+        }
+        let message = format!(
+            "CT {ctid}: its guarantee oomguarpages of {} cannot be given: {} are promised to running containers, and the host has {} to promise",
+            human(asked * PAGE),
+            human(others),
+            human(has)
+        );
+        let hint =
+            "lower oomguarpages, stop another container, or set `oversell_guarantees = true` under [limits] in vz.toml";
+        Err(Error::refused(ExitCode::Resource, message, hint))
+    }
+
+    /// Bytes of `memory.min` promised to running containers, but for one.
+    pub(crate) fn promised(&self, but: Option<Ctid>) -> Result<u64> {
+        let rows = self.inventory.containers()?;
+        let running = rows.iter().filter(|r| Some(r.ctid) != but && self.is_running(r.ctid));
+        Ok(running
+            .filter_map(|r| self.live_limits(r.ctid)?.limits.get(Ub::Oomguarpages).barrier.number())
+            .map(|pages| pages.saturating_mul(PAGE))
+            .sum())
+    }
+
+    /// Whether its monitor lives.
+    pub(crate) fn is_running(&self, ctid: Ctid) -> bool {
+        super::lock(&self.cell(ctid).live).as_ref().is_some_and(|l| !l.ended())
+    }
+}
+
+fn socket_error(ctid: Ctid, ub: Ub) -> impl FnOnce(std::io::Error) -> Error {
+    move |e| {
+        Error::refused(ExitCode::Resource, format!("CT {ctid}: {ub} cannot be limited: {e}"), "restart the container")
+    }
+}
+
+fn io_name(config: &CtConfig) -> &'static str {
+    if config.io.limit.is_some() || config.io.iops.is_none() { "iolimit" } else { "iopslimit" }
+}
+
+fn write(dir: &Path, writes: &[Write]) -> Result<()> {
+    apply::write_all(dir, writes).map_err(|e| match e {
+        apply::Error::InUse { .. } => Error::refused(
+            ExitCode::BadValue,
+            e.to_string(),
+            "choose a higher limit, or have the container use less first",
+        ),
+        e => Error::Limit(e),
+    })
+}
+
+/// Guarantees reach a container only through its parent: our own level promises exactly what its containers are
+/// promised, no more, or `memory_recursiveprot` would hand the rest to those that have none.
+fn protect(cgroups: &Cgroups) -> Result<()> {
+    if !cgroups.controllers().iter().any(|c| c == "memory") {
+        return Ok(());
+    }
+    for file in ["memory.low", "memory.min"] {
+        let sum: u64 =
+            cgroups.list().iter().filter_map(|c| apply::number(&cgroups.path(*c), file)).fold(0, u64::saturating_add);
+        let name = if file == "memory.min" { "oomguarpages" } else { "vmguarpages" };
+        let base = cgroups.base();
+        if apply::number(base, file) != Some(sum) {
+            write(base, &[Write { name, file, value: (sum - sum % PAGE).to_string() }])?;
+        }
+    }
+    Ok(())
+}
+
+/// What is to be said about counters whose limit refuses nothing, or not for the whole container.
+pub(crate) fn remarks(changes: &LimitChanges) -> Vec<String> {
+    let of = |class: Class| changes.counters().filter(|ub| ub.row().class == class).map(Ub::name).collect::<Vec<_>>();
+    let mut out = Vec::new();
+    let accounted = of(Class::Accounted);
+    if !accounted.is_empty() {
+        out.push(format!("accounted only, their limits refuse nothing: {}", accounted.join(", ")));
+    }
+    let each = of(Class::PerProcess);
+    if !each.is_empty() {
+        out.push(format!("held per process, not for the container's sum: {}", each.join(", ")));
+    }
+    out
+}

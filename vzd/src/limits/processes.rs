@@ -1,0 +1,53 @@
+//! What is counted by looking at a container's processes: descriptors, address space, locks, terminals. Costs some
+//! system calls per process, so it is done when asked and once a minute.
+
+use std::{fs, path::Path};
+use vz_sys::rlimits::pids;
+use vz_types::limits::PAGE;
+
+/// The figures of one look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sample {
+    /// Open descriptors of all processes.
+    pub numfile: u64,
+    /// Pages of VmData of all processes.
+    pub privvmpages: u64,
+    /// Locks held by its processes.
+    pub numflock: u64,
+    /// Entries of its /dev/pts.
+    pub numpty: u64,
+    /// TCP sockets of its network.
+    pub numtcpsock: u64,
+    /// Every other socket of its network.
+    pub numothersock: u64,
+}
+
+/// Looks at every process of a container; `init` is its first.
+pub fn sample(cgroup: &Path, init: i32) -> Sample {
+    let pids = pids(cgroup);
+    let mut s = Sample::default();
+    for pid in &pids {
+        s.numfile += fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, |d| d.count() as u64);
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let kib =
+            status.lines().find_map(|l| l.strip_prefix("VmData:")?.split_whitespace().next()?.parse::<u64>().ok());
+        s.privvmpages += kib.unwrap_or(0) * 1024 / PAGE;
+    }
+    let locks = fs::read_to_string("/proc/locks").unwrap_or_default();
+    // "1: POSIX  ADVISORY  WRITE 1234 ..." (proc_locks(5)); a waiter has "->" after the number.
+    let holder = |l: &str| l.split_whitespace().filter(|w| *w != "->").nth(4)?.parse::<i32>().ok();
+    s.numflock = locks.lines().filter_map(holder).filter(|p| pids.contains(p)).count() as u64;
+    let pts = fs::read_dir(format!("/proc/{init}/root/dev/pts"));
+    s.numpty = pts.map_or(0, |d| d.flatten().filter(|e| e.file_name() != "ptmx").count() as u64);
+    let net = |file: &str| fs::read_to_string(format!("/proc/{init}/net/{file}")).unwrap_or_default();
+    let (v4, v6) = (net("sockstat"), net("sockstat6"));
+    let in_use = |text: &str, proto: &str| -> u64 {
+        let line = text.lines().find_map(|l| l.strip_prefix(proto)?.strip_prefix(": inuse "));
+        line.and_then(|l| l.split_whitespace().next()?.parse().ok()).unwrap_or(0)
+    };
+    s.numtcpsock = in_use(&v4, "TCP") + in_use(&v6, "TCP6");
+    let other4: u64 = ["UDP", "UDPLITE", "RAW"].iter().map(|p| in_use(&v4, p)).sum();
+    let other6: u64 = ["UDP6", "UDPLITE6", "RAW6"].iter().map(|p| in_use(&v6, p)).sum();
+    s.numothersock = other4 + other6;
+    s
+}

@@ -1,0 +1,143 @@
+//! What is held: the kernel's own figures of a running container, raw, without what is remembered of earlier runs.
+
+use super::{apply::number, processes::Sample};
+use std::{fs, path::Path};
+use vz_types::limits::{
+    PAGE, Ub, Unit,
+    table::{COUNTERS, Held},
+};
+
+/// One counter's figures since the cgroup was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Raw {
+    /// Now; `None`: nobody can tell on this host.
+    pub held: Option<u64>,
+    /// The kernel's own peak, where it keeps one.
+    pub peak: Option<u64>,
+    /// Refusals.
+    pub fails: u64,
+}
+
+/// Figures of the socket program.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SocketFigures {
+    /// Sockets there are.
+    pub held: u64,
+    /// At most.
+    pub peak: u64,
+    /// Refused.
+    pub fails: u64,
+}
+
+/// Every counter's figures, in the table's order. `sockets`: TCP and other, where the program is attached; `sample`:
+/// the last look at the processes.
+pub fn all(cgroup: &Path, sample: Option<&Sample>, sockets: Option<[SocketFigures; 2]>) -> Vec<Raw> {
+    let stat = fs::read_to_string(cgroup.join("memory.stat")).ok();
+    COUNTERS
+        .iter()
+        .map(|c| {
+            let scale = |n: u64| if c.unit == Unit::Pages { n.div_ceil(PAGE) } else { n };
+            let sampled = || sample.and_then(|s| of_sample(c.ub, s));
+            let held = match c.held {
+                Held::File(file) => number(cgroup, file).map(scale),
+                Held::MemoryStat(key) => stat.as_deref().and_then(|t| keyed(t, key)).map(scale),
+                Held::Sampled | Held::Sockets => sampled(),
+                Held::Unknown => None,
+            };
+            let peak = c.peak.and_then(|file| number(cgroup, file)).map(scale);
+            let fails = c.fails.iter().filter_map(|(file, key)| keyed_file(cgroup, file, key)).sum();
+            match (c.ub, sockets) {
+                (Ub::Numtcpsock, Some([s, _])) | (Ub::Numothersock, Some([_, s])) => {
+                    Raw { held: Some(s.held), peak: Some(s.peak), fails: s.fails }
+                }
+                _ => Raw { held, peak, fails },
+            }
+        })
+        .collect()
+}
+
+fn of_sample(ub: Ub, s: &Sample) -> Option<u64> {
+    match ub {
+        Ub::Numfile => Some(s.numfile),
+        Ub::Privvmpages => Some(s.privvmpages),
+        Ub::Numflock => Some(s.numflock),
+        Ub::Numpty => Some(s.numpty),
+        Ub::Numtcpsock => Some(s.numtcpsock),
+        Ub::Numothersock => Some(s.numothersock),
+        _ => None,
+    }
+}
+
+/// The number behind a key, one to a line.
+pub fn keyed(text: &str, key: &str) -> Option<u64> {
+    text.lines().find_map(|l| l.strip_prefix(key)?.strip_prefix(' ')?.trim().parse().ok())
+}
+
+/// The number behind a key of a file in a cgroup.
+pub fn keyed_file(cgroup: &Path, file: &str, key: &str) -> Option<u64> {
+    keyed(&fs::read_to_string(cgroup.join(file)).ok()?, key)
+}
+
+/// Pressure of one resource: share of time in percent that some and all of its processes waited, over 10, 60 and 300
+/// seconds, and the totals in microseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Pressure {
+    /// Some waited: averages over 10, 60, 300 s.
+    pub some: [f64; 3],
+    /// All waited.
+    pub full: [f64; 3],
+    /// Microseconds in which some waited, since the cgroup was made.
+    pub some_total: u64,
+    /// Microseconds in which all waited.
+    pub full_total: u64,
+}
+
+/// Pressure of `cpu`, `memory` or `io`; `None` where the kernel keeps none.
+pub fn pressure(cgroup: &Path, resource: &str) -> Option<Pressure> {
+    let text = fs::read_to_string(cgroup.join(format!("{resource}.pressure"))).ok()?;
+    let mut out = Pressure::default();
+    for line in text.lines() {
+        let (kind, rest) = line.split_once(' ')?;
+        let mut averages = [0.0; 3];
+        let mut total = 0;
+        for (n, word) in rest.split(' ').enumerate() {
+            let (_, value) = word.split_once('=')?;
+            match averages.get_mut(n) {
+                Some(slot) => *slot = value.parse().ok()?,
+                None => total = value.parse().ok()?,
+            }
+        }
+        match kind {
+            "some" => (out.some, out.some_total) = (averages, total),
+            _ => (out.full, out.full_total) = (averages, total),
+        }
+    }
+    Some(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_come_from_the_files_in_the_counters_unit() {
+        let dir = tempfile::tempdir().unwrap();
+        let put = |name: &str, text: &str| fs::write(dir.path().join(name), text).unwrap();
+        put("memory.current", "8193\n");
+        put("memory.peak", "12288\n");
+        put("memory.stat", "anon 1\nkernel 5000\nsock 77\nkernel_stack 9\n");
+        put("memory.events", "low 0\nhigh 1\nmax 3\noom 2\noom_kill 1\n");
+        put(
+            "memory.pressure",
+            "some avg10=1.50 avg60=0.00 avg300=0.25 total=42\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=7\n",
+        );
+        let all = all(dir.path(), None, None);
+        let of = |ub: Ub| all[ub as usize];
+        assert_eq!(of(Ub::Physpages), Raw { held: Some(3), peak: Some(3), fails: 5 });
+        assert_eq!(of(Ub::Kmemsize).held, Some(5000));
+        assert_eq!(of(Ub::Oomguarpages).fails, 1);
+        assert_eq!(of(Ub::Numproc).held, None);
+        let p = pressure(dir.path(), "memory").unwrap();
+        assert_eq!((p.some, p.some_total, p.full_total), ([1.5, 0.0, 0.25], 42, 7));
+    }
+}
