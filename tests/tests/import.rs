@@ -331,6 +331,10 @@ fn hostile_entries_are_named_and_leave_nothing() {
         h.set_cksum();
         b.append(&h, &b""[..]).unwrap();
     });
+    why("evil", "exceeds", &|b| {
+        b.append_pax_extensions([("size", &b"9000000000000000000"[..])]).unwrap();
+        file(b, "evil", b"");
+    });
     assert!(!Path::new("/tmp/evil").exists() && !Path::new("/etc/evil").exists());
     // What a terminal would obey is shown as what it is.
     let out = rig.vzctl_with(

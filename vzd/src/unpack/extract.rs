@@ -35,6 +35,8 @@ const MAX_DEPTH: usize = 128;
 const MAX_COMPONENT: usize = 255;
 /// PATH_MAX of limits.h, without the NUL.
 const MAX_TARGET: usize = 4095;
+/// A file of this size is a lie, not a full disk: 1 PiB.
+const ABSURD: u64 = 1 << 50;
 /// Most extended attributes of one file, and bytes of all their names: a listing of them stays small.
 const MAX_XATTRS: usize = 64;
 const MAX_XATTR_NAMES: usize = 3000;
@@ -226,7 +228,7 @@ impl Extract {
         }
         let which = if entry.size >= self.apparent { "its size" } else { "the size of all files up to it" };
         let (blame, limit) = match self.limits.by_disk {
-            true if entry.pieces.is_none() => (Blame::Space, "what the disk has left for it"),
+            true if entry.pieces.is_none() && most < ABSURD => (Blame::Space, "what the disk has left for it"),
             _ => (Blame::Archive, "the limit"),
         };
         Err(Trouble { blame, why: format!("{which}, {most} bytes, exceeds {limit}, {} bytes", self.limits.bytes) })
