@@ -21,19 +21,22 @@ pub enum Tarball {
     Debootstrap,
     /// `mmdebstrap` with systemd and an ssh server, its own `.tar.zst`.
     Mmdebstrap,
+    /// `mmdebstrap` with sysvinit and an ssh server, its own `.tar.zst`.
+    Sysvinit,
     /// `mmdebstrap --variant=minbase`, which has no init, its own `.tar.gz`.
     WithoutInit,
 }
 
 impl Tarball {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Debootstrap, Self::Mmdebstrap, Self::WithoutInit];
+    pub const ALL: [Self; 4] = [Self::Debootstrap, Self::Mmdebstrap, Self::Sysvinit, Self::WithoutInit];
 
     /// Its file's name.
     pub fn file(self) -> &'static str {
         match self {
             Self::Debootstrap => "debootstrapped.tar.xz",
             Self::Mmdebstrap => "mmdebstrapped.tar.zst",
+            Self::Sysvinit => "sysvinit.tar.zst",
             Self::WithoutInit => "minbase.tar.gz",
         }
     }
@@ -48,6 +51,10 @@ impl Tarball {
             Self::Mmdebstrap => {
                 "mmdebstrap --variant=apt --include=systemd-sysv,dbus,libpam-systemd,openssh-server,iproute2,iputils-ping \
                  bookworm out.tar.zst \"$MIRROR\" && mv out.tar.zst out"
+            }
+            Self::Sysvinit => {
+                "mmdebstrap --variant=apt --include=sysvinit-core,sysv-rc,orphan-sysvinit-scripts,procps,mount,\
+                 openssh-server,iproute2,netbase,iputils-ping bookworm out.tar.zst \"$MIRROR\" && mv out.tar.zst out"
             }
             Self::WithoutInit => "mmdebstrap --variant=minbase bookworm out.tar.gz \"$MIRROR\" && mv out.tar.gz out",
         }

@@ -482,6 +482,24 @@ fn an_mmdebstrapped_debian_boots() {
 }
 
 #[test]
+fn a_debian_with_sysvinit_is_recognised_and_boots() {
+    let rig = Rig::new(&[]);
+    let identity = Identity::new(&rig.paths.base);
+    let path = Tarball::Sysvinit.cached().display().to_string();
+    let made = rig.ok(&["template", "import", &path, "--json"]).json();
+    assert_eq!((made["name"].as_str(), made["init"].as_str()), (Some("sysvinit"), Some("sysvinit")), "{made}");
+    rig.ok(&["create", "101", "--ostemplate", "sysvinit", "--ipadd", A, "--hostname", "one.example.org"]);
+    rig.ok(&["set", "101", "--sshkey", &identity.public().display().to_string()]);
+    rig.ok(&["start", "101", "--wait"]);
+    rig.wait_console(101, "one login:", LONG);
+    let out = identity.run(&rig.host, "root", A, "hostname; cat /proc/1/comm; runlevel").ok();
+    assert_eq!(out.text(), "one.example.org\ninit\nN 2");
+    let begun = Instant::now();
+    rig.ok(&["stop", "101"]);
+    assert!(begun.elapsed() < Duration::from_secs(10), "stopped after {:?}", begun.elapsed());
+}
+
+#[test]
 fn killed_at_any_step_there_is_the_template_or_nothing() {
     let rig = Rig::stopped(&[]);
     let path = laid(&rig, "x.tar.gz", &packed("gz", &tiny(|_| {})));
