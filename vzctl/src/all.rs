@@ -56,21 +56,29 @@ struct One {
 /// `stop --all`: 0 when nothing runs any more, else the code of the first failure.
 pub fn stop(session: &Session, fast: bool, timeout: Option<&str>, remember: bool) -> Outcome {
     let timeout = timeout.map(settings::timeout).transpose()?;
-    let (running, by_vzd) = running(session)?;
-    // Stopping what is stopped already forgets nobody.
-    if remember && !running.is_empty() {
-        let text: String = running.iter().map(|c| format!("{c}\n")).collect();
-        let file = remembered(session);
-        fs::write(&file, text).map_err(|e| Failure::system(format_args!("cannot write {}", file.display()), e))?;
-    }
-    // What boots first is needed by what boots later, so the last go first.
-    let queue: Vec<Ctid> = running.into_iter().rev().collect();
     let request = StopRequest { fast, timeout };
-    let one = |ctid: Ctid| match by_vzd {
-        true => unless_busy(|| session.client.stop(&ctid.to_string(), &request)).map(|d| d.warnings),
-        false => stop_without_vzd(session, ctid, fast, timeout),
-    };
-    finish(session, "stopped", "no container runs", &each(session, "Stopping", queue, STOPS, one))
+    let (mut order, mut all) = (Vec::new(), Vec::new());
+    // Again for those that came up meanwhile, as at a shutdown in the middle of a boot. Each one once.
+    loop {
+        let (running, by_vzd) = running(session, order.is_empty())?;
+        let fresh: Vec<Ctid> = running.into_iter().filter(|c| !order.contains(c)).collect();
+        if fresh.is_empty() {
+            break;
+        }
+        order.extend(&fresh);
+        if remember {
+            let text: String = order.iter().map(|c| format!("{c}\n")).collect();
+            let file = remembered(session);
+            fs::write(&file, text).map_err(|e| Failure::system(format_args!("cannot write {}", file.display()), e))?;
+        }
+        let one = |ctid: Ctid| match by_vzd {
+            true => unless_busy(|| session.client.stop(&ctid.to_string(), &request)).map(|d| d.warnings),
+            false => stop_without_vzd(session, ctid, fast, timeout),
+        };
+        // What boots first is needed by what boots later, so the last go first.
+        all.extend(each(session, "Stopping", fresh.into_iter().rev().collect(), STOPS, one));
+    }
+    finish(session, "stopped", "no container runs", &all)
 }
 
 /// `start --remembered`: those the last `stop --all --remember` has stopped. 0 also when there are none.
@@ -99,7 +107,7 @@ fn remembered(session: &Session) -> PathBuf {
 }
 
 /// What runs or is about to, highest boot order first, and whether vzd told.
-fn running(session: &Session) -> Result<(Vec<Ctid>, bool), Failure> {
+fn running(session: &Session, first: bool) -> Result<(Vec<Ctid>, bool), Failure> {
     match session.client.list() {
         Ok(all) => {
             let up = |s| matches!(s, CtState::Running | CtState::Starting | CtState::Stopping);
@@ -109,9 +117,10 @@ fn running(session: &Session) -> Result<(Vec<Ctid>, bool), Failure> {
         }
         Err(ClientError::Denied { .. }) => Ok(session.client.list().map(|_| (Vec::new(), true))?),
         Err(e) => {
-            session
-                .ui
-                .warn(&format!("WARNING: {}; the containers' monitors are asked instead", Failure::from(e).message));
+            if first {
+                let why = Failure::from(e).message;
+                session.ui.warn(&format!("WARNING: {why}; the containers' monitors are asked instead"));
+            }
             let dir = session.paths.ct_run_dir();
             let entries = match fs::read_dir(&dir) {
                 Ok(entries) => entries,
