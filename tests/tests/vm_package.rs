@@ -146,9 +146,9 @@ fn removing_is_refused_while_containers_run_and_what_is_kept_is_found_again() {
     let _clean = vm.clean_up(&ctids);
     let _restore = restoring(&vm);
     let same = packed(&version(&vm));
-    let templates = vm.ok("vzctl template list --json");
     vm.ok("vzctl create 2221 --ostemplate tiny --ipadd 10.99.22.21 --name kept && vzctl start 2221");
     vm.inside(2221, "echo precious >/root/file && sync");
+    let templates = vm.ok("vzctl template list --json");
     let before = identity(&vm, 2221);
     for verb in ["remove", "purge"] {
         let refused = vm.sh_within(&format!("apt-get {verb} -y vz 2>&1"), DPKG);
