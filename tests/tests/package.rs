@@ -62,12 +62,18 @@ fn it_holds_all_an_operator_needs_owned_by_root_and_nothing_of_the_build_machine
     ] {
         assert!(line(file).starts_with("-rw-r--r-- root/root"), "{}", line(file));
     }
-    assert!(listing.contains("./usr/sbin/vzlist -> vzctl"));
+    for name in ["vzlist", "vzubc", "vzcfgvalidate", "vzcalc", "vzmemcheck", "vzcpucheck", "vzsplit"] {
+        assert!(listing.contains(&format!("./usr/sbin/{name} -> vzctl")), "{name}:\n{listing}");
+        line(&format!("/usr/share/man/man8/{name}.8.gz"));
+        line(&format!("/usr/share/bash-completion/completions/{name}"));
+    }
+    line("/usr/share/vz/samples/ct-basic.toml");
     for l in listing.lines() {
         assert!(l.contains(" root/root "), "not root's: {l}");
         assert!(!l.contains("./var/") && !l.contains("./run/"), "containers' places belong to no package: {l}");
     }
-    let recipes = fs::read_dir(vz_tests::template::checkout().join("templates")).unwrap().count();
+    let recipes = fs::read_dir(vz_tests::template::checkout().join("templates")).unwrap();
+    let recipes = recipes.filter(|e| e.as_ref().is_ok_and(|e| e.path().is_file())).count();
     assert_eq!(listing.matches("./usr/share/vz/templates/").count(), recipes + 1, "every recipe, and their directory");
 }
 

@@ -14,6 +14,9 @@ use vz_tests::template::checkout;
 /// How long a cold build may take.
 const LIMIT: Duration = Duration::from_secs(1500);
 
+/// What vzctl is called as well: links to it, beside it.
+pub const NAMES: &[&str] = &["vzlist", "vzubc", "vzcfgvalidate", "vzcalc", "vzmemcheck", "vzcpucheck", "vzsplit"];
+
 /// A cargo command at the top of the checkout.
 pub fn cargo(words: &[&str]) -> Command {
     let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
@@ -68,7 +71,7 @@ pub fn build() -> Result<PathBuf> {
         }
     }
     // One program under several names.
-    for name in ["vzlist", "vzubc", "vzcfgvalidate", "vzcalc", "vzmemcheck", "vzcpucheck", "vzsplit"] {
+    for name in NAMES {
         let link = bin.join(name);
         if fs::read_link(&link).ok().as_deref() != Some(Path::new("vzctl")) {
             let _ = fs::remove_file(&link);

@@ -25,12 +25,14 @@ struct Row {
     to: &'static str,
     mode: u32,
     gzip: bool,
+    /// What is left out at the end of its name.
+    strip: &'static str,
     /// Whether a checkout without any is in order.
     optional: bool,
 }
 
 const fn row(what: &'static str, to: &'static str) -> Row {
-    Row { from: From::Source, what, to, mode: 0o644, gzip: false, optional: false }
+    Row { from: From::Source, what, to, mode: 0o644, gzip: false, strip: "", optional: false }
 }
 
 const fn program(what: &'static str, to: &'static str) -> Row {
@@ -50,12 +52,11 @@ const ROWS: &[Row] = &[
     row("config/vz.tmpfiles", "usr/lib/tmpfiles.d/vz.conf"),
     row("config/vz.sysusers", "usr/lib/sysusers.d/vz.conf"),
     row("config/vz.toml", "etc/vz/"),
-    Row { optional: true, ..row("config/ct-*.toml", "usr/share/vz/samples/") },
+    row("config/ct-*.toml", "usr/share/vz/samples/"),
     row("templates/*.toml", "usr/share/vz/templates/"),
     Row { optional: true, ..zipped("config/man/*.5", "usr/share/man/man5/") },
     zipped("config/man/*.8", "usr/share/man/man8/"),
-    row("config/completion/vzctl.bash", "usr/share/bash-completion/completions/vzctl"),
-    row("config/completion/vzlist.bash", "usr/share/bash-completion/completions/vzlist"),
+    Row { strip: ".bash", ..row("config/completion/*.bash", "usr/share/bash-completion/completions/") },
     row("config/completion/_*", "usr/share/zsh/vendor-completions/"),
     row("config/completion/*.fish", "usr/share/fish/vendor_completions.d/"),
     row("README.md", "usr/share/doc/vz/"),
@@ -65,9 +66,6 @@ const ROWS: &[Row] = &[
     row("docs/reference/openapi.json", "usr/share/doc/vz/reference/"),
     Row { optional: true, ..row("config/debian/lintian-overrides", "usr/share/lintian/overrides/vz") },
 ];
-
-/// Symbolic links: where, to what.
-pub const LINKS: &[(&str, &str)] = &[("usr/sbin/vzlist", "vzctl")];
 
 /// Directories the package owns though it puts nothing there. Those of the manager come from tmpfiles.d, with
 /// modes that are part of the isolation, and stay when the package goes.
@@ -101,7 +99,10 @@ pub fn files(bin: &Path) -> Result<Vec<File>> {
         ensure!(row.optional || !found.is_empty(), "there is no {} in {}", row.what, top.display());
         for from in found {
             let to = match row.to.strip_suffix('/') {
-                Some(dir) => Path::new(dir).join(from.file_name().unwrap_or_default()),
+                Some(dir) => {
+                    let name = from.file_name().unwrap_or_default().to_string_lossy();
+                    Path::new(dir).join(name.strip_suffix(row.strip).unwrap_or(&name))
+                }
                 None => row.to.into(),
             };
             all.push(File { from, to, mode: row.mode, gzip: row.gzip });

@@ -138,10 +138,9 @@ impl Package {
                 said(Command::new("gzip").args(["-9n"]).arg(&to))?;
             }
         }
-        for (dir, target) in contents::LINKS {
-            let to = self.stage.join(dir);
-            self.dir(to.parent().unwrap_or(&self.stage))?;
-            std::os::unix::fs::symlink(target, &to).with_context(|| format!("cannot make {}", to.display()))?;
+        for name in programs::NAMES {
+            let to = self.stage.join("usr/sbin").join(name);
+            std::os::unix::fs::symlink("vzctl", &to).with_context(|| format!("cannot make {}", to.display()))?;
         }
         for dir in contents::DIRS {
             self.dir(&self.stage.join(dir))?;
