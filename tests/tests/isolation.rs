@@ -176,6 +176,7 @@ fn arguments(d: &Denial) -> [u64; 6] {
             assert!(!values.contains(&38));
             a[usize::from(n)] = 38;
         }
+        When::OneOf(n, values) => a[usize::from(n)] = values[0].into(),
         When::AnyBit(n, bits) => a[usize::from(n)] = u64::from(bits & bits.wrapping_neg()),
         When::BothEqual(n, x, m, y) => {
             a[usize::from(n)] = x.into();

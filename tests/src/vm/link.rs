@@ -18,6 +18,9 @@ use std::{
 /// How ssh says that it could not reach the other side (ssh(1), EXIT STATUS).
 const UNREACHABLE: i32 = 255;
 
+/// Boots the guest again, a moment after the line itself is done: the connection does not survive it.
+pub const REBOOT: &str = "nohup sh -c 'sleep 1; systemctl reboot --no-wall' >/dev/null 2>&1 &";
+
 /// The way to one machine.
 #[derive(Clone, Debug)]
 pub struct Link {

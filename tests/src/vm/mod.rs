@@ -171,7 +171,7 @@ impl Vm {
     #[track_caller]
     pub fn reboot(&self) {
         let before = self.ok("cat /proc/sys/kernel/random/boot_id");
-        self.ok("systemctl reboot --no-wall");
+        self.ok(link::REBOOT);
         self.link.forget();
         let end = Instant::now() + BOOT;
         let other = || {

@@ -63,6 +63,15 @@ fn row(out: &mut Vec<libc::sock_filter>, nr: u32, d: &Denial) {
             }
             body.push(deny);
         }
+        When::OneOf(a, values) => {
+            body.push(op(LD_ABS, 0, 0, arg(a)));
+            for (i, v) in values.iter().enumerate() {
+                // To the deny over the remaining compares and the jump that ends them.
+                body.push(op(JEQ, (values.len() - i) as u8, 0, *v));
+            }
+            body.push(op(JA, 0, 0, 1));
+            body.push(deny);
+        }
         When::AnyBit(a, bits) => {
             body.push(op(LD_ABS, 0, 0, arg(a)));
             body.push(op(JSET, 0, 1, bits));
@@ -205,6 +214,13 @@ mod tests {
             match d.when {
                 When::Always => {}
                 When::NotOneOf(a, _) => args[a as usize] = 38,
+                When::OneOf(a, values) => {
+                    for v in values {
+                        args[a as usize] = u64::from(*v);
+                        let nr = d.x86_64.unwrap();
+                        assert_eq!(answer(&[], ARCH_X86_64, nr, args), RET_ERRNO | u32::from(d.errno.number()));
+                    }
+                }
                 When::AnyBit(a, bits) => args[a as usize] = 1 << bits.trailing_zeros(),
                 When::BothEqual(a, x, b, y) => {
                     args[a as usize] = x.into();
@@ -232,6 +248,9 @@ mod tests {
             (41, [2, 1, 0, 0, 0, 0]),
             (272, [0x20000, 0, 0, 0, 0, 0]),
             (59, [0; 6]),
+            // FS_IOC_GETFLAGS, TCGETS
+            (16, [3, 0x8008_6601, 0, 0, 0, 0]),
+            (16, [0, 0x5401, 0, 0, 0, 0]),
         ] {
             assert_eq!(answer(&[], ARCH_X86_64, nr, args), RET_ALLOW, "{nr}");
         }
@@ -266,6 +285,7 @@ mod tests {
             ("add_key", libc::SYS_add_key),
             ("request_key", libc::SYS_request_key),
             ("kexec_file_load", libc::SYS_kexec_file_load),
+            ("ioctl", libc::SYS_ioctl),
         ] {
             let row = DENIALS.iter().find(|d| d.call == name && d.x86_64.is_some()).unwrap();
             assert_eq!(row.x86_64.map(i64::from), Some(number), "{name}");

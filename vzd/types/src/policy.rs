@@ -127,6 +127,8 @@ pub enum Errno {
     AfNoSupport,
     /// Protocol option not available (92).
     NoProtoOpt,
+    /// Operation not supported (95).
+    NotSupported,
 }
 
 impl Errno {
@@ -137,6 +139,7 @@ impl Errno {
             Self::Perm => 1,
             Self::AfNoSupport => 97,
             Self::NoProtoOpt => 92,
+            Self::NotSupported => 95,
         }
     }
 }
@@ -148,6 +151,8 @@ pub enum When {
     Always,
     /// Argument `.0` is none of `.1`.
     NotOneOf(u8, &'static [u32]),
+    /// Argument `.0` is one of `.1`.
+    OneOf(u8, &'static [u32]),
     /// Any bit of `.1` is set in argument `.0`.
     AnyBit(u8, u32),
     /// Argument `.0` equals `.1` and argument `.2` equals `.3`.
@@ -182,6 +187,11 @@ pub const NEWTIME: u32 = 0x80;
 
 /// Socket families a container can use: AF_UNIX, AF_INET, AF_INET6, AF_NETLINK, AF_PACKET.
 pub const SOCKET_FAMILIES: &[u32] = &[1, 2, 10, 16, 17];
+
+/// Requests of ioctl(2) that set a file's attributes: FS_IOC_SETFLAGS, its 32-bit form, FS_IOC_FSSETXATTR (linux/fs.h).
+/// On a directory that only the template has, an overlay copies it up and then sets all of them with the rights of the
+/// host that mounted it, the project included: what is made in it from then on would count towards no disk quota.
+pub const SET_ATTRIBUTES: &[u32] = &[0x4008_6602, 0x4004_6602, 0x401c_5820];
 
 const fn both(call: &'static str, x86_64: u32, i386: u32, when: When, errno: Errno, unless: Option<Feature>) -> Denial {
     Denial { call, x86_64: Some(x86_64), i386: Some(i386), when, errno, unless }
@@ -263,6 +273,17 @@ pub const DENIALS: &[Denial] = {
             errno: NoProtoOpt,
             unless: None,
         },
+        // As a filesystem without attributes answers; systemd and others go on without.
+        both("ioctl", 16, 54, OneOf(1, SET_ATTRIBUTES), NotSupported, None),
+        Denial {
+            call: "ioctl (x32)",
+            x86_64: Some(514),
+            i386: None,
+            when: OneOf(1, SET_ATTRIBUTES),
+            errno: NotSupported,
+            unless: None,
+        },
+        both("file_setattr", 469, 469, Always, NoSys, None),
         both("unshare", 272, 310, AnyBit(0, NESTING_FLAGS | NEWTIME), Perm, Some(Feature::Nesting)),
         both("clone", 56, 120, AnyBit(0, NESTING_FLAGS), Perm, Some(Feature::Nesting)),
         // Its flags are in memory, out of seccomp's sight; libc falls back to clone.

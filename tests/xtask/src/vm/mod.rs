@@ -25,7 +25,7 @@ use std::{
 use vz_tests::{
     vm::{
         BOOT,
-        link::{Link, quoted},
+        link::{Link, REBOOT, quoted},
         machine::Machine,
     },
     wait,
@@ -207,7 +207,7 @@ fn reboot(machine: &Machine) -> Result<()> {
     let link = Link::new(machine);
     let id = "cat /proc/sys/kernel/random/boot_id";
     let before = link.run(id, None, Duration::from_secs(60))?;
-    link.run("systemctl reboot --no-wall", None, Duration::from_secs(60))?;
+    link.run(REBOOT, None, Duration::from_secs(60))?;
     link.forget();
     let other = wait::retry(BOOT, Duration::from_secs(1), || {
         if let Err(e) = machine.alive_and_well() {

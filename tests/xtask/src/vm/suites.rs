@@ -93,18 +93,25 @@ fn tests(names: &[String], filter: Option<&str>) -> Result<Command> {
     for name in names {
         c.args(["--test", name]);
     }
-    c.args(filter);
+    match filter {
+        // A suite's name will do as well as a test's.
+        Some(f) if nextest => c.args(["-E", &format!("test(~{f}) or binary(~{f})")]),
+        f => c.args(f),
+    };
     if !nextest {
         c.args(["--", "--test-threads", "2"]);
     }
     Ok(c)
 }
 
-/// Whether any test of the suites has this in its name.
+/// Whether any test of the suites, or a suite, has this in its name.
 ///
 /// # Errors
 /// The tests cannot be built.
 pub fn any(filter: &str) -> Result<bool> {
+    if programs_of(true)?.iter().any(|suite| suite.contains(filter)) {
+        return Ok(true);
+    }
     let mut c = programs::cargo(&["test", "-p", "vz-tests", "--locked"]);
     for name in programs_of(true)?.iter().map(String::as_str).chain(INSIDE.iter().copied()) {
         c.args(["--test", name]);

@@ -165,7 +165,9 @@ fn share(link: &Link) -> Result<()> {
         // fstab(5): a space is \040.
         let field = path.replace(' ', "\\040");
         script += &format!("mkdir -p {}; ", quoted(&path));
-        let row = format!("{tag} {field} 9p trans=virtio,version=9p2000.L,msize=512000,ro,nofail 0 0");
+        let row = format!(
+            "{tag} {field} 9p trans=virtio,version=9p2000.L,msize=512000,ro,nofail,x-systemd.requires=systemd-modules-load.service 0 0"
+        );
         script += &format!("echo {} >>/etc/fstab; mount {}; ", quoted(&row), quoted(&path));
     }
     let done = link.run(&script, None, Duration::from_secs(120))?;
