@@ -184,8 +184,9 @@ impl Row {
 /// `docs/reference/inits.md`.
 pub fn page() -> String {
     let mut text = String::from(
-        "# Inits\n\nWhat a container's init promises, and where that is proven: the suite `inits` runs every line that applies \
-         to every init natively. (Written by \
+        "# Inits\n\nWhat a container's init promises, and where that is proven: the suite `inits` runs every line that applies to every \
+         init natively (what is installed, cron, log and clones of the systemd ones: suite `boot`), and in the virtual test host \
+         the whole list but for what is installed for the systemd of Debian 13 and for sysvinit. (Written by \
          `cargo xtask gen` from `tests/src/inits.rs`.)\n\n| template | PID 1 | how `vzctl stop` asks it |\n|---|---|---|\n",
     );
     for row in ROWS {

@@ -287,11 +287,11 @@ fn a_clone_differs(rig: &Rig, row: &Row) {
 
 fn runs_what_is_installed(row: &Row) {
     let (rig, _) = booted(row);
-    runs_daemons_cron_and_log(&rig, row);
+    runs_daemons_cron_and_log(&rig, row, row.has(Line::Install));
 }
 
 #[track_caller]
-fn runs_daemons_cron_and_log(rig: &Rig, row: &Row) {
+fn runs_daemons_cron_and_log(rig: &Rig, row: &Row, install: bool) {
     let (file, user) = row.crontab;
     rig.inside(
         101,
@@ -309,7 +309,7 @@ fn runs_daemons_cron_and_log(rig: &Rig, row: &Row) {
         None => ("the journal", "journalctl --no-pager -t proof".to_owned()),
     };
     rig.inside(101, &format!("logger -t proof written-to-the-log; timeout 10 sh -c 'until {read} | grep -q written-to-the-log; do sleep 0.1; done'"));
-    if row.has(Line::Install) {
+    if install {
         rig.host.ip("addr add 10.98.0.1/32 dev lo");
         let proxy = Proxy::start(&rig.host, "10.98.0.1".parse().unwrap()).unwrap();
         rig.inside(101, &format!("printf 'Acquire::http::Proxy \"{}\";\\nAcquire::http::Pipeline-Depth \"0\";\\n' >/etc/apt/apt.conf.d/99test", proxy.url()));
@@ -327,7 +327,7 @@ fn runs_daemons_cron_and_log(rig: &Rig, row: &Row) {
     nothing_failed(rig, row);
     // All of it is there again after a restart.
     rig.ok(&["restart", "101", "--wait"]).says("Container has booted");
-    if row.has(Line::Install) {
+    if install {
         serves(rig);
     }
     assert!(rig.inside(101, &read).contains("written-to-the-log"), "{log}");
@@ -407,6 +407,7 @@ mod one_life {
         assert_eq!(rig.status(101), "exist unmounted down", "it stays stopped");
         rig.ok(&["start", "101", "--wait"]).says("Container has booted");
         assert_eq!(rig.inside(101, "cat /var/tmp/told"), "told", "what ran was told to end");
-        runs_daemons_cron_and_log(&rig, row);
+        // Emulated, installing packages takes minutes and proves nothing more.
+        runs_daemons_cron_and_log(&rig, row, false);
     }
 }

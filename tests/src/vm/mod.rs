@@ -36,7 +36,7 @@ pub const LIMIT: Duration = Duration::from_secs(120);
 /// How long the guest may take from power on until it lets one in.
 pub const BOOT: Duration = Duration::from_secs(300);
 /// Names of OS templates there are in the guest, ready for use.
-pub const TEMPLATES: &[&str] = &["tiny", "debian-12", "debian-13"];
+pub const TEMPLATES: &[&str] = &["tiny", "debian-12", "debian-13", "debian-12-sysvinit"];
 
 /// The running machine, held for one test.
 pub struct Vm {

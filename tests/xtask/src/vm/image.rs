@@ -87,7 +87,7 @@ impl Base {
 /// A step fails; with what was said.
 pub fn data(bin: &Path) -> Result<PathBuf> {
     let mut all = Vec::new();
-    for t in [Template::Tiny, Template::Debian12, Template::Debian13] {
+    for t in [Template::Tiny, Template::Debian12, Template::Debian13, Template::Sysvinit] {
         let made = std::panic::catch_unwind(|| t.cached_with(bin));
         let made = made.map_err(|_| anyhow::anyhow!("template {} cannot be made", t.name()))?;
         let current = fs::read_link(made.join("current")).with_context(|| made.display().to_string())?;

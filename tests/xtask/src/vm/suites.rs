@@ -24,7 +24,7 @@ const LIMIT: Duration = Duration::from_secs(1500);
 /// How long one test inside may take; nextest gives up sooner.
 const ONE: Duration = Duration::from_secs(600);
 /// Native suites run again inside: what other cgroups, quotas, mounts and kernel may change.
-const INSIDE: &[&str] = &["storage", "survival"];
+const INSIDE: &[&str] = &["storage", "survival", "inits"];
 
 /// The programs of the suites (`tests/tests/*.rs`) that run on this machine, or those that need the virtual one.
 ///
@@ -146,9 +146,9 @@ pub fn run_one(words: &[String]) -> Result<ExitCode> {
 }
 
 /// Where the suites find things in the guest: the installed programs in one directory, the templates of its disk, and
-/// a temporary directory on the disk with project quota.
+/// a temporary directory on the disk with project quota; and that it is emulated.
 const GUEST_ENVIRONMENT: &str = "VZ_BIN_DIR=/opt/vz-test/bin VZ_TEST_CACHE=/opt/vz-test/cache \
-                                 VZ_TEST_TEMPLATES=/var/lib/vz/template TMPDIR=/var/lib/vz/tmp";
+                                 VZ_TEST_TEMPLATES=/var/lib/vz/template TMPDIR=/var/lib/vz/tmp VZ_TEST_SLOW=8";
 
 /// Makes what [`GUEST_ENVIRONMENT`] names.
 const PREPARE: &str = "mkdir -p /opt/vz-test/bin /opt/vz-test/cache /var/lib/vz/tmp && cd /opt/vz-test/bin && \
