@@ -313,7 +313,10 @@ impl Engine {
         let limit = |ub: Ub| {
             let config = self.conf.read(ctid).ok();
             let set = config.and_then(|c| Some(self.live_limits(ctid)?.in_config(&c).limits));
-            set.map_or_else(|| "its limit".into(), |l| format!("its limit of {}", l.get(ub).show(ub)))
+            set.map_or_else(
+                || "its limit".into(),
+                |l| format!("its limit of {}", vz_types::limits::amount::show(l.get(ub).limit, ub.row().unit)),
+            )
         };
         let rose = |a: u64, b: u64| b.saturating_sub(a);
         let kills = rose(was.oom_kill, now_is.oom_kill);

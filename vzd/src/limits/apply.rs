@@ -109,17 +109,25 @@ fn write_one(dir: &Path, w: &Write) -> Result<(), Error> {
     }
     // An empty write is no write at all to the kernel; a newline empties a mask.
     let text = if w.value.is_empty() { "\n" } else { w.value.as_str() };
-    fs::write(&path, text).map_err(|source| Error::Write {
-        name: w.name,
-        value: w.value.clone(),
-        path: path.clone(),
-        source,
-    })?;
+    let mut written = fs::write(&path, text);
+    let mut wanted = w.value.clone();
+    if w.value.is_empty() && written.as_ref().is_err_and(|e| e.raw_os_error() == Some(libc::ENOSPC)) {
+        // A mask cannot be emptied while processes are in the cgroup: all that the parent has means the same.
+        wanted = above(dir, w.file);
+        written = fs::write(&path, &wanted);
+    }
+    written.map_err(|source| Error::Write { name: w.name, value: w.value.clone(), path: path.clone(), source })?;
     let found = holds(dir, w).unwrap_or_default();
-    if same(w.file, &found, &w.value) {
+    if same(w.file, &found, &wanted) {
         return Ok(());
     }
     Err(Error::ReadBack { name: w.name, value: w.value.clone(), path, found })
+}
+
+/// What a mask of the parent comes to.
+fn above(dir: &Path, file: &str) -> String {
+    let effective = dir.parent().map(|p| p.join(format!("{file}.effective")));
+    effective.and_then(|p| fs::read_to_string(p).ok()).unwrap_or_default().trim().to_owned()
 }
 
 /// A memory limit below the use makes the kernel kill. So what is in use is reclaimed first, and what does not go away
