@@ -8,22 +8,26 @@ use std::{
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::Command,
-    sync::OnceLock,
     time::Duration,
 };
 use vz_tests::{command, package, package::Root};
 
 const SOON: Duration = Duration::from_secs(60);
 
-/// The package with the checkout's version, made once for all tests of one process.
-fn deb() -> &'static Path {
-    static MADE: OnceLock<(tempfile::TempDir, PathBuf)> = OnceLock::new();
-    let make = || {
-        let dir = tempfile::tempdir().unwrap();
-        let file = package::make(dir.path(), Some("1.0"));
-        (dir, file)
-    };
-    &MADE.get_or_init(make).1
+/// The package, and the directory it is in, which goes away with it.
+struct Deb(tempfile::TempDir, PathBuf);
+
+impl Deb {
+    fn path(&self) -> &Path {
+        assert!(self.1.starts_with(self.0.path()));
+        &self.1
+    }
+}
+
+fn deb() -> Deb {
+    let dir = tempfile::tempdir().unwrap();
+    let file = package::make(dir.path(), Some("1.0"));
+    Deb(dir, file)
 }
 
 fn dpkg_deb(words: &[&str]) -> String {
@@ -32,7 +36,7 @@ fn dpkg_deb(words: &[&str]) -> String {
 
 #[test]
 fn it_holds_all_an_operator_needs_owned_by_root_and_nothing_of_the_build_machine() {
-    let listing = dpkg_deb(&["--contents", &deb().display().to_string()]);
+    let listing = dpkg_deb(&["--contents", &deb().path().display().to_string()]);
     let line = |path: &str| {
         let end = format!(" .{path}");
         listing.lines().find(|l| l.ends_with(&end)).unwrap_or_else(|| panic!("{path} is not in it:\n{listing}"))
@@ -79,7 +83,8 @@ fn it_holds_all_an_operator_needs_owned_by_root_and_nothing_of_the_build_machine
 
 #[test]
 fn it_says_what_it_needs_and_which_files_are_the_operators() {
-    let deb = deb().display().to_string();
+    let made = deb();
+    let deb = made.path().display().to_string();
     let field = |name: &str| dpkg_deb(&["--field", &deb, name]).trim().to_owned();
     assert_eq!((field("Package").as_str(), field("Version").as_str()), ("vz", "1.0"));
     let arch = command::run(Command::new("dpkg").arg("--print-architecture"), None, SOON).unwrap();
@@ -104,8 +109,8 @@ fn it_says_what_it_needs_and_which_files_are_the_operators() {
 
 #[test]
 fn it_is_installed_upgraded_removed_and_purged_without_touching_what_is_the_operators() {
-    let root = Root::debian12();
-    root.install(deb()).ok();
+    let (deb, root) = (deb(), Root::debian12());
+    root.install(deb.path()).ok();
     root.sh("getent group vz").ok();
     root.sh("vzctl --version; vzlist --version; /usr/libexec/vz/vzmon --version; vzd --version").ok().says("vzmon ");
     for unit in ["vzd.service", "vz.service"] {
@@ -131,7 +136,7 @@ fn it_is_installed_upgraded_removed_and_purged_without_touching_what_is_the_oper
         );
     };
     root.sh("systemctl disable vz.service").ok();
-    root.install(deb()).ok();
+    root.install(deb.path()).ok();
     kept("after an upgrade");
     assert_eq!(fs::read_to_string(root.path("/etc/vz/vz.toml")).unwrap(), "# mine\n");
     let link = root.path("/etc/systemd/system/multi-user.target.wants/vz.service");
@@ -143,14 +148,14 @@ fn it_is_installed_upgraded_removed_and_purged_without_touching_what_is_the_oper
     root.sh("dpkg --purge vz 2>&1").ok().says("/var/lib/vz is kept");
     kept("after purging it");
     assert!(!root.path("/etc/vz/vz.toml").exists());
-    root.install(deb()).ok();
+    root.install(deb.path()).ok();
     kept("after installing it again");
 }
 
 #[test]
 fn purging_it_where_no_container_ever_was_leaves_nothing() {
-    let root = Root::debian12();
-    root.install(deb()).ok();
+    let (deb, root) = (deb(), Root::debian12());
+    root.install(deb.path()).ok();
     fs::write(root.path("/var/lib/vz/inventory.db"), "").unwrap();
     fs::create_dir_all(root.path("/var/lib/vz/cache")).unwrap();
     root.sh("dpkg --purge vz 2>&1").ok();
@@ -163,16 +168,16 @@ fn purging_it_where_no_container_ever_was_leaves_nothing() {
 
 #[test]
 fn a_version_that_cannot_read_the_inventory_is_refused_before_anything_is_touched() {
-    let root = Root::debian12();
-    root.install(deb()).ok();
+    let (deb, root) = (deb(), Root::debian12());
+    root.install(deb.path()).ok();
     let version = |n: i64| {
         let db = rusqlite::Connection::open(root.path("/var/lib/vz/inventory.db")).unwrap();
         db.pragma_update(None, "user_version", n).unwrap();
     };
     version(4711);
-    let out = root.install(deb()).expect_code(1);
+    let out = root.install(deb.path()).expect_code(1);
     assert!(out.stdout.contains("has schema 4711") && out.stdout.contains("nothing was changed"), "{out}");
     root.sh("vzd --version && dpkg -s vz | grep -qx 'Status: install ok installed'").ok();
     version(1);
-    root.install(deb()).ok();
+    root.install(deb.path()).ok();
 }
