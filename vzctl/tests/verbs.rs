@@ -145,7 +145,7 @@ fn set_passes_on_the_warning_of_vzd_and_with_save_names_the_file() {
 
 #[test]
 fn every_spelling_of_the_ssh_key_option_is_the_same_one() {
-    let key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ0000000000000000000000000000000000000000 me@here";
+    let key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ000000000000000000000000000000000000000000 me@here";
     for option in ["--sshkey", "--sshkeys", "--ssh-key", "--ssh-keys"] {
         let m = nothing_said();
         m.vzctl(&["set", "101", option, key]).expect(0, "", "");
@@ -287,7 +287,8 @@ fn status_is_one_line_and_exit_0_with_and_without_vzd() {
 #[test]
 fn a_template_is_built_with_its_stages_told_and_its_failure_exits_with_its_code() {
     let template = json!({"name": "debian-12", "status": "ready", "distribution": "debian 12", "init": "systemd", "arch": "amd64",
-        "digest": "abc", "size": 314572800, "files": 9000, "built_at": 0, "description": null, "used_by": [101], "problem": null});
+        "digest": "abc", "size": 314572800, "files": 9000, "built_at": 0, "origin": "build", "source": null, "description": null, "used_by": [101],
+        "problem": null});
     let built = [
         json!({"event": "stage", "stage": "packages", "percent": 5}),
         json!({"event": "log", "line": "I: \u{1b}[1mretrieving"}),
@@ -296,7 +297,7 @@ fn a_template_is_built_with_its_stages_told_and_its_failure_exits_with_its_code(
     let lines = built.iter().map(|l| format!("{l}\n")).collect::<String>();
     let m = Manager::answering(move |_| (200, lines.clone()));
     let shown = "Name:         debian-12\nStatus:       ready\nDistribution: debian 12\nInit:         systemd\nArchitecture: amd64\n\
-        Size:         300.0M\nFiles:        9000\nBuilt:        1970-01-01 00:00:00 UTC\nDigest:       sha256:abc\nUsed by:      101\n";
+        Size:         300.0M\nFiles:        9000\nBuilt:        1970-01-01 00:00:00 UTC\nOrigin:       build\nDigest:       sha256:abc\nUsed by:      101\n";
     let head = "Building OS template debian-12\n  5 % packages\n";
     m.vzctl(&["template", "build", "debian-12"]).expect(
         0,
@@ -316,7 +317,8 @@ fn a_template_is_built_with_its_stages_told_and_its_failure_exits_with_its_code(
     let m = Manager::always(200, json!([template]));
     m.vzctl(&["template", "list"]).expect(
         0,
-        "NAME       STATUS  DISTRIBUTION  INIT     ARCH   SIZE    USED BY\ndebian-12  ready   debian 12     systemd  amd64  300.0M  1\n",
+        "NAME       STATUS  DISTRIBUTION  INIT     ARCH   SIZE    USED BY  ORIGIN  MADE\n\
+         debian-12  ready   debian 12     systemd  amd64  300.0M  1        build   1970-01-01\n",
         "",
     );
 }
