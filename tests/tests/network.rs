@@ -43,7 +43,11 @@ fn at(address: &str, port: u16) -> SocketAddr {
 
 /// Who a server in `there` at `address` sees when somebody in `from` connects; `None`: the connection fails.
 fn seen(from: &NetNs, there: &NetNs, address: &str) -> Option<IpAddr> {
-    let listener = there.inside(|| TcpListener::bind(at(address, 0))).unwrap();
+    // A container that has just been recorded as booted gets its addresses a moment later.
+    let bound = wait::retry(Duration::from_secs(5), Duration::from_millis(50), || {
+        there.inside(|| TcpListener::bind(at(address, 0))).ok()
+    });
+    let listener = bound.unwrap_or_else(|| panic!("{address} cannot be listened on"));
     let port = listener.local_addr().unwrap().port();
     let mut client = from.inside(|| TcpStream::connect_timeout(&at(address, port), Duration::from_secs(3)).ok())?;
     let (mut server, peer) = listener.accept().unwrap();
@@ -299,4 +303,20 @@ fn a_container_without_addresses_has_no_way_out() {
     let out = rig.vzctl(&["exec2", "101", "ping -c1 -W1 10.98.0.1"]);
     assert_ne!(out.code(), 0, "{out}");
     rig.inside(101, "ping -c1 -W1 127.0.0.1");
+}
+
+#[test]
+fn a_link_that_root_inside_renamed_or_deleted_keeps_no_reboot_from_coming_up() {
+    let rig = two();
+    ct_net(&rig, 101).ip("link set venet0 down");
+    ct_net(&rig, 101).ip("link set venet0 name eth0");
+    rig.vzctl(&["exec", "101", "reboot"]);
+    rig.wait_record(101, Duration::from_secs(20), |r| r.boots == 2);
+    assert!(seen(&rig.host, &ct_net(&rig, 101), A4).is_some(), "the link has its name and its addresses again");
+    ct_net(&rig, 101).ip("link del venet0");
+    rig.vzctl(&["exec", "101", "reboot"]);
+    rig.wait_record(101, Duration::from_secs(20), |r| r.boots == 3);
+    assert_eq!(rig.inside(101, "echo it runs"), "it runs");
+    rig.ok(&["restart", "101", "--fast"]);
+    assert!(seen(&rig.host, &ct_net(&rig, 101), A4).is_some());
 }

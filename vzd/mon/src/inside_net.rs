@@ -89,22 +89,39 @@ pub fn configure(link: Option<&str>, addresses: &[CtAddr]) -> Result<(), InsideN
 /// with its last process: links, addresses, routes, packet filters, settings. Where the container may have no further
 /// network namespace (those of its last boot are given back a moment after it), it keeps the one it has.
 ///
+/// Answers whether the container has its link: root inside may have deleted it. One that was renamed is known by its
+/// other end being in another namespace, and has its name again afterwards.
+///
 /// # Errors
-/// The step that failed. A link that was taken away inside is no error here.
-pub fn renew(link: Option<&str>) -> Result<(), InsideNetError> {
+/// The step that failed.
+pub fn renew(link: Option<&str>) -> Result<bool, InsideNetError> {
     let shown = link.unwrap_or("lo");
     let mut old = step("open a netlink socket for", shown, Netlink::open())?;
     match nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET) {
-        Err(nix::errno::Errno::ENOSPC) => return Ok(()),
+        Err(nix::errno::Errno::ENOSPC) => {
+            let Some(link) = link else { return Ok(false) };
+            return Ok(step("look for link", link, old.link(link))?.is_some());
+        }
         other => step("make a network namespace for", shown, other.map_err(io::Error::from))?,
     }
-    let Some(link) = link else { return Ok(()) };
-    let Some(found) = step("look for link", link, old.link(link))? else { return Ok(()) };
+    let Some(link) = link else { return Ok(false) };
+    let found = match step("look for link", link, old.link(link))? {
+        Some(found) => Some(found),
+        None => step("list links for", link, old.links())?.into_iter().find(leads_outside),
+    };
+    let Some(found) = found else { return Ok(false) };
     let fresh = step("open the network namespace for", link, std::fs::File::open("/proc/thread-self/ns/net"))?;
     let mut over = LinkMessage::default();
     over.header.index = found.header.index;
     over.attributes.push(LinkAttribute::NetNsFd(fresh.as_raw_fd()));
-    step("move to a fresh network namespace link", link, old.change(Message::SetLink(over), 0))
+    over.attributes.push(LinkAttribute::IfName(link.to_owned()));
+    step("move to a fresh network namespace link", link, old.change(Message::SetLink(over), 0))?;
+    Ok(true)
+}
+
+/// Whether a link's other end is in another network namespace (IFLA_LINK_NETNSID).
+fn leads_outside(link: &LinkMessage) -> bool {
+    link.attributes.iter().any(|a| matches!(a, LinkAttribute::LinkNetNsId(_)))
 }
 
 fn ignore(r: io::Result<()>, errno: i32) -> io::Result<()> {
@@ -282,10 +299,14 @@ mod tests {
             assert!(ip("link").contains("venet0@") && !ip("link").contains("left0") && ip("-4 route").is_empty());
             configure(Some("venet0"), &addresses(&["10.0.0.2"])).unwrap();
             assert_eq!(present_now(), ["10.0.0.2/32"]);
-            // Without a link, or with one that is gone, there is just the fresh namespace.
-            renew(Some("gone0")).unwrap();
-            assert!(!ip("link").contains("venet0"));
-            renew(None).unwrap();
+            // A link by another name that leads outside is the one, and gets its name.
+            ip("link set venet0 down");
+            ip("link set venet0 name eth7");
+            assert!(renew(Some("venet0")).unwrap());
+            assert!(ip("link").contains("venet0@") && !ip("link").contains("eth7"));
+            ip("link del venet0");
+            assert!(!renew(Some("venet0")).unwrap(), "there is just the fresh namespace");
+            assert!(!renew(None).unwrap());
         });
     }
 

@@ -220,11 +220,12 @@ fn stage_steps(
     }
     // Until now the fence needed it (see there).
     nix::sys::prctl::set_dumpable(false).at(STEP, "stop being dumpable")?;
+    let mut linked = plan.link.is_some();
     if let Some(kept) = kept {
         nix::sched::setns(&kept.user, CloneFlags::CLONE_NEWUSER).at(STEP, "join the user namespace")?;
         nix::sched::setns(&kept.net, CloneFlags::CLONE_NEWNET).at(STEP, "join the last network namespace")?;
         fresh_clock().at(STEP, "make a time namespace")?;
-        inside_net::renew(plan.link.as_ref().map(|_| plan.inside_link.as_str()))
+        linked = inside_net::renew(plan.link.as_ref().map(|_| plan.inside_link.as_str()))
             .map_err(io::Error::other)
             .at(STEP, "make a fresh network namespace")?;
     }
@@ -247,7 +248,7 @@ fn stage_steps(
         | CloneFlags::CLONE_NEWIPC
         | CloneFlags::CLONE_PARENT;
     match process::clone3(one, spaces, None).at(STEP, "clone init")? {
-        Cloned::Child => match init(one, plan, trees, channel) {
+        Cloned::Child => match init(one, plan, trees, linked, channel) {
             Ok(never) => match never {},
             Err(e) => give_up(channel, &e),
         },
@@ -274,6 +275,7 @@ fn init(
     one: SingleThreaded,
     plan: &LaunchPlan,
     trees: Trees,
+    linked: bool,
     channel: &OwnedFd,
 ) -> Result<std::convert::Infallible, StepError> {
     const STEP: &str = "init";
@@ -288,12 +290,16 @@ fn init(
     for warning in apply_edits(one, &plan.edits, edit::apply_for_boot) {
         tell(channel, &Up::Warning(warning)).at(STEP, "report a warning")?;
     }
+    if plan.link.is_some() && !linked {
+        let text = format!("link {} was deleted inside; `vzctl restart` makes it anew", plan.inside_link);
+        tell(channel, &Up::Warning(text)).at(STEP, "report a warning")?;
+    }
     tell(channel, &Up::Ready).at(STEP, "report ready")?;
     let (go, _) = seqpacket::recv(channel, None).at(STEP, "wait for the word")?;
     if go != b"go" {
         process::exit_now(0);
     }
-    let link = plan.link.as_ref().map(|_| plan.inside_link.as_str());
+    let link = linked.then_some(plan.inside_link.as_str());
     inside_net::configure(link, &plan.addresses).map_err(io::Error::other).at(STEP, "set up the network inside")?;
     let console = rustix::fs::openat(
         rustix::fs::CWD,
