@@ -151,6 +151,10 @@ fn an_inventory_of_a_later_version_keeps_vzd_from_starting_and_containers_runnin
         let db = rusqlite::Connection::open(&file).unwrap();
         db.execute_batch(sql).unwrap();
     };
+    let real: i64 = {
+        let db = rusqlite::Connection::open(&file).unwrap();
+        db.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap()
+    };
     set(sql);
     let vzd = || {
         let mut c = rig.host.command(rig.bin.join("vzd"));
@@ -166,7 +170,7 @@ fn an_inventory_of_a_later_version_keeps_vzd_from_starting_and_containers_runnin
     let out = vzd().expect_code(85);
     assert!(out.stderr.contains("vz.toml line 2, key `stop_timeot`"), "{out}");
     rig.write_manager_config("");
-    set("PRAGMA user_version = 1");
+    set(&format!("PRAGMA user_version = {real}"));
     rig.start_vzd(&[]);
     assert_eq!(rig.record(101).init, init);
     assert_eq!(rig.status(101), "exist mounted running");
