@@ -265,9 +265,13 @@ fn fresh_clock() -> io::Result<()> {
         Err(Errno::EINVAL | Errno::ENOSPC) => return Ok(()),
         other => other?,
     }
-    let up = rustix::time::clock_gettime(rustix::time::ClockId::Boottime).tv_sec;
-    // Format: time_namespaces(7). Whole seconds, so that the new clock cannot begin before zero.
-    fs::write("/proc/self/timens_offsets", format!("boottime -{up} 0"))
+    let up = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    // Format: time_namespaces(7). Nanoseconds count forward from the seconds, also when those are negative.
+    let (seconds, nanoseconds) = match up.tv_nsec {
+        0 => (-up.tv_sec, 0),
+        n => (-up.tv_sec - 1, 1_000_000_000 - n),
+    };
+    fs::write("/proc/self/timens_offsets", format!("boottime {seconds} {nanoseconds}"))
 }
 
 /// PID 1 until exec.

@@ -94,8 +94,11 @@ fn tests(names: &[String], filter: Option<&str>) -> Result<Command> {
         c.args(["--test", name]);
     }
     match filter {
-        // A suite's name will do as well as a test's.
-        Some(f) if nextest => c.args(["-E", &format!("test(~{f}) or binary(~{f})")]),
+        // A suite's name will do as well as a test's; nextest refuses a name that fits no suite.
+        Some(f) if nextest && names.iter().any(|n| n.contains(f)) => {
+            c.args(["-E", &format!("test(~{f}) or binary(~{f})")])
+        }
+        Some(f) if nextest => c.args(["-E", &format!("test(~{f})")]),
         f => c.args(f),
     };
     if !nextest {
