@@ -443,7 +443,9 @@ impl Monitor {
     fn reboot(&mut self, one: SingleThreaded) -> Result<(), StepError> {
         self.console.say("rebooting");
         let ns = self.plan.cgroup.join("ns");
-        empty_cgroup(&ns).at("namespaces", format!("clear {}", ns.display()))?;
+        empty_cgroup(&ns)
+            .and_then(|()| take_back_controllers(&ns))
+            .at("namespaces", format!("clear {}", ns.display()))?;
         let stage = launch::next_stage(one, &self.plan, &self.kept, self.cgroup.as_fd())?;
         let trees = Trees::open(self.console.slave(), &self.plan)?;
         let waiting = launch::boot(stage, trees)?;
@@ -495,6 +497,14 @@ fn empty_cgroup(dir: &std::path::Path) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Takes back the controllers that the last boot's init gave to cgroups of its own: while a cgroup gives any on, no
+/// process can be born in it (EBUSY; cgroups(7), "no internal processes").
+fn take_back_controllers(dir: &std::path::Path) -> io::Result<()> {
+    let file = dir.join("cgroup.subtree_control");
+    let given: String = std::fs::read_to_string(&file)?.split_whitespace().map(|c| format!("-{c} ")).collect();
+    if given.is_empty() { Ok(()) } else { std::fs::write(&file, given.trim_end()) }
 }
 
 fn wait_unpopulated(events: &std::path::Path) -> io::Result<()> {
