@@ -190,7 +190,8 @@ fn the_host_goes_down_in_order_and_every_container_with_it() {
         vm.ok(&format!("vzctl create {ctid} --ostemplate {template} && vzctl start {ctid}"));
     }
     vm.ok("vzctl set 2231 --onboot yes --save");
-    // What only an orderly end writes.
+    // What only an orderly end writes; its systemd has to answer before it can be told.
+    vm.until("vzctl exec2 2231 'systemctl is-system-running' | grep -E 'running|degraded|starting'", BOOT);
     vm.inside(2231, "printf '[Service]\\nType=oneshot\\nRemainAfterExit=yes\\nExecStop=/bin/sh -c \"date >/root/farewell; sync\"\\n' \
         >/etc/systemd/system/farewell.service && systemctl daemon-reload && systemctl start farewell");
     vm.ok("vzctl stop 2233");
