@@ -37,7 +37,10 @@ pub fn readable(fd: BorrowedFd<'_>, limit: Duration) -> io::Result<bool> {
 
 /// A process, held by a descriptor: it cannot be mistaken for a later one of the same number.
 #[derive(Debug)]
-pub struct Process(OwnedFd);
+pub struct Process {
+    fd: OwnedFd,
+    pid: u32,
+}
 
 impl Process {
     /// Takes hold of it.
@@ -45,8 +48,19 @@ impl Process {
     /// # Errors
     /// There is no such process.
     pub fn open(pid: u32) -> io::Result<Self> {
-        let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidInput)?;
-        Ok(Self(rustix::process::pidfd_open(pid, PidfdFlags::empty())?))
+        let raw = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidInput)?;
+        Ok(Self { fd: rustix::process::pidfd_open(raw, PidfdFlags::empty())?, pid })
+    }
+
+    /// Its number.
+    pub fn id(&self) -> u32 {
+        self.pid
+    }
+
+    /// Whether a signal stopped it (proc_pid_stat(5), state `T`).
+    pub fn is_stopped(&self) -> bool {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap_or_default();
+        stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
     }
 
     /// Waits until it has ended or `limit` has passed; says which.
@@ -54,17 +68,17 @@ impl Process {
     /// # Errors
     /// poll(2) fails.
     pub fn ended(&self, limit: Duration) -> io::Result<bool> {
-        readable(self.0.as_fd(), limit)
+        readable(self.fd.as_fd(), limit)
     }
 
     /// Kills it. One that has ended already is no error.
     pub fn kill(&self) {
-        let _ = rustix::process::pidfd_send_signal(&self.0, rustix::process::Signal::KILL);
+        let _ = rustix::process::pidfd_send_signal(&self.fd, rustix::process::Signal::KILL);
     }
 
     /// Sends it SIGTERM. One that has ended already is no error.
     pub fn terminate(&self) {
-        let _ = rustix::process::pidfd_send_signal(&self.0, rustix::process::Signal::TERM);
+        let _ = rustix::process::pidfd_send_signal(&self.fd, rustix::process::Signal::TERM);
     }
 }
 

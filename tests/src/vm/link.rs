@@ -18,6 +18,13 @@ use std::{
 /// How ssh says that it could not reach the other side (ssh(1), EXIT STATUS).
 const UNREACHABLE: i32 = 255;
 
+/// How much longer than the guest ssh gets for a command: it is the guest that ends a slow one, children and all.
+const GRACE: Duration = Duration::from_secs(20);
+/// How often the machine is looked at while a command runs in it.
+const LOOK: Duration = Duration::from_secs(3);
+/// How long a guest that just broke a connection off, or did not do something in time, has to prove that it is there.
+pub const PROOF: Duration = Duration::from_secs(20);
+
 /// Boots the guest again, a moment after the line itself is done: the connection does not survive it.
 pub const REBOOT: &str = "nohup sh -c 'sleep 1; systemctl reboot --no-wall' >/dev/null 2>&1 &";
 
@@ -47,13 +54,17 @@ impl Link {
 
     /// ssh with everything but what to run, so that it touches none of the user's own files.
     pub fn ssh(&self) -> Command {
+        self.ssh_by(&self.control().display().to_string())
+    }
+
+    fn ssh_by(&self, control: &str) -> Command {
         let mut c = Command::new("ssh");
         c.args(["-F", "none", "-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes", "-o", "LogLevel=ERROR"]);
         c.args(["-o", "ConnectTimeout=20", "-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=4"]);
         // The host's key is made with the image and only reachable through our own loopback port.
         c.args(["-o", "UserKnownHostsFile=/dev/null", "-o", "GlobalKnownHostsFile=/dev/null"]);
         c.args(["-o", "StrictHostKeyChecking=no"]);
-        c.arg("-o").arg(format!("ControlPath={}", self.control().display()));
+        c.arg("-o").arg(format!("ControlPath={control}"));
         c.arg("-i").arg(&self.key).arg("-p").arg(self.port.to_string()).arg("root@127.0.0.1");
         c
     }
@@ -67,9 +78,7 @@ impl Link {
     fn master(&self, limit: Duration) -> Result<()> {
         let lock = File::create(self.dir.join("ssh.lock")).context("making the connection's lock")?;
         rustix::fs::flock(&lock, FlockOperation::LockExclusive).context("waiting for the connection")?;
-        let mut check = self.ssh();
-        check.args(["-O", "check"]);
-        if self.control().exists() && command::run(&mut check, None, Duration::from_secs(10))?.code() == 0 {
+        if self.stands()? {
             return Ok(());
         }
         let _ = std::fs::remove_file(self.control());
@@ -100,17 +109,84 @@ impl Link {
     pub fn run(&self, line: &str, stdin: Option<&[u8]>, limit: Duration) -> Result<Output> {
         self.master(limit.min(Duration::from_secs(60)))?;
         let mut c = self.ssh();
-        c.arg(format!("timeout -k 5 {} bash -c {}", limit.as_secs().max(1) + 1, quoted(line)));
-        // ssh itself gets longer, so that it is the guest that ends a slow command, children and all.
-        let mut out = command::run(&mut c, stdin, limit + Duration::from_secs(20)).map_err(|e| shortened(e, line))?;
+        c.arg(bounded(line, limit + Duration::from_secs(1)));
+        let mut out = command::run(&mut c, stdin, limit + GRACE).map_err(|e| shortened(e, line))?;
         line.clone_into(&mut out.line);
         if out.code() == UNREACHABLE && (!self.control().exists() || out.stderr.contains("mux_client")) {
-            bail!("the connection to the guest broke during `{line}`: {}", out.stderr.trim());
+            let (after, said) = (out.took.as_secs(), out.stderr.trim());
+            bail!("the connection to the guest broke after {after} s, during `{line}`: {said}");
         }
         if out.code() == 124 && out.took >= limit {
             bail!("not done after {} s in the guest:\n{out}", limit.as_secs());
         }
         Ok(out)
+    }
+
+    /// Runs a shell line as root with our own standard input, output and error; gives its exit code. The machine is
+    /// watched meanwhile.
+    ///
+    /// # Errors
+    /// Not done in `limit`, or the guest crashed, hangs or is gone; names the console log and how long it took to know.
+    pub fn pass_through(&self, machine: &Machine, line: &str, limit: Duration) -> Result<i32> {
+        self.master(limit.clamp(Duration::from_secs(20), Duration::from_secs(60)))
+            .map_err(|e| machine.trouble(&format!("{e:#}")))?;
+        let mut c = self.ssh();
+        c.arg(bounded(line, limit));
+        let begun = Instant::now();
+        let mut child = c.spawn().context("cannot run ssh")?;
+        let broken = loop {
+            let left = (limit + GRACE).saturating_sub(begun.elapsed());
+            if wait::process(child.id(), left.min(LOOK))? {
+                break None;
+            }
+            if let Err(e) = machine.alive_and_well() {
+                break Some(e);
+            }
+            if left.is_zero() {
+                break Some(machine.trouble("the guest does not end what takes too long"));
+            }
+        };
+        if broken.is_some() {
+            child.kill()?;
+        }
+        let code = child.wait()?.code().unwrap_or(1);
+        let when = || format!("`{line}` in the guest, after {} s", begun.elapsed().as_secs());
+        if let Some(e) = broken {
+            return Err(e.context(when()));
+        }
+        // 255 may be the command's own.
+        if code == UNREACHABLE && !self.stands()? {
+            self.proven(machine).with_context(when)?;
+            bail!("{}: the connection broke; the guest is there", when());
+        }
+        if code == 124 && begun.elapsed() >= limit {
+            bail!("{}: it was ended, because it took longer than it may", when());
+        }
+        Ok(code)
+    }
+
+    /// Whether the master connection stands, as far as ssh knows.
+    fn stands(&self) -> Result<bool> {
+        let mut check = self.ssh();
+        check.args(["-O", "check"]);
+        Ok(self.control().exists() && command::run(&mut check, None, Duration::from_secs(10))?.code() == 0)
+    }
+
+    /// The guest answers on a connection of its own, whatever became of the one that all share.
+    ///
+    /// # Errors
+    /// It does not, within [`PROOF`], or it crashed; names the console log.
+    pub fn proven(&self, machine: &Machine) -> Result<()> {
+        machine.alive_and_well()?;
+        let mut c = self.ssh_by("none");
+        c.args(["-o", &format!("ConnectTimeout={}", PROOF.as_secs()), "true"]);
+        match command::run(&mut c, None, PROOF) {
+            Ok(o) if o.code() == 0 => Ok(()),
+            _ => {
+                machine.alive_and_well()?;
+                Err(machine.trouble(&format!("the guest does not answer, waited {} s for it", PROOF.as_secs())))
+            }
+        }
     }
 
     /// Waits until the guest lets us in.
@@ -126,7 +202,10 @@ impl Link {
             }
             let left = end.saturating_duration_since(Instant::now()).max(Duration::from_secs(1));
             match self.run("true", None, left.min(Duration::from_secs(20))) {
-                Ok(o) if o.code() == 0 => Some(Ok(())),
+                Ok(o) if o.code() == 0 => {
+                    machine.take_back();
+                    Some(Ok(()))
+                }
                 Ok(o) => {
                     last = anyhow::anyhow!("{o}");
                     None
@@ -139,16 +218,15 @@ impl Link {
         });
         match up {
             Some(r) => r,
-            None => Err(last).with_context(|| {
-                format!(
-                    "the guest does not answer after {} s; its console is in {}:\n{}",
-                    limit.as_secs(),
-                    machine.console().display(),
-                    machine.console_tail(40)
-                )
-            }),
+            None => Err(last)
+                .with_context(|| machine.trouble(&format!("the guest does not answer after {} s", limit.as_secs()))),
         }
     }
+}
+
+/// A line that the guest ends after this time.
+fn bounded(line: &str, limit: Duration) -> String {
+    format!("timeout -k 5 {} bash -c {}", limit.as_secs().max(1), quoted(line))
 }
 
 /// A deadline's message with the line one asked for, not all of ssh's options.

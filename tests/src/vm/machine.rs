@@ -4,6 +4,7 @@
 //! machine.json   what it is started with        console.log   everything it ever said, boot after boot
 //! pid            QEMU's, locked by it           qmp           its control socket
 //! off            its power was cut on purpose   turn          the tests' lock
+//! given-up       why nobody waits for the guest any more
 //! ```
 
 use crate::{census, wait};
@@ -95,6 +96,27 @@ impl Machine {
         self.off().exists() && self.process().is_none()
     }
 
+    /// Notes that the guest is of no use any more, so that whoever comes next need not find out by waiting.
+    pub fn give_up(&self, why: &str) {
+        // Where it cannot be noted, the next one waits.
+        let _ = fs::write(self.dir.join("given-up"), why);
+    }
+
+    /// Why the guest was given up, if it was.
+    pub fn given_up(&self) -> Option<String> {
+        fs::read_to_string(self.dir.join("given-up")).ok()
+    }
+
+    /// It answers, or is started anew.
+    pub fn take_back(&self) {
+        let _ = fs::remove_file(self.dir.join("given-up"));
+    }
+
+    /// An error about the guest, with the place of its console's log and the last lines of it.
+    pub fn trouble(&self, what: &str) -> anyhow::Error {
+        anyhow::anyhow!("{what}; its console is in {}:\n{}", self.console().display(), self.console_tail(40))
+    }
+
     /// QEMU's process, if it runs: the one whose command line names this directory.
     pub fn process(&self) -> Option<wait::Process> {
         let pid: u32 = fs::read_to_string(self.dir.join("pid")).ok()?.trim().parse().ok()?;
@@ -118,6 +140,7 @@ impl Machine {
             return Ok(());
         }
         let _ = fs::remove_file(self.dir.join("pid"));
+        self.take_back();
         fs::write(self.dir.join("boot-from"), fs::metadata(self.console()).map_or(0, |m| m.len()).to_string())?;
         let (program, words) = self.spec.command.split_first().context("machine.json names no program")?;
         let mut c = Command::new(program);
@@ -210,15 +233,15 @@ impl Machine {
     /// What happened, and where the console's log is.
     pub fn alive_and_well(&self) -> Result<()> {
         let trouble = match self.process() {
-            None => Some("the machine is not running".to_owned()),
+            None => Some("QEMU of the virtual test host is gone".to_owned()),
+            Some(p) if p.is_stopped() => {
+                Some(format!("QEMU of the virtual test host is stopped (`kill -CONT {}` lets it go on)", p.id()))
+            }
             Some(_) => {
                 let said = self.this_boot();
                 CRASHED.iter().find(|c| said.contains(**c)).map(|c| format!("the guest crashed ({c:?})"))
             }
         };
-        match trouble {
-            None => Ok(()),
-            Some(t) => bail!("{t}; its console is in {}:\n{}", self.console().display(), self.console_tail(60)),
-        }
+        trouble.map_or(Ok(()), |t| Err(self.trouble(&t)))
     }
 }

@@ -75,6 +75,9 @@ impl Vm {
         // Waiting for one's turn is bounded by the runner's own limit on a test.
         rustix::fs::flock(&turn, how).unwrap_or_else(|e| panic!("cannot wait for the machine: {e}"));
         let machine = Machine::open(dir).unwrap_or_else(|e| panic!("{e}"));
+        if let Some(why) = machine.given_up() {
+            panic!("an earlier test lost the virtual test host: {why}");
+        }
         let link = Link::new(&machine);
         let vm = Self { machine, link, _turn: turn };
         // A test that failed with the power off leaves it off.
@@ -98,19 +101,26 @@ impl Vm {
     /// It is not done in time, or the guest cannot be reached.
     #[track_caller]
     pub fn sh_within(&self, line: &str, limit: Duration) -> Output {
-        match self.link.run(line, None, limit) {
-            Ok(o) => o,
-            Err(e) => panic!("{e:#}"),
-        }
+        self.answer(self.link.run(line, None, limit))
     }
 
     /// The same with this standard input.
     #[track_caller]
     pub fn sh_with(&self, line: &str, stdin: &[u8], limit: Duration) -> Output {
-        match self.link.run(line, Some(stdin), limit) {
-            Ok(o) => o,
-            Err(e) => panic!("{e:#}"),
-        }
+        self.answer(self.link.run(line, Some(stdin), limit))
+    }
+
+    /// What the guest answered. When it did not, it is asked for a sign of life: without one it is given up, and no
+    /// later test waits for it.
+    #[track_caller]
+    fn answer(&self, said: anyhow::Result<Output>) -> Output {
+        said.unwrap_or_else(|e| match self.link.proven(&self.machine) {
+            Ok(()) => panic!("{e:#}"),
+            Err(gone) => {
+                self.machine.give_up(&format!("{gone:#}"));
+                panic!("{e:#}\n{gone:#}")
+            }
+        })
     }
 
     /// Runs a shell line, expects success, and gives its output without the white space around it.
@@ -161,6 +171,9 @@ impl Vm {
 
     /// vzd's last lines in the journal.
     pub fn vzd_log(&self, lines: u32) -> String {
+        if self.machine.given_up().is_some() {
+            return String::new();
+        }
         match self.link.run(&format!("journalctl -u vzd -o cat --no-pager -n {lines}"), None, LIMIT) {
             Ok(o) => o.stdout,
             Err(e) => format!("{e:#}"),
@@ -183,7 +196,11 @@ impl Vm {
             self.machine.alive_and_well().unwrap_or_else(|e| panic!("{e}"));
             other()
         });
-        assert!(up.is_some(), "the guest did not boot again\n{}", self.machine.console_tail(40));
+        if up.is_none() {
+            let lost = self.machine.trouble(&format!("the guest did not boot again in {} s", BOOT.as_secs()));
+            self.machine.give_up(&format!("{lost:#}"));
+            panic!("{lost:#}");
+        }
         self.settle();
     }
 
@@ -204,7 +221,10 @@ impl Vm {
 
     #[track_caller]
     fn up(&self, limit: Duration) {
-        self.link.wait_up(&self.machine, limit).unwrap_or_else(|e| panic!("{e:#}"));
+        if let Err(e) = self.link.wait_up(&self.machine, limit) {
+            self.machine.give_up(&format!("{e:#}"));
+            panic!("{e:#}");
+        }
     }
 
     /// Boot is through (whatever failed meanwhile) and vzd serves.
@@ -217,6 +237,10 @@ impl Vm {
     /// Stops and destroys these containers, whatever state they are in; none of them need be there.
     pub fn clear(&self, ctids: &[u32]) {
         for ctid in ctids {
+            // Nothing is cleared on a machine that does not answer.
+            if self.machine.given_up().is_some() {
+                return;
+            }
             let _ = self.link.run(
                 &format!(
                     "vzctl status {ctid} | grep -q deleted || {{ vzctl stop {ctid} --fast; vzctl destroy {ctid}; }}"
@@ -243,7 +267,7 @@ pub struct CleanUp<'a> {
 
 impl Drop for CleanUp<'_> {
     fn drop(&mut self) {
-        if thread::panicking() && self.vm.machine.is_off_on_purpose() {
+        if self.vm.machine.given_up().is_some() || (thread::panicking() && self.vm.machine.is_off_on_purpose()) {
             return;
         }
         if thread::panicking() {
@@ -262,7 +286,7 @@ impl Drop for CleanUp<'_> {
 
 impl Drop for Vm {
     fn drop(&mut self) {
-        if thread::panicking() {
+        if thread::panicking() && self.machine.given_up().is_none() {
             eprintln!(
                 "--- the machine's console ({})\n{}",
                 self.machine.console().display(),

@@ -159,20 +159,7 @@ fn line(words: &[String]) -> String {
 
 /// Runs a line in the guest with our standard input, output and error; its exit code is ours.
 fn in_guest(machine: &Machine, line: &str, limit: Duration) -> Result<ExitCode> {
-    let link = Link::new(machine);
-    link.wait_up(machine, BOOT)?;
-    let mut c = link.ssh();
-    c.arg(format!("timeout -k 5 {} bash -c {}", limit.as_secs().max(1), quoted(line)));
-    let mut child = c.spawn().context("cannot run ssh")?;
-    if !wait::process(child.id(), limit + Duration::from_secs(30))? {
-        child.kill()?;
-        child.wait()?;
-        bail!("`{line}` was not done after {}; the console is in {}", show::time(limit), machine.console().display());
-    }
-    let code = child.wait()?.code().unwrap_or(1);
-    if code == 255 {
-        machine.alive_and_well()?;
-    }
+    let code = Link::new(machine).pass_through(machine, line, limit)?;
     Ok(ExitCode::from(u8::try_from(code).unwrap_or(1)))
 }
 
@@ -218,6 +205,6 @@ fn reboot(machine: &Machine) -> Result<()> {
     });
     match other {
         Some(r) => r,
-        None => bail!("it did not boot again; its console is in {}", machine.console().display()),
+        None => Err(machine.trouble(&format!("it did not boot again in {}", show::time(BOOT)))),
     }
 }

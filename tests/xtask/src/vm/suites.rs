@@ -63,6 +63,11 @@ pub fn run(machine: &Machine, filter: Option<&str>) -> Result<Vec<String>> {
     let me = std::env::current_exe().context("our own path")?;
     let (mut lines, mut failed) = (Vec::new(), Vec::new());
     for (title, names, runner) in [("driven from outside", outside, false), ("native suites inside", inside, true)] {
+        if machine.given_up().is_some() {
+            lines.push(format!("{title}: not run, the machine was lost before"));
+            failed.push(title);
+            continue;
+        }
         let mut c = tests(&names, filter)?;
         c.env(VARIABLE, machine.dir());
         if runner {
@@ -70,7 +75,8 @@ pub fn run(machine: &Machine, filter: Option<&str>) -> Result<Vec<String>> {
             c.env(RUNNER, format!("{} vm run-test --", me.display()));
         }
         let summary = |l: &str| l.trim_start().starts_with("Summary [") || l.starts_with("test result:");
-        let (good, kept) = show::passed_through(&mut c, LIMIT, summary)?;
+        let (good, kept) =
+            show::passed_through(&mut c, LIMIT, summary).map_err(|e| machine.trouble(&format!("{e:#}")))?;
         lines.push(format!("{title}: {}", kept.join("; ")));
         if !good {
             failed.push(title);
@@ -79,7 +85,10 @@ pub fn run(machine: &Machine, filter: Option<&str>) -> Result<Vec<String>> {
     if failed.is_empty() {
         return Ok(lines);
     }
-    bail!("{}; the machine's console is in {}", lines.join("; "), machine.console().display())
+    match machine.given_up() {
+        Some(why) => bail!("{}; {why}", lines.join("; ")),
+        None => bail!("{}; the machine's console is in {}", lines.join("; "), machine.console().display()),
+    }
 }
 
 const RUNNER: &str = "CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER";
@@ -145,7 +154,14 @@ pub fn run_one(words: &[String]) -> Result<ExitCode> {
         quoted(&here),
         words.iter().map(|w| quoted(w)).collect::<Vec<_>>().join(" ")
     );
-    super::in_guest(&machine, &line, ONE)
+    if let Some(why) = machine.given_up() {
+        bail!("an earlier test lost the virtual test host: {why}");
+    }
+    super::in_guest(&machine, &line, ONE).inspect_err(|_| {
+        if let Err(gone) = Link::new(&machine).proven(&machine) {
+            machine.give_up(&format!("{gone:#}"));
+        }
+    })
 }
 
 /// Where the suites find things in the guest: the installed programs in one directory, the templates of its disk, and
