@@ -1,5 +1,5 @@
-//! The probe: a static program that tries from inside a container what a hostile guest would. Built once from
-//! `tests/probes/probe.c` and kept in the cache.
+//! Static programs that do from inside a container what a hostile guest would. Built once from `tests/probes/NAME.c` and
+//! kept in the cache.
 
 use crate::{command, template};
 use std::{
@@ -17,15 +17,29 @@ use std::{
 /// If it cannot be built (packages gcc and libc6-dev).
 #[track_caller]
 pub fn binary() -> PathBuf {
-    let source = template::checkout().join("tests/probes/probe.c");
+    built("probe")
+}
+
+/// The program that runs into limits, and measures what a neighbour notices.
+///
+/// # Panics
+/// As [`binary`].
+#[track_caller]
+pub fn flood() -> PathBuf {
+    built("flood")
+}
+
+#[track_caller]
+fn built(name: &str) -> PathBuf {
+    let source = template::checkout().join(format!("tests/probes/{name}.c"));
     let mut hash = DefaultHasher::new();
     fs::read(&source).unwrap_or_else(|e| panic!("{}: {e}", source.display())).hash(&mut hash);
     let cache = template::cache_dir();
     fs::create_dir_all(&cache).unwrap_or_else(|e| panic!("cannot make {}: {e}", cache.display()));
-    let built = cache.join(format!("probe-{:016x}", hash.finish()));
+    let built = cache.join(format!("{name}-{:016x}", hash.finish()));
     if !built.exists() {
         // Several test processes may build it at once: each its own file, the last rename wins.
-        let own = cache.join(format!("probe.{}", std::process::id()));
+        let own = cache.join(format!("{name}.{}", std::process::id()));
         let mut gcc = Command::new("gcc");
         gcc.args(["-static", "-no-pie", "-O2", "-o"]).arg(&own).arg(&source);
         command::run(&mut gcc, None, Duration::from_secs(60)).unwrap_or_else(|e| panic!("{e}")).ok();

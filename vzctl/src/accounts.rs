@@ -73,11 +73,12 @@ pub fn figure(name: &str, n: u64) -> String {
 fn pressure_lines(p: &Pressure) -> Vec<String> {
     let mut out = vec!["Waiting, in percent of the time:     now (10 s)   5 min   last ".to_owned() + &span(p.seconds)];
     let row = |name: &str, now: &Option<PressureNow>, hour: f64| {
-        now.map(|n| format!("  {name:<30} {:>12.1} {:>7.1} {hour:>7.1}", n.some[0], n.some[2]))
+        let of = |n: usize| now.map_or_else(|| "-".into(), |p| format!("{:.1}", p.some[n]));
+        format!("  {name:<30} {:>12} {:>7} {hour:>7.1}", of(0), of(2))
     };
-    out.extend(row("for processor time", &p.cpu, p.hour[0]));
-    out.extend(row("for memory", &p.memory, p.hour[1]));
-    out.extend(row("for the disk", &p.io, p.hour[2]));
+    out.push(row("for processor time", &p.cpu, p.hour[0]));
+    out.push(row("for memory", &p.memory, p.hour[1]));
+    out.push(row("for the disk", &p.io, p.hour[2]));
     out.push(format!("  {:<30} {:>12} {:>7} {:>7.1}", "held back by cpulimit", "", "", p.hour[3]));
     out
 }

@@ -168,12 +168,21 @@ line it is megabytes.
 | `vzlist -o numproc,physpages.l,...` | single figures |
 | `/run/vz/user_beancounters` on the host | the classic text of every running container, renewed every 5 s |
 | `/run/vz/bc/CTID/resources` on the host | one container, with swappages |
-| `/run/vz/user_beancounters` inside | the container's own |
+| `/run/vz/user_beancounters`, `/run/vz/resources` inside | the container's own, renewed every 5 s |
+| `/run/vz/bin/vzubc` inside | the same as a table: `-q -v -w -r -c`, see `/run/vz/bin/vzubc --help`; a script that needs a POSIX shell |
+| `/run/vz/classes` inside | the class of each counter, and what is to be said about it |
 | `vzctl why CTID` | what was refused, when, and what to change |
 | `vzctl events --follow --json` | events as they come |
 | `GET /metrics` on `/run/vz/vzd.sock` | Prometheus text; `vzctl metrics` prints it |
 
 A vanilla kernel's /proc takes no new names, so there is no /proc/user_beancounters.
 
-maxheld and failcnt are kept over stops, reboots, restarts of vzd and crashes; `vzctl set CTID --reset_ub` clears them.
+`/run/vz` inside is a filesystem of the container's own, read-only to it; on the host it is `/run/vz/bc/CTID`.
+
+maxheld, failcnt, events and the pressure of the last hour are kept over stops, reboots, restarts of vzd and crashes;
+`vzctl set CTID --reset_ub` clears the first two. When the host's power fails, what was counted in the last ten seconds
+may be lost.
+
+numfile, numflock, numpty, numsiginfo and privvmpages are counted by looking at the container's processes, once a minute
+and at its first look after a start; held of these is that old.
 ";

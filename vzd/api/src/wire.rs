@@ -341,7 +341,7 @@ pub struct PressureNow {
     pub full: [f64; 3],
 }
 
-/// Pressure of a running container.
+/// Pressure of a container; what is now is only there while it runs.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Pressure {
     /// Processor time.
@@ -352,7 +352,7 @@ pub struct Pressure {
     pub io: Option<PressureNow>,
     /// Percent of the time behind `seconds` in which some waited: processor, memory, disk, and for cpulimit.
     pub hour: [f64; 4],
-    /// How far back that goes: at most an hour, less after a start of the container or of vzd.
+    /// How much running time that covers, at most the last hour; kept over restarts of the container and of vzd.
     pub seconds: u64,
 }
 

@@ -78,8 +78,12 @@ impl Trees {
         let own_files = plan.own_files.as_ref().map(|dir| {
             let tree = open_tree(CWD, dir, clone).map_err(io::Error::from).and_then(private);
             let tree = tree.at(STEP, format!("clone {}", dir.display()))?;
-            let flags = ACTIVE | MountAttrFlags::MOUNT_ATTR_RDONLY;
-            vz_sys::mount::set_flags(tree.as_fd(), flags.bits().into(), 0)
+            let flags = MountAttrFlags::MOUNT_ATTR_NOSUID
+                | MountAttrFlags::MOUNT_ATTR_NODEV
+                | MountAttrFlags::MOUNT_ATTR_RDONLY;
+            // Its bin/vzubc is a program of the container's.
+            let runs = MountAttrFlags::MOUNT_ATTR_NOEXEC;
+            vz_sys::mount::set_flags(tree.as_fd(), flags.bits().into(), runs.bits().into())
                 .at(STEP, format!("make {} read-only inside", dir.display()))?;
             Ok(tree)
         });

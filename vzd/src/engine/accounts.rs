@@ -11,7 +11,7 @@
 
 use super::{Engine, Result, lock, now, oom};
 use crate::{
-    inventory::{CounterRow, CtRow},
+    inventory::{CounterRow, CtRow, Minute},
     limits::{
         apply::{self, Write},
         host::Host,
@@ -22,9 +22,11 @@ use crate::{
 };
 use std::{
     collections::{HashMap, VecDeque},
-    fs,
     path::Path,
-    sync::{Arc, Condvar, Mutex, PoisonError},
+    sync::{
+        Arc, Condvar, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 use vz_types::{
@@ -32,7 +34,7 @@ use vz_types::{
     limits::{
         Class, Ub, kernel,
         table::{COUNTERS, Held},
-        text::{self, Figures},
+        text::Figures,
     },
 };
 
@@ -40,8 +42,10 @@ use vz_types::{
 const TICK: Duration = Duration::from_secs(5);
 /// Between two looks at every process of a container.
 const SAMPLE: Duration = Duration::from_secs(60);
-/// How far back pressure is remembered, in ticks of a minute.
-const HOUR: usize = 60;
+/// How far back pressure is remembered, in seconds.
+const HOUR: u64 = 3600;
+/// Between two notes of pressure, in seconds.
+const MINUTE: u64 = 60;
 
 /// One counter, to be shown.
 #[derive(Clone, Debug)]
@@ -66,8 +70,8 @@ pub(crate) struct Account {
     sample: Option<(Instant, Sample)>,
     /// Kernel totals at the last tick, for events.
     seen: Option<Totals>,
-    /// Once a minute: when, and totals of pressure (cpu, memory, io) and throttled time, in microseconds.
-    minutes: VecDeque<(Instant, [u64; 4])>,
+    /// Totals of pressure and throttled time of the last hour, one a minute, as in the inventory.
+    minutes: VecDeque<Minute>,
     disk_full: bool,
 }
 
@@ -88,6 +92,8 @@ pub(crate) struct Accounts {
     all: Mutex<HashMap<Ctid, Arc<Mutex<Account>>>>,
     kernel_log: Mutex<oom::KernelLog>,
     bell: (Mutex<bool>, Condvar),
+    /// Something was refused and is not durable yet.
+    unsynced: AtomicBool,
     /// Rung at every new event, for those who follow.
     pub(crate) events: (Mutex<i64>, Condvar),
 }
@@ -139,6 +145,9 @@ impl Engine {
         }
         if let Err(e) = self.write_texts(&texts) {
             tracing::warn!("the beancounter files cannot be written: {e}");
+        }
+        if self.accounts.unsynced.swap(false, Ordering::Relaxed) {
+            self.inventory.flush();
         }
     }
 
@@ -220,6 +229,10 @@ impl Engine {
                 Ok(rows) => (account.rows, account.loaded) = (rows.into_iter().collect(), true),
                 Err(e) => tracing::warn!(ctid = ctid.get(), "{e}"),
             }
+            match self.inventory.minutes(ctid, now().saturating_sub(HOUR)) {
+                Ok(minutes) => account.minutes = minutes.into(),
+                Err(e) => tracing::warn!(ctid = ctid.get(), "{e}"),
+            }
         }
     }
 
@@ -230,6 +243,9 @@ impl Engine {
             let row = account.rows.entry(c.ub).or_default();
             let new = folded(*row, raw);
             if new != *row {
+                if new.failcnt != row.failcnt {
+                    self.accounts.unsynced.store(true, Ordering::Relaxed);
+                }
                 *row = new;
                 changed.push((c.ub, new));
             }
@@ -247,7 +263,7 @@ impl Engine {
         let mut account = lock(&account);
         self.load(ctid, &mut account);
         (account.seen, account.sample) = (Some(Totals::default()), None);
-        account.minutes.clear();
+        self.note_minute(ctid, &mut account, Minute { at: now(), begins: true, totals: [0; 4] });
         let mut changed = Vec::new();
         for (ub, row) in account.rows.iter_mut().filter(|(_, r)| r.seen_fails != 0 || r.peak_base != 0) {
             (row.seen_fails, row.peak_base) = (0, 0);
@@ -270,13 +286,8 @@ impl Engine {
         self.load(row.ctid, &mut account);
         let look = self.look(&dir, None);
         self.notice(row.ctid, &mut account, &dir, &look.totals);
+        self.note_minute(row.ctid, &mut account, minute(&dir, &look.totals));
         self.fold(row.ctid, &mut account, &look.raws);
-        drop(account);
-        let own = self.paths.bc(row.ctid);
-        for file in ["user_beancounters", "resources"] {
-            let _ = fs::remove_file(own.join(file));
-        }
-        let _ = fs::remove_dir(own);
     }
 
     /// `--reset_ub`: maxheld becomes held, failcnt 0.
@@ -308,7 +319,10 @@ impl Engine {
     fn notice(&self, ctid: Ctid, account: &mut Account, cgroup: &Path, now_is: &Totals) {
         // After a restart of vzd the first look only sets the mark: what happened before is in the fail counts.
         let before = account.seen.replace(*now_is);
-        self.remember_minute(account, cgroup, now_is);
+        let due = |m: &Minute| now().abs_diff(m.at) >= MINUTE;
+        if account.minutes.back().is_none_or(due) {
+            self.note_minute(ctid, account, minute(cgroup, now_is));
+        }
         let Some(was) = before else { return };
         let limit = |ub: Ub| {
             let config = self.conf.read(ctid).ok();
@@ -387,24 +401,24 @@ impl Engine {
         }
     }
 
-    fn remember_minute(&self, account: &mut Account, cgroup: &Path, totals: &Totals) {
-        if account.minutes.back().is_some_and(|(at, _)| at.elapsed() < Duration::from_secs(60)) {
-            return;
-        }
-        let total = |r: &str| read::pressure(cgroup, r).map_or(0, |p| p.some_total);
-        account.minutes.push_back((Instant::now(), [total("cpu"), total("memory"), total("io"), totals.throttled_us]));
-        if account.minutes.len() > HOUR + 1 {
-            account.minutes.pop_front();
+    /// Remembers a minute, here and in the inventory.
+    fn note_minute(&self, ctid: Ctid, account: &mut Account, m: Minute) {
+        let since = m.at.saturating_sub(HOUR);
+        // A clock that was put back leaves nothing of the future.
+        account.minutes.retain(|old| old.at >= since && old.at < m.at);
+        account.minutes.push_back(m);
+        if let Err(e) = self.inventory.add_minute(ctid, &m, since) {
+            tracing::warn!(ctid = ctid.get(), "{e}");
         }
     }
 
     /// Disk quota at its end, once per time it gets there.
     fn notice_disk(&self, row: &CtRow, config: &CtConfig) {
         let Some(usage) = self.disk_usage(row, config) else { return };
-        let full = |used: u64, limit: u64| limit > 0 && used.saturating_mul(1000) >= limit.saturating_mul(995);
-        let what = if full(usage.space_used.0, config.disk.space.0) {
+        let full = |left: u64, limit: u64| limit > 0 && left.saturating_mul(200) <= limit;
+        let what = if full(usage.space_left.0, usage.space_limit.0) {
             Some(("diskspace", format!("the disk is full: {} of {}", usage.space_used, config.disk.space)))
-        } else if full(usage.inodes_used, config.disk.inodes) {
+        } else if full(usage.inodes_limit.saturating_sub(usage.inodes_used), usage.inodes_limit) {
             Some(("diskinodes", format!("no inode is left: {} of {}", usage.inodes_used, config.disk.inodes)))
         } else {
             None
@@ -420,6 +434,7 @@ impl Engine {
         tracing::warn!(ctid = ctid.get(), event = kind, counter, count, "{text}");
         match self.inventory.add_event(ctid, now(), kind, counter, count, text) {
             Ok(id) => {
+                self.accounts.unsynced.store(true, Ordering::Relaxed);
                 let (last, bell) = &self.accounts.events;
                 *lock(last) = id;
                 bell.notify_all();
@@ -428,62 +443,52 @@ impl Engine {
         }
     }
 
-    /// Pressure and throttled time of a running container: now, and its rate in percent over what is remembered (at
-    /// most an hour), with the seconds that covers.
+    /// Pressure and throttled time of a container: now, if it runs, and its rate in percent over what is remembered (at
+    /// most an hour), with the seconds of running that covers. `None`: nothing is remembered.
     pub(crate) fn pressure(&self, ctid: Ctid) -> Option<(PressureNow, [f64; 4], u64)> {
-        let cgroup = lock(&self.cell(ctid).live).clone().filter(|l| !l.ended())?.record.cgroup;
-        let now = PressureNow {
-            cpu: read::pressure(&cgroup, "cpu"),
-            memory: read::pressure(&cgroup, "memory"),
-            io: read::pressure(&cgroup, "io"),
-            throttled_us: read::keyed_file(&cgroup, "cpu.stat", "throttled_usec").unwrap_or(0),
-        };
+        let cgroup = lock(&self.cell(ctid).live).clone().filter(|l| !l.ended()).map(|l| l.record.cgroup);
+        let now = cgroup.as_ref().map_or_else(PressureNow::default, |dir| PressureNow {
+            cpu: read::pressure(dir, "cpu"),
+            memory: read::pressure(dir, "memory"),
+            io: read::pressure(dir, "io"),
+            throttled_us: read::keyed_file(dir, "cpu.stat", "throttled_usec").unwrap_or(0),
+        });
         let account = self.accounts.of(ctid);
-        let account = lock(&account);
-        let (then, totals) = account.minutes.front()?;
-        let seconds = then.elapsed().as_secs();
-        let of = |p: &Option<Pressure>| p.map_or(0, |p| p.some_total);
-        let now_totals = [of(&now.cpu), of(&now.memory), of(&now.io), now.throttled_us];
-        let mut rates = [0.0; 4];
-        for n in 0..4 {
-            let micros = then.elapsed().as_micros().max(1) as f64;
-            rates[n] = now_totals[n].saturating_sub(totals[n]) as f64 * 100.0 / micros;
+        let mut account = lock(&account);
+        self.load(ctid, &mut account);
+        let mut minutes: Vec<Minute> = account.minutes.iter().copied().collect();
+        let since = super::now().saturating_sub(HOUR);
+        minutes.retain(|m| m.at >= since);
+        if cgroup.is_some() {
+            let of = |p: &Option<Pressure>| p.map_or(0, |p| p.some_total);
+            let totals = [of(&now.cpu), of(&now.memory), of(&now.io), now.throttled_us];
+            minutes.push(Minute { at: super::now(), begins: false, totals });
         }
+        let (rates, seconds) = rates(&minutes)?;
         Some((now, rates, seconds))
     }
+}
 
-    /// The classic files of the host and of each running container.
-    fn write_texts(&self, all: &[(Ctid, Vec<Bean>)]) -> std::io::Result<()> {
-        let get = |beans: &[Bean], ub: Ub| beans.get(ub as usize).map(|b| b.figures).unwrap_or_default();
-        let rows: Vec<_> = all.iter().map(|(c, beans)| (c.get(), |ub: Ub| get(beans, ub))).collect();
-        replace(&self.paths.user_beancounters(), &text::user_beancounters(&rows))?;
-        for (ctid, beans) in all {
-            self.write_own_texts(*ctid, beans)?;
+/// The kernel's totals at this moment.
+fn minute(cgroup: &Path, totals: &Totals) -> Minute {
+    let total = |r: &str| read::pressure(cgroup, r).map_or(0, |p| p.some_total);
+    let totals = [total("cpu"), total("memory"), total("io"), totals.throttled_us];
+    Minute { at: now(), begins: false, totals }
+}
+
+/// Percent of the time between these moments, and the seconds of it: the time between two runs does not count.
+fn rates(minutes: &[Minute]) -> Option<([f64; 4], u64)> {
+    minutes.first()?;
+    let (mut sums, mut seconds) = ([0u64; 4], 0u64);
+    for pair in minutes.windows(2).filter(|p| !p[1].begins) {
+        seconds += pair[1].at.saturating_sub(pair[0].at);
+        for (sum, (was, is)) in sums.iter_mut().zip(pair[0].totals.iter().zip(pair[1].totals)) {
+            // Less than before: another run whose beginning was not seen.
+            *sum += if is < *was { is } else { is - was };
         }
-        Ok(())
     }
-
-    /// Those of one container, in the directory that it sees as its /run/vz.
-    fn write_own_texts(&self, ctid: Ctid, beans: &[Bean]) -> std::io::Result<()> {
-        let get = |ub: Ub| beans.get(ub as usize).map(|b| b.figures).unwrap_or_default();
-        let dir = self.paths.bc(ctid);
-        if !dir.is_dir() {
-            return Ok(());
-        }
-        replace(&dir.join("user_beancounters"), &text::user_beancounters(&[(ctid.get(), get)]))?;
-        replace(&dir.join("resources"), &text::resources(get))
-    }
-
-    /// Makes the directory that a container is to see as its /run/vz, with its first files.
-    pub(crate) fn make_bc(&self, row: &CtRow, config: &CtConfig) -> Result<std::path::PathBuf> {
-        use std::os::unix::fs::DirBuilderExt;
-        let dir = self.paths.bc(row.ctid);
-        let make = |d: &Path| fs::DirBuilder::new().recursive(true).mode(0o755).create(d);
-        make(&dir).map_err(super::Error::io("making", &dir))?;
-        let beans = self.beans(row, Some(config), false);
-        self.write_own_texts(row.ctid, &beans).map_err(super::Error::io("writing", &dir))?;
-        Ok(dir)
-    }
+    let percent = |sum: u64| (sum as f64 / 1e4 / seconds.max(1) as f64).min(100.0);
+    Some((sums.map(percent), seconds))
 }
 
 /// Pressure of a container at this moment.
@@ -537,18 +542,6 @@ fn class_of(ub: Ub, config: &CtConfig, host: Option<&Host>, dir: Option<&Path>) 
     (class, caveat)
 }
 
-/// Replaces a file that others read at any moment; nothing durable, it is made anew all the time.
-fn replace(path: &Path, text: &str) -> std::io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    if fs::read_to_string(path).is_ok_and(|t| t == text) {
-        return Ok(());
-    }
-    let temp = path.with_extension("new");
-    fs::write(&temp, text)?;
-    fs::set_permissions(&temp, fs::Permissions::from_mode(0o644))?;
-    fs::rename(&temp, path)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -571,6 +564,17 @@ mod tests {
         // A mark that was lost: what the kernel says now has happened since.
         row = folded(row, &raw(1, None, 1));
         assert_eq!(row.failcnt, 8);
+    }
+
+    #[test]
+    fn pressure_of_the_last_hour_adds_up_over_runs_and_leaves_out_the_time_between() {
+        let m = |at, begins, cpu| Minute { at, begins, totals: [cpu, 0, 0, 0] };
+        assert_eq!(rates(&[]), None);
+        assert_eq!(rates(&[m(0, true, 0)]), Some(([0.0; 4], 0)));
+        // 30 s of 60, then not running for 1000 s, then 6 s of 40.
+        let (rates, seconds) =
+            rates(&[m(0, true, 0), m(60, false, 30_000_000), m(1060, true, 0), m(1100, false, 6_000_000)]).unwrap();
+        assert_eq!((rates[0], seconds), (36.0, 100));
     }
 
     #[test]

@@ -21,6 +21,7 @@ mod limits;
 mod monitor;
 mod mount;
 mod oom;
+mod own_files;
 pub mod process;
 mod recover;
 mod repair;

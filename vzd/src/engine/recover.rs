@@ -62,6 +62,7 @@ impl Engine {
         for said in self.network.sweep(&running) {
             tracing::info!("{said}");
         }
+        self.sweep_own_files(&running);
         self.conf.sweep();
         if let Err(e) = self.templates.sweep() {
             tracing::warn!("sweeping templates: {e}");

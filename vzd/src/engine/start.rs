@@ -96,7 +96,7 @@ impl Engine {
                 self.note_limits(ctid, &LimitSet::of(&config))?;
                 self.make_root(&storage.root)
             })?;
-            let own_files = self.make_bc(&row, &config)?;
+            let own_files = self.make_own_files(&row, &config)?;
             let plan = LaunchPlan {
                 ctid,
                 uuid: row.uuid.clone(),

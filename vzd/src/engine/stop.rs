@@ -88,6 +88,7 @@ impl Engine {
             Ok(self.cgroups()?.kill(ctid, KILL_DEADLINE)?)
         });
         self.accounts_close(row);
+        self.remove_own_files(ctid);
         let ended = read_exit(&run_dir);
         if umount {
             steps.attempt("umount", || self.hide(&self.storage_plan(row)));

@@ -41,7 +41,64 @@ pub struct EventRow {
     pub text: String,
 }
 
+/// A container's kernel totals at one moment, for what is said of the last hour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Minute {
+    /// Seconds since the epoch.
+    pub at: u64,
+    /// The first of a run: the kernel counts from zero again.
+    pub begins: bool,
+    /// Microseconds in which some waited: processor, memory, disk, and for cpulimit.
+    pub totals: [u64; 4],
+}
+
 impl Inventory {
+    /// What is remembered of a container from `since` on, oldest first.
+    pub fn minutes(&self, ctid: Ctid, since: u64) -> Result<Vec<Minute>> {
+        let what = "reading pressure";
+        let db = self.db();
+        let mut q = db
+            .prepare_cached(
+                "SELECT at, begins, cpu, memory, io, throttled FROM minute WHERE ctid=?1 AND at>=?2 ORDER BY at",
+            )
+            .map_err(sqlite(what))?;
+        let n = |r: &rusqlite::Row<'_>, i: usize| r.get::<_, i64>(i).map(i64::unsigned_abs);
+        let rows = q
+            .query_map(params![ctid.get(), since as i64], |r| {
+                let totals = [n(r, 2)?, n(r, 3)?, n(r, 4)?, n(r, 5)?];
+                Ok(Minute { at: n(r, 0)?, begins: n(r, 1)? != 0, totals })
+            })
+            .map_err(sqlite(what))?;
+        rows.map(|r| r.map_err(sqlite(what))).collect()
+    }
+
+    /// Remembers one more of a container that still exists, and forgets those before `since`.
+    pub fn add_minute(&self, ctid: Ctid, m: &Minute, since: u64) -> Result<()> {
+        let what = "remembering pressure";
+        let int = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+        let [cpu, memory, io, throttled] = m.totals.map(int);
+        self.transaction(what, false, |t| {
+            t.prepare_cached(
+                "INSERT OR REPLACE INTO minute SELECT ?1,?2,?3,?4,?5,?6,?7 WHERE EXISTS(SELECT 1 FROM container WHERE ctid=?1)",
+            )
+            .and_then(|mut q| q.execute(params![ctid.get(), int(m.at), m.begins, cpu, memory, io, throttled]))
+            .map_err(sqlite(what))?;
+            t.prepare_cached("DELETE FROM minute WHERE ctid=?1 AND at<?2")
+                .and_then(|mut q| q.execute(params![ctid.get(), int(since)]))
+                .map_err(sqlite(what))
+                .map(drop)
+        })
+    }
+
+    /// Makes durable what was only written so far, without keeping anybody from the database meanwhile: commits are in
+    /// the log beside it, and the log is what is read after a power cut.
+    pub fn flush(&self) {
+        let log = format!("{}-wal", self.path.display());
+        if let Err(e) = std::fs::File::open(&log).and_then(|f| f.sync_data()) {
+            tracing::warn!("cannot make {} durable: {e}", self.path.display());
+        }
+    }
+
     /// Every counter of a container that has ever counted anything.
     pub fn counters(&self, ctid: Ctid) -> Result<Vec<(Ub, CounterRow)>> {
         let what = "reading counters";
@@ -70,6 +127,9 @@ impl Inventory {
     pub fn set_counters(&self, ctid: Ctid, rows: &[(Ub, CounterRow)]) -> Result<()> {
         let what = "remembering counters";
         let int = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+        if rows.is_empty() {
+            return Ok(());
+        }
         self.transaction(what, false, |t| {
             for (ub, r) in rows {
                 t.prepare_cached(

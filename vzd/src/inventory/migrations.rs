@@ -58,6 +58,18 @@ pub const STEPS: &[M<'_>] = &[
      ) STRICT;
      CREATE INDEX event_ctid ON event(ctid, id);",
     ),
+    M::up(
+        "CREATE TABLE minute(
+        ctid INTEGER NOT NULL REFERENCES container(ctid) ON DELETE CASCADE,
+        at INTEGER NOT NULL,
+        begins INTEGER NOT NULL,
+        cpu INTEGER NOT NULL,
+        memory INTEGER NOT NULL,
+        io INTEGER NOT NULL,
+        throttled INTEGER NOT NULL,
+        PRIMARY KEY(ctid, at)
+     ) STRICT, WITHOUT ROWID;",
+    ),
 ];
 
 /// The steps, ready to run.
@@ -78,9 +90,9 @@ mod tests {
             migrations().to_version(&mut db, version).unwrap();
             migrations().to_latest(&mut db).unwrap();
             let tables: i64 = db
-                .query_row("SELECT count(*) FROM sqlite_master WHERE type='table' AND name IN ('host','container','address','journal','counter','event')", [], |r| r.get(0))
+                .query_row("SELECT count(*) FROM sqlite_master WHERE type='table' AND name IN ('host','container','address','journal','counter','event','minute')", [], |r| r.get(0))
                 .unwrap();
-            assert_eq!(tables, 6);
+            assert_eq!(tables, 7);
         }
     }
 }

@@ -9,7 +9,7 @@ mod accounts;
 mod journal;
 mod migrations;
 
-pub use accounts::{CounterRow, EventRow};
+pub use accounts::{CounterRow, EventRow, Minute};
 pub use journal::JournalRow;
 pub use migrations::{STEPS, migrations};
 
@@ -197,6 +197,7 @@ pub struct NewCt {
 #[derive(Debug)]
 pub struct Inventory {
     db: Mutex<Connection>,
+    path: PathBuf,
 }
 
 type Result<T> = std::result::Result<T, Error>;
@@ -244,7 +245,7 @@ impl Inventory {
             db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).map_err(damaged)?;
         }
         db.pragma_update(None, "synchronous", "NORMAL").map_err(damaged)?;
-        Ok(Self { db: Mutex::new(db) })
+        Ok(Self { db: Mutex::new(db), path: path.into() })
     }
 
     fn prepare(db: &mut Connection) -> rusqlite::Result<()> {

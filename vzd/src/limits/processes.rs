@@ -1,7 +1,7 @@
 //! What is counted by looking at a container's processes: descriptors, address space, locks, terminals. Costs some
 //! system calls per process, so it is done when asked and once a minute.
 
-use std::{fs, path::Path};
+use std::{collections::BTreeMap, fs, path::Path};
 use vz_sys::rlimits::pids;
 use vz_types::limits::PAGE;
 
@@ -16,6 +16,8 @@ pub struct Sample {
     pub numflock: u64,
     /// Entries of its /dev/pts.
     pub numpty: u64,
+    /// Signals queued for its processes.
+    pub numsiginfo: u64,
     /// TCP sockets of its network.
     pub numtcpsock: u64,
     /// Every other socket of its network.
@@ -26,13 +28,20 @@ pub struct Sample {
 pub fn sample(cgroup: &Path, init: i32) -> Sample {
     let pids = pids(cgroup);
     let mut s = Sample::default();
+    // By user: the kernel counts a user's signals, not a process's.
+    let mut queued: BTreeMap<u32, u64> = BTreeMap::new();
     for pid in &pids {
         s.numfile += fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, |d| d.count() as u64);
         let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
         let kib =
             status.lines().find_map(|l| l.strip_prefix("VmData:")?.split_whitespace().next()?.parse::<u64>().ok());
         s.privvmpages += kib.unwrap_or(0) * 1024 / PAGE;
+        if let Some((uid, n)) = signals(&status) {
+            let most = queued.entry(uid).or_default();
+            *most = n.max(*most);
+        }
     }
+    s.numsiginfo = queued.values().sum();
     let locks = fs::read_to_string("/proc/locks").unwrap_or_default();
     // "1: POSIX  ADVISORY  WRITE 1234 ..." (proc_locks(5)); a waiter has "->" after the number.
     let holder = |l: &str| l.split_whitespace().filter(|w| *w != "->").nth(4)?.parse::<i32>().ok();
@@ -50,4 +59,20 @@ pub fn sample(cgroup: &Path, init: i32) -> Sample {
     let other6: u64 = ["UDP6", "UDPLITE6", "RAW6"].iter().map(|p| in_use(&v6, p)).sum();
     s.numothersock = other4 + other6;
     s
+}
+
+/// Real uid of a process, and the signals queued for that user (`SigQ` of proc_pid_status(5)).
+fn signals(status: &str) -> Option<(u32, u64)> {
+    let word = |key: &str| status.lines().find_map(|l| l.strip_prefix(key)?.split_whitespace().next());
+    Some((word("Uid:")?.parse().ok()?, word("SigQ:")?.split('/').next()?.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn queued_signals_are_a_users() {
+        let status = "Name:\tx\nUid:\t524288\t524289\t0\t0\nSigQ:\t17/100\n";
+        assert_eq!(super::signals(status), Some((524_288, 17)));
+        assert_eq!(super::signals("Name:\tx\n"), None);
+    }
 }

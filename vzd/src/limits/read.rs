@@ -62,6 +62,7 @@ fn of_sample(ub: Ub, s: &Sample) -> Option<u64> {
         Ub::Privvmpages => Some(s.privvmpages),
         Ub::Numflock => Some(s.numflock),
         Ub::Numpty => Some(s.numpty),
+        Ub::Numsiginfo => Some(s.numsiginfo),
         Ub::Numtcpsock => Some(s.numtcpsock),
         Ub::Numothersock => Some(s.numothersock),
         _ => None,

@@ -55,6 +55,8 @@ pub struct DiskUsage {
     pub space_used: Bytes,
     /// Bytes it can hold in all.
     pub space_limit: Bytes,
+    /// Bytes that can still be written; a filesystem keeps some of what is not in use for itself.
+    pub space_left: Bytes,
     /// Inodes in use.
     pub inodes_used: u64,
     /// Inodes it can hold in all.
@@ -226,6 +228,7 @@ pub fn usage(plan: &StoragePlan, _spec: &DiskSpec) -> Option<DiskUsage> {
         return Some(DiskUsage {
             space_used: Bytes((s.f_blocks - s.f_bfree) * s.f_frsize),
             space_limit: Bytes(s.f_blocks * s.f_frsize),
+            space_left: Bytes(s.f_bavail * s.f_frsize),
             inodes_used: s.f_files - s.f_ffree,
             inodes_limit: s.f_files,
         });

@@ -67,6 +67,7 @@ pub fn usage(rw: &Path) -> Option<DiskUsage> {
     Some(DiskUsage {
         space_used: Bytes(q.bytes_used),
         space_limit: Bytes(q.bytes_limit),
+        space_left: Bytes(q.bytes_limit.saturating_sub(q.bytes_used)),
         inodes_used: q.inodes_used,
         inodes_limit: q.inodes_limit,
     })

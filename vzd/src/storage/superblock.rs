@@ -112,6 +112,7 @@ impl Superblock {
         DiskUsage {
             space_used: Bytes(usable.saturating_sub(self.free_blocks()) * self.block_size()),
             space_limit: Bytes(usable * self.block_size()),
+            space_left: Bytes(self.free_blocks().min(usable) * self.block_size()),
             inodes_used: self.inodes().saturating_sub(self.free_inodes()),
             inodes_limit: self.inodes(),
         }

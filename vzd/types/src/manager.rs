@@ -102,9 +102,13 @@ impl Paths {
     pub fn user_beancounters(&self) -> PathBuf {
         self.run().join("user_beancounters")
     }
-    /// `/run/vz/bc/<CTID>`: the classic files of one container, which sees the directory as its own `/run/vz`.
+    /// `/run/vz/bc`.
+    pub fn bc_dir(&self) -> PathBuf {
+        self.run().join("bc")
+    }
+    /// `/run/vz/bc/<CTID>`: the filesystem with the classic files of one container, its own `/run/vz`.
     pub fn bc(&self, ctid: Ctid) -> PathBuf {
-        self.run().join("bc").join(ctid.to_string())
+        self.bc_dir().join(ctid.to_string())
     }
     /// `/etc/vz/samples`: the operator's own sample configurations, `ct-NAME.toml`.
     pub fn sample_dir(&self) -> PathBuf {

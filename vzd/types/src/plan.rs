@@ -65,7 +65,7 @@ pub struct LaunchPlan {
     /// What its processes and namespaces are limited to.
     #[serde(default)]
     pub limits: Inside,
-    /// Directory of the host that it is to see, read-only, as its `/run/vz`.
+    /// Mount point of the host whose filesystem it is to see, read-only, as its `/run/vz`.
     #[serde(default)]
     pub own_files: Option<PathBuf>,
 }

@@ -175,9 +175,9 @@ counters! {
         held: Held::Sampled, peak: None, fails: &[], becomes: "limit: max= of the container's /dev/pts",
         caveat: "bypassable: root inside can mount another devpts; the host's backstop is kernel.pty.max" }
     Numsiginfo "numsiginfo" "NSIGINFO" { unit: Items, class: Enforced, shape: Limited, least: 16, controller: None, live: false,
-        held: Held::Unknown, peak: None, fails: &[],
+        held: Held::Sampled, peak: None, fails: &[],
         becomes: "limit: RLIMIT_SIGPENDING of the container's user namespace, counted for all of it",
-        caveat: "set when the namespace is made; the kernel shows no use" }
+        caveat: "set when the namespace is made; held is what is queued for each of its users, sampled" }
     Tcpsndbuf "tcpsndbuf" "TCPSNDB" { unit: Bytes, class: PerProcess, shape: Limited, least: 4608, controller: None, live: true,
         held: Held::MemoryStat("sock"), peak: None, fails: &[],
         becomes: "limit: the maximum in net.ipv4.tcp_wmem of the container's network",

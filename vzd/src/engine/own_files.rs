@@ -1,0 +1,134 @@
+//! The files in which beancounters are read by others: `/run/vz/user_beancounters` of the host, and a small filesystem
+//! for each running container, which it sees as its own `/run/vz`, read-only.
+//!
+//! ```text
+//!  start:          a tmpfs at /run/vz/bc/CTID, first texts, bin/vzubc  -> cloned into the container by vzmon
+//!  every 5 s:      texts replaced, through the host's mount
+//!  end, or sweep:  unmounted here; the container's own mount went with its namespace
+//! ```
+//! It is a filesystem of its own, so that nothing of the host's `/run` is mounted inside, and what is inside can neither
+//! fill nor name it.
+
+use super::{Engine, Error, Result, accounts::Bean};
+use crate::inventory::CtRow;
+use rustix::mount::{MountAttrFlags, UnmountFlags, unmount};
+use std::{collections::BTreeSet, fs, io, os::unix::fs::PermissionsExt, path::Path};
+use vz_sys::mount;
+use vz_types::{
+    CtConfig, Ctid,
+    limits::{
+        Ub,
+        table::COUNTERS,
+        text::{self, Figures},
+    },
+};
+
+/// vzubc for the inside: a script for any POSIX shell, because nothing is known of what is there.
+const VZUBC: &str = include_str!("vzubc.sh");
+/// Room for the texts twice over and the script, and no more.
+const SIZE: &str = "64k";
+
+fn get(beans: &[Bean], ub: Ub) -> Figures {
+    beans.get(ub as usize).map(|b| b.figures).unwrap_or_default()
+}
+
+impl Engine {
+    /// The classic files of the host and of each running container.
+    pub(crate) fn write_texts(&self, all: &[(Ctid, Vec<Bean>)]) -> io::Result<()> {
+        let rows: Vec<_> = all.iter().map(|(c, beans)| (c.get(), |ub: Ub| get(beans, ub))).collect();
+        replace(&self.paths.user_beancounters(), &text::user_beancounters(&rows), 0o644)?;
+        for (ctid, beans) in all {
+            match self.write_own_texts(*ctid, beans) {
+                // It ends at this moment.
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                done => done?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Those of one container.
+    fn write_own_texts(&self, ctid: Ctid, beans: &[Bean]) -> io::Result<()> {
+        let get = |ub: Ub| get(beans, ub);
+        let dir = self.paths.bc(ctid);
+        if !dir.is_dir() {
+            return Ok(());
+        }
+        replace(&dir.join("user_beancounters"), &text::user_beancounters(&[(ctid.get(), get)]), 0o644)?;
+        replace(&dir.join("resources"), &text::resources(get), 0o644)?;
+        replace(&dir.join("classes"), &classes(beans), 0o644)
+    }
+
+    /// Makes the filesystem that a container is to see as its /run/vz, with its first files.
+    pub(crate) fn make_own_files(&self, row: &CtRow, config: &CtConfig) -> Result<std::path::PathBuf> {
+        let dir = self.paths.bc(row.ctid);
+        remove(&dir);
+        fs::create_dir_all(&dir).map_err(Error::io("making", &dir))?;
+        // Nothing is run from it here; inside, vzmon allows it.
+        let quiet =
+            MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+        let options = [("mode", Some("0755")), ("size", Some(SIZE)), ("nr_inodes", Some("16"))];
+        mount::new_mount("tmpfs", &options, quiet)
+            .and_then(|m| mount::attach(rustix::fd::AsFd::as_fd(&m), &dir))
+            .map_err(Error::io("mounting a tmpfs at", &dir))?;
+        let bin = dir.join("bin");
+        fs::create_dir(&bin)
+            .and_then(|()| fs::set_permissions(&bin, fs::Permissions::from_mode(0o755)))
+            .and_then(|()| replace(&bin.join("vzubc"), VZUBC, 0o755))
+            .map_err(Error::io("writing", &bin))?;
+        let beans = self.beans(row, Some(config), false);
+        self.write_own_texts(row.ctid, &beans).map_err(Error::io("writing", &dir))?;
+        Ok(dir)
+    }
+
+    /// Takes it away again; one that is not there is no error.
+    pub(crate) fn remove_own_files(&self, ctid: Ctid) {
+        remove(&self.paths.bc(ctid));
+    }
+
+    /// Takes away those of containers that do not run: a crash came between.
+    pub(crate) fn sweep_own_files(&self, running: &BTreeSet<Ctid>) {
+        let entries = fs::read_dir(self.paths.bc_dir()).ok();
+        for entry in entries.into_iter().flatten().flatten() {
+            let ctid = entry.file_name().to_str().and_then(|n| n.parse::<Ctid>().ok());
+            if ctid.is_none_or(|c| !running.contains(&c)) {
+                remove(&entry.path());
+            }
+        }
+    }
+}
+
+/// A line for each counter: its name, class, and what is to be said about it, with tabs between.
+fn classes(beans: &[Bean]) -> String {
+    let line = |b: &Bean| format!("{}\t{}\t{}\n", b.ub, b.class.word(), b.reason.as_deref().unwrap_or_default());
+    COUNTERS.iter().zip(beans).map(|(_, b)| line(b)).collect()
+}
+
+/// Unmounts and removes; a directory of an earlier version has files and no mount.
+fn remove(dir: &Path) {
+    // Twice, for a text may be written between the two steps.
+    for last in [false, true] {
+        while unmount(dir, UnmountFlags::NOFOLLOW | UnmountFlags::DETACH).is_ok() {}
+        for file in ["user_beancounters", "resources", "classes"] {
+            let _ = fs::remove_file(dir.join(file));
+        }
+        match fs::remove_dir(dir) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound && last => {
+                tracing::warn!("{} is left behind: {e}", dir.display());
+            }
+            Err(e) if e.kind() != io::ErrorKind::NotFound => {}
+            _ => return,
+        }
+    }
+}
+
+/// Replaces a file that others read at any moment; nothing durable, it is made anew all the time.
+fn replace(path: &Path, text: &str, mode: u32) -> io::Result<()> {
+    if fs::read_to_string(path).is_ok_and(|t| t == text) {
+        return Ok(());
+    }
+    let temp = path.with_extension("new");
+    fs::write(&temp, text)?;
+    fs::set_permissions(&temp, fs::Permissions::from_mode(mode))?;
+    fs::rename(&temp, path)
+}
