@@ -13,7 +13,10 @@ fn points(op: &str) -> Vec<String> {
     let mut c = Command::new(rig::bin_dir().join("vzd"));
     let out = command::run(c.arg("fault-points"), None, SOON).unwrap().ok();
     let all: Vec<String> = out.stdout.split_whitespace().map(String::from).collect();
-    let known = ["create", "start", "stop", "destroy", "set", "vzmon", "mount", "umount", "restart"];
+    // Those of templates are in the suite `crash_templates`.
+    let known = [
+        "create", "start", "stop", "destroy", "set", "vzmon", "mount", "umount", "restart", "import", "build", "remove",
+    ];
     for point in &all {
         let op = point.split('.').next().unwrap_or_default();
         assert!(known.contains(&op), "fault point {point}: no scenario here for `{op}`");

@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 use vz_tests::{Rig, command, ssh::Identity, tarball::Tarball, template::Template::Tiny, wait};
-use vz_types::ExitCode::{self, BadConfig, BadSyntax, BadTemplate, BadValue, Exists, NoTemplate, System};
+use vz_types::ExitCode::{self, BadConfig, BadSyntax, BadTemplate, BadValue, Exists, System};
 
 const A: &str = "10.99.0.1";
 const LONG: Duration = Duration::from_secs(120);
@@ -497,35 +497,6 @@ fn a_debian_with_sysvinit_is_recognised_and_boots() {
     let begun = Instant::now();
     rig.ok(&["stop", "101"]);
     assert!(begun.elapsed() < Duration::from_secs(10), "stopped after {:?}", begun.elapsed());
-}
-
-#[test]
-fn killed_at_any_step_there_is_the_template_or_nothing() {
-    let rig = Rig::stopped(&[]);
-    let path = laid(&rig, "x.tar.gz", &packed("gz", &tiny(|_| {})));
-    let mut whole = 0;
-    for step in ["unpack", "recognise", "fix-ups", "describe", "register"] {
-        for point in [format!("import.{step}.before"), format!("import.{step}")] {
-            rig.start_vzd(&[("VZ_FAULT", &point)]);
-            let out = import(&rig, &path, "web").expect_code(System.code().into());
-            assert!(rig.vzd_dies(LONG), "{point}: vzd lived on\n{out}");
-            rig.start_vzd(&[]);
-            let left = fs::read_dir(rig.paths.template_dir()).unwrap().flatten().map(|e| e.file_name());
-            let left: Vec<String> = left.map(|n| n.to_string_lossy().into_owned()).collect();
-            if left == ["web"] {
-                whole += 1;
-                assert_eq!(rig.ok(&["template", "show", "web", "--json"]).json()["status"], "ready", "{point}");
-                rig.ok(&["template", "remove", "web"]);
-            } else {
-                assert_eq!(left, [""; 0], "{point}");
-                rig.refused(&["template", "show", "web"], NoTemplate, "web");
-            }
-            rig.stop_vzd();
-        }
-    }
-    assert_eq!(whole, 1, "only behind the last step it is there");
-    rig.start_vzd(&[]);
-    import(&rig, &path, "web").ok();
 }
 
 #[test]

@@ -282,9 +282,12 @@ fn told(
                 tracing::info!(template = name.as_str(), "no template was made: {}", error.message);
             }
             _ => {
-                let in_use: Vec<String> =
-                    engine.made_from(&name).unwrap_or_default().into_iter().map(|(_, digest)| digest).collect();
-                if let Err(e) = engine.templates.prune(&name, &in_use) {
+                // Not knowing who uses what, nothing is taken away.
+                let pruned = engine.made_from(&name).and_then(|users| {
+                    let in_use: Vec<String> = users.into_iter().map(|(_, digest)| digest).collect();
+                    Ok(engine.templates.prune(&name, &in_use)?)
+                });
+                if let Err(e) = pruned {
                     tracing::warn!(template = name.as_str(), "old versions: {e}");
                 }
             }

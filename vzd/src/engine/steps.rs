@@ -35,11 +35,7 @@ impl Fault {
 
     /// Whether there is such a point.
     pub fn known(&self) -> bool {
-        let imports = |f: &str| {
-            let step = f.strip_prefix("import.").map(|s| s.strip_suffix(".before").unwrap_or(s));
-            step.is_some_and(|s| crate::template::FAULTS.contains(&s))
-        };
-        self.0.as_ref().is_none_or(|f| points().any(|p| p == *f) || imports(f))
+        self.0.as_ref().is_none_or(|f| points().any(|p| p == *f))
     }
 
     /// The monitor's own step to die at.
@@ -69,7 +65,7 @@ pub fn points() -> impl Iterator<Item = String> {
     let ours = STEPS.iter().flat_map(|(op, steps)| {
         steps.iter().flat_map(move |s| [format!("{}.{s}.before", op.word()), format!("{}.{s}", op.word())])
     });
-    ours.chain(LAUNCH_STEPS.iter().map(|s| format!("vzmon.{s}")))
+    ours.chain(LAUNCH_STEPS.iter().map(|s| format!("vzmon.{s}"))).chain(crate::template::points())
 }
 
 #[cfg(test)]

@@ -1,7 +1,9 @@
 //! One build: check, install into staging, fix up, describe, register.
 
 use super::{
-    Store, TemplateError, fixups,
+    Store, TemplateError,
+    fault::step,
+    fixups,
     lock::Lock,
     machine,
     manifest::{self, Origin},
@@ -93,24 +95,14 @@ fn stages(job: &Job<'_>, staging: &Path, events: &mut dyn FnMut(BuildEvent)) -> 
     let version = staging.join("version");
     let root = version.join("root");
     make_dir(&version)?;
-    let source = match &job.recipe.tree {
-        Some(from) => {
-            stage("copy", 2);
-            copy_tree(job, Path::new(from.as_str()), &root, events)?;
-            from.to_string()
-        }
-        None => {
-            let archive = check(job)?;
-            install(job, staging, &root, &archive, events)?;
-            settle(&root, &archive)?;
-            archive.mirror
-        }
-    };
+    let source = step("build", "fill", || fill(job, staging, &root, events))?;
     let mut stage = |name: &str, percent: u8| events(BuildEvent::Stage { stage: name.into(), percent });
     stage("fix-ups", 90);
     let tree = Tree::open(&root).map_err(|e| TemplateError::io("opening", &root, e))?;
-    fixups::apply(&tree, &job.recipe.fixups)?;
-    let init = fixups::init_of(&tree, job.name.as_str(), job.recipe)?;
+    let init = step("build", "fix-ups", || {
+        fixups::apply(&tree, &job.recipe.fixups)?;
+        fixups::init_of(&tree, job.name.as_str(), job.recipe)
+    })?;
     stage("manifest", 92);
     let facts = Facts {
         description: job.recipe.description.clone(),
@@ -121,11 +113,33 @@ fn stages(job: &Job<'_>, staging: &Path, events: &mut dyn FnMut(BuildEvent)) -> 
         init: init.word().into(),
         arch: job.recipe.arch.as_ref().map_or_else(machine::host, |a| a.to_string()),
     };
-    let meta = describe(&version, &tree, job.name, facts)?;
+    let meta = step("build", "describe", || describe(&version, &tree, job.name, facts))?;
     stage("register", 98);
-    register(job.store, job.name, staging, &version, &meta.digest)?;
+    register(job.store, "build", job.name, staging, &version, &meta.digest)?;
     stage("done", 100);
     Ok(())
+}
+
+/// Puts the files there. Answers where they are from.
+fn fill(
+    job: &Job<'_>,
+    staging: &Path,
+    root: &Path,
+    events: &mut dyn FnMut(BuildEvent),
+) -> Result<String, TemplateError> {
+    match &job.recipe.tree {
+        Some(from) => {
+            events(BuildEvent::Stage { stage: "copy".into(), percent: 2 });
+            copy_tree(job, Path::new(from.as_str()), root, events)?;
+            Ok(from.to_string())
+        }
+        None => {
+            let archive = check(job)?;
+            install(job, staging, root, &archive, events)?;
+            settle(root, &archive)?;
+            Ok(archive.mirror)
+        }
+    }
 }
 
 /// Everything that can be known to be missing before anything is done.

@@ -3,6 +3,7 @@
 
 use super::{
     Store, TemplateError,
+    fault::step,
     lock::Lock,
     machine::{self, Program},
     manifest::Origin,
@@ -61,26 +62,6 @@ const MAX_ENTRIES: u64 = 5_000_000;
 /// No archive may fill the store's disk further than this: tenths of what it has left.
 const TENTHS: u64 = 9;
 
-/// Where an import can be made to die, for tests of what is left then (`VZ_FAULT=import.unpack`, or with `.before`).
-pub const FAULTS: &[&str] = &["unpack", "recognise", "fix-ups", "describe", "register"];
-
-/// Dies here if this is the point.
-fn reach(step: &str, before: bool) {
-    debug_assert!(FAULTS.contains(&step), "import.{step} is not in the table");
-    let wanted = std::env::var("VZ_FAULT").unwrap_or_default();
-    if wanted == format!("import.{step}{}", if before { ".before" } else { "" }) {
-        let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
-    }
-}
-
-/// Runs a step between its two fault points.
-fn step<T>(name: &str, work: impl FnOnce() -> Result<T, TemplateError>) -> Result<T, TemplateError> {
-    reach(name, true);
-    let done = work()?;
-    reach(name, false);
-    Ok(done)
-}
-
 /// Imports and registers.
 pub fn run(
     store: &Store,
@@ -113,19 +94,19 @@ fn stages(
     // Beyond it only root gets; it is the tree's own root directory, and what an archive without one would have.
     std::fs::set_permissions(&root, std::fs::Permissions::from_mode(0o755))
         .map_err(|e| TemplateError::io("setting the mode of", &root, e))?;
-    let archive = step("unpack", || unpack(&root, &upload, &source, lock, events))?;
+    let archive = step("import", "unpack", || unpack(&root, &upload, &source, lock, events))?;
 
     let mut stage = |name: &str, percent: u8| events(BuildEvent::Stage { stage: name.into(), percent });
     stage("recognise", 86);
     let tree = Tree::open(&root).map_err(|e| TemplateError::io("opening", &root, e))?;
     let distribution = os_release(&tree);
-    let (init, arch) = step("recognise", || recognise(&tree, name, &source))?;
+    let (init, arch) = step("import", "recognise", || recognise(&tree, name, &source))?;
     let what = distribution.as_deref().unwrap_or("a system without os-release");
     events(BuildEvent::Log { line: format!("it is {what} for {arch}, its init is {}", init.word()) });
 
     let mut stage = |name: &str, percent: u8| events(BuildEvent::Stage { stage: name.into(), percent });
     stage("fix-ups", 88);
-    step("fix-ups", || sets::apply(&tree, init, distribution.as_deref()))?;
+    step("import", "fix-ups", || sets::apply(&tree, init, distribution.as_deref()))?;
     stage("manifest", 90);
     let given = upload.request.description.as_deref().map(|d| unpack::shown(d.as_bytes()));
     let facts = Facts {
@@ -137,7 +118,7 @@ fn stages(
         init: init.word().into(),
         arch,
     };
-    let meta = step("describe", || describe(&version, &tree, name, facts))?;
+    let meta = step("import", "describe", || describe(&version, &tree, name, facts))?;
 
     stage("register", 98);
     match store.current(name) {
@@ -147,7 +128,7 @@ fn stages(
         Ok(_) | Err(TemplateError::Broken { .. }) if !upload.request.replace => {
             return Err(TemplateError::Exists { name: name.clone() });
         }
-        _ => step("register", || register(store, name, staging, &version, &meta.digest))?,
+        _ => register(store, "import", name, staging, &version, &meta.digest)?,
     }
     events(BuildEvent::Stage { stage: "done".into(), percent: 100 });
     Ok(())

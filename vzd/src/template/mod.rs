@@ -15,10 +15,11 @@
 //! Their own processes live in a pid and mount namespace that dies with vzd, and hold the lock until then.
 //!
 //! Rooms: [`build`] and [`import`] fill a tree, [`fixups`] changes it ([`sets`] says how for an imported one), [`machine`]
-//! tells what its programs run on, [`register`] makes it a template, [`view`] shows it.
+//! tells what its programs run on, [`register`] makes it a template, [`view`] shows it. [`fault`] is where tests kill it.
 
 mod build;
 mod error;
+mod fault;
 mod fixups;
 mod import;
 mod lock;
@@ -34,7 +35,8 @@ mod view;
 mod watch;
 
 pub use error::TemplateError;
-pub use import::{FAULTS, Upload, UploadEnd};
+pub use fault::points;
+pub use import::{Upload, UploadEnd};
 pub use manifest::hex;
 
 use lock::Lock;
@@ -267,8 +269,10 @@ impl Store {
         self.checked.forget(dir);
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_nanos();
         let gone = self.staging_dir().join(format!("trash.{}.{now}", name.to_string_lossy()));
-        std::fs::rename(dir, &gone).map_err(|e| TemplateError::io("removing", dir, e))?;
-        tree::remove_all(&gone).map_err(|e| TemplateError::io("removing", &gone, e))
+        fault::step("remove", "hide", || {
+            std::fs::rename(dir, &gone).map_err(|e| TemplateError::io("removing", dir, e))
+        })?;
+        fault::step("remove", "delete", || tree::remove_all(&gone).map_err(|e| TemplateError::io("removing", &gone, e)))
     }
 
     fn built_names(&self) -> Vec<TemplateName> {

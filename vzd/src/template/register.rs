@@ -2,6 +2,7 @@
 
 use super::{
     Store, TemplateError,
+    fault::step,
     manifest::{self, Meta, Origin},
     short,
     tree::Tree,
@@ -79,9 +80,10 @@ pub fn describe(version: &Path, tree: &Tree, name: &TemplateName, facts: Facts) 
 }
 
 /// Makes a described version the template: on disk first. A new name appears whole by one rename; where there is one
-/// already, the version appears by one rename and becomes the current one by another.
+/// already, the version appears by one rename and becomes the current one by another. `op` is whose step it is.
 pub fn register(
     store: &Store,
+    op: &str,
     name: &TemplateName,
     staging: &Path,
     version: &Path,
@@ -102,22 +104,27 @@ pub fn register(
         std::fs::rename(version, fresh.join(short(digest))).map_err(on(version))?;
         std::os::unix::fs::symlink(short(digest), fresh.join("current")).map_err(on(&fresh))?;
         sync(&fresh)?;
-        std::fs::rename(&fresh, &home).map_err(on(&home))?;
-        return sync(&store_dir);
+        return step(op, "register", || {
+            std::fs::rename(&fresh, &home).map_err(on(&home))?;
+            sync(&store_dir)
+        });
     }
     let to = home.join(short(digest));
-    // The very same files were registered before: the version that containers may already use stays.
-    if !to.exists() {
-        std::fs::rename(version, &to).map_err(on(&to))?;
-    }
-    let (link, temp) = (home.join("current"), home.join(".current"));
-    match std::fs::remove_file(&temp) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(on(&temp)(e)),
-        _ => {}
-    }
-    std::os::unix::fs::symlink(short(digest), &temp).map_err(on(&temp))?;
-    std::fs::rename(&temp, &link).map_err(on(&link))?;
-    sync(&home)
+    step(op, "register", || match to.exists() {
+        // The very same files were registered before: the version that containers may already use stays.
+        true => Ok(()),
+        false => std::fs::rename(version, &to).map_err(on(&to)),
+    })?;
+    step(op, "switch", || {
+        let (link, temp) = (home.join("current"), home.join(".current"));
+        match std::fs::remove_file(&temp) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(on(&temp)(e)),
+            _ => {}
+        }
+        std::os::unix::fs::symlink(short(digest), &temp).map_err(on(&temp))?;
+        std::fs::rename(&temp, &link).map_err(on(&link))?;
+        sync(&home)
+    })
 }
 
 /// `ID` and `VERSION_ID` of os-release(5).
