@@ -307,6 +307,10 @@ pub fn shipped(name: &str) -> Option<Recipe> {
 pub fn one_line(text: &str, e: &toml::de::Error) -> String {
     let message = e.message().replace('\n', "; ");
     let Some(span) = e.span() else { return message };
+    // What is missing is on no line.
+    if message.starts_with("missing field") {
+        return message;
+    }
     let before = text.get(..span.start).unwrap_or(text);
     let line: String = text.lines().nth(before.matches('\n').count()).unwrap_or("").trim().chars().take(80).collect();
     format!("line {} ({line}): {message}", before.matches('\n').count() + 1)
