@@ -46,7 +46,7 @@ fn podman_in_a_container_with_nesting_has_limits_of_its_own_and_serves() {
     inside(
         "export DEBIAN_FRONTEND=noninteractive
          apt-get -qq update
-         apt-get -qq install -y --no-install-recommends -o Dpkg::Options::=--force-unsafe-io \
+         apt-get -qq install -y --no-install-recommends \
             podman crun fuse-overlayfs nftables busybox-static >/root/log 2>&1 || { tail -40 /root/log >&2; exit 1; }",
         PACKAGES,
     );

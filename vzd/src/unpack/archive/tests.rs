@@ -1,3 +1,5 @@
+//! Archives made here, read back.
+
 use super::*;
 use proptest::prelude::*;
 use std::{
