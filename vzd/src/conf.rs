@@ -260,14 +260,24 @@ fn temporary(path: &Path) -> PathBuf {
 /// A temporary file beside `path`, synced, renamed over it, the directory synced.
 pub fn write_atomically(path: &Path, content: &[u8], mode: u32) -> std::io::Result<()> {
     let dir = path.parent().unwrap_or(Path::new("/"));
+    put(path, content, mode, File::sync_data)?;
+    File::open(dir)?.sync_all()
+}
+
+/// The same for what means nothing after this boot of the host: whole or not at all for everybody who looks, and not
+/// waiting for a disk.
+pub fn write_for_this_boot(path: &Path, content: &[u8], mode: u32) -> std::io::Result<()> {
+    put(path, content, mode, |_| Ok(()))
+}
+
+fn put(path: &Path, content: &[u8], mode: u32, written: impl Fn(&File) -> std::io::Result<()>) -> std::io::Result<()> {
     let temp = temporary(path);
     let write = || -> std::io::Result<()> {
         absent_is_fine(fs::remove_file(&temp))?;
         let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&temp)?;
         file.write_all(content)?;
-        file.sync_data()?;
-        fs::rename(&temp, path)?;
-        File::open(dir)?.sync_all()
+        written(&file)?;
+        fs::rename(&temp, path)
     };
     write().inspect_err(|_| drop(fs::remove_file(&temp)))
 }

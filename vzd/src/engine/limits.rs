@@ -113,7 +113,7 @@ impl Engine {
         Ok(gaps.iter().map(|g| format!("CT {ctid}: {} is unenforced on this host: {}", g.name, g.reason)).collect())
     }
 
-    /// Writes a configuration's limits to a cgroup that was just made, before anything runs in it.
+    /// Writes a configuration's limits to a cgroup that was just made, before anything of the container's runs in it.
     pub(crate) fn limit_new(&self, ctid: Ctid, config: &CtConfig) -> Result<()> {
         let cgroups = self.cgroups()?;
         let dir = cgroups.path(ctid);
@@ -176,7 +176,7 @@ impl Engine {
         let path = self.paths.ct_run(ctid).join(NOTE);
         // A struct of numbers always has a JSON form.
         let text = serde_json::to_vec(set).unwrap_or_default();
-        conf::write_atomically(&path, &text, 0o600).map_err(Error::io("writing", path))
+        conf::write_for_this_boot(&path, &text, 0o600).map_err(Error::io("writing", path))
     }
 
     /// The limits a running container has now: its configuration's, with what was changed without saving.

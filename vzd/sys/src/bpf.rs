@@ -51,12 +51,10 @@ pub(crate) mod op {
 /// Helpers that are called (enum bpf_func_id).
 pub(crate) mod helper {
     pub const MAP_LOOKUP: i32 = 1;
-    pub const MAP_UPDATE: i32 = 2;
-    pub const MAP_DELETE: i32 = 3;
     pub const SKB_LOAD_BYTES: i32 = 26;
-    pub const SOCKET_COOKIE: i32 = 46;
     pub const SOCK_OPS_CB_FLAGS: i32 = 59;
     pub const SYSCTL_NAME: i32 = 101;
+    pub const SK_STORAGE_GET: i32 = 107;
 }
 
 /// A program under construction: jumps go to labels, which are put where they belong once.
@@ -119,34 +117,79 @@ fn new_fd(r: libc::c_long) -> OwnedFd {
     unsafe { OwnedFd::from_raw_fd(r as i32) }
 }
 
-/// Kinds of maps.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MapKind {
-    /// BPF_MAP_TYPE_HASH, not allocated in advance.
-    Hash,
-    /// BPF_MAP_TYPE_ARRAY.
-    Array,
+/// `BPF_MAP_CREATE`'s part of union bpf_attr.
+#[repr(C)]
+#[derive(Default)]
+struct MapAttr {
+    map_type: u32,
+    key_size: u32,
+    value_size: u32,
+    max_entries: u32,
+    map_flags: u32,
+    inner_map_fd: u32,
+    numa_node: u32,
+    map_name: [u8; 16],
+    map_ifindex: u32,
+    btf_fd: u32,
+    btf_key_type_id: u32,
+    btf_value_type_id: u32,
 }
 
-/// A new map.
+const ARRAY: u32 = 2;
+const SK_STORAGE: u32 = 24;
+
+/// A new array of `entries` values of this size.
 ///
 /// # Errors
 /// What bpf(2) says.
-pub fn new_map(kind: MapKind, key: u32, value: u32, entries: u32) -> io::Result<OwnedFd> {
+pub fn new_array(value: u32, entries: u32) -> io::Result<OwnedFd> {
+    let mut attr =
+        MapAttr { map_type: ARRAY, key_size: 4, value_size: value, max_entries: entries, ..MapAttr::default() };
+    bpf(0, &mut attr).map(new_fd)
+}
+
+/// A new 64-bit word in every socket that gets one, beginning at 0; it goes with its socket. No table: it takes memory per socket
+/// that has it and none besides.
+///
+/// # Errors
+/// What bpf(2) says.
+pub fn new_socket_word() -> io::Result<OwnedFd> {
+    // The kernel wants to know the types (BTF, Documentation/bpf/btf.rst): an int of 32 bits as key, here a second one
+    // of 64 as value.
+    const INT: u32 = 1 << 24;
+    const NAMES: &[u8] = b"\0key\0word\0";
+    let types: [u32; 8] = [1, INT, 4, 32, 5, INT, 8, 64];
+    let header: [u32; 6] =
+        [0x0001_eb9f, 24, 0, size_of_val(&types) as u32, size_of_val(&types) as u32, NAMES.len() as u32];
+    let mut blob: Vec<u8> = header.iter().chain(&types).flat_map(|w| w.to_ne_bytes()).collect();
+    blob.extend_from_slice(NAMES);
     #[repr(C)]
-    struct Attr {
-        map_type: u32,
-        key_size: u32,
-        value_size: u32,
-        max_entries: u32,
-        map_flags: u32,
+    struct BtfAttr {
+        btf: u64,
+        btf_log_buf: u64,
+        btf_size: u32,
+        btf_log_size: u32,
+        btf_log_level: u32,
     }
-    const NO_PREALLOC: u32 = 1;
-    let (map_type, map_flags) = match kind {
-        MapKind::Hash => (1, NO_PREALLOC),
-        MapKind::Array => (2, 0),
+    let mut attr = BtfAttr {
+        btf: blob.as_ptr() as u64,
+        btf_log_buf: 0,
+        btf_size: blob.len() as u32,
+        btf_log_size: 0,
+        btf_log_level: 0,
     };
-    let mut attr = Attr { map_type, key_size: key, value_size: value, max_entries: entries, map_flags };
+    let btf = bpf(18, &mut attr).map(new_fd)?;
+    const NO_PREALLOC: u32 = 1;
+    let mut attr = MapAttr {
+        map_type: SK_STORAGE,
+        key_size: 4,
+        value_size: 8,
+        map_flags: NO_PREALLOC,
+        btf_fd: btf.as_raw_fd() as u32,
+        btf_key_type_id: 1,
+        btf_value_type_id: 2,
+        ..MapAttr::default()
+    };
     bpf(0, &mut attr).map(new_fd)
 }
 
@@ -207,6 +250,8 @@ impl Hook {
     pub const SOCK_RELEASE: Self = Self { program: 9, attach: 34 };
     /// Events of TCP sockets.
     pub const SOCK_OPS: Self = Self { program: 13, attach: 3 };
+    /// Making and opening device nodes.
+    pub const DEVICE: Self = Self { program: 15, attach: 6 };
     /// Reads and writes of /proc/sys.
     pub const SYSCTL: Self = Self { program: 23, attach: 18 };
 }
@@ -372,7 +417,7 @@ pub fn arrays_of(program: &OwnedFd) -> io::Result<Vec<(u32, OwnedFd)>> {
         let mut info = [0u8; 40];
         object_info(&map, &mut info)?;
         let word = |at: usize| u32::from_ne_bytes([info[at], info[at + 1], info[at + 2], info[at + 3]]);
-        if word(0) == 2 {
+        if word(0) == ARRAY {
             out.push((word(12), map));
         }
     }

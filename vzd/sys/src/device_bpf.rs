@@ -3,8 +3,8 @@
 //! Format: kernel Documentation/bpf/standardization/instruction-set.rst; context `struct bpf_cgroup_dev_ctx`
 //! { access_type: u32 (access << 16 | type), major: u32, minor: u32 }, type 2 = character device.
 
-use crate::bpf::{Insn, insn};
-use rustix::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use crate::bpf::{self, Hook, Insn, insn};
+use rustix::fd::BorrowedFd;
 use std::io;
 
 const LDX_W: u8 = 0x61;
@@ -46,65 +46,14 @@ fn assemble(rules: &[Rule]) -> Vec<Insn> {
     p
 }
 
-#[repr(C)]
-#[derive(Default)]
-struct LoadAttr {
-    prog_type: u32,
-    insn_cnt: u32,
-    insns: u64,
-    license: u64,
-    log_level: u32,
-    log_size: u32,
-    log_buf: u64,
-    kern_version: u32,
-    prog_flags: u32,
-}
-
-#[repr(C)]
-#[derive(Default)]
-struct AttachAttr {
-    target_fd: u32,
-    attach_bpf_fd: u32,
-    attach_type: u32,
-    attach_flags: u32,
-}
-
 /// Attaches "these character devices and nothing else" to a cgroup2 directory, for it and everything below.
 /// It goes away with the cgroup. Programs attached below can only narrow it (both must allow).
 ///
 /// # Errors
 /// What bpf(2) says: `EPERM` without CAP_BPF or CAP_SYS_ADMIN, `EINVAL` on a kernel without CONFIG_CGROUP_BPF.
 pub fn attach(cgroup: BorrowedFd<'_>, rules: &[Rule]) -> io::Result<()> {
-    const BPF_PROG_LOAD: libc::c_int = 5;
-    const BPF_PROG_ATTACH: libc::c_int = 8;
-    const BPF_PROG_TYPE_CGROUP_DEVICE: u32 = 15;
-    const BPF_CGROUP_DEVICE: u32 = 6;
-    const BPF_F_ALLOW_MULTI: u32 = 2;
-    let program = assemble(rules);
-    let license = c"Dual MIT/GPL";
-    let load = LoadAttr {
-        prog_type: BPF_PROG_TYPE_CGROUP_DEVICE,
-        insn_cnt: program.len() as u32,
-        insns: program.as_ptr() as u64,
-        license: license.as_ptr() as u64,
-        ..LoadAttr::default()
-    };
-    // SAFETY: `load` holds pointers to `program` and `license`, which outlive the call, and its size is given.
-    let fd = unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_LOAD, &raw const load, size_of::<LoadAttr>()) };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: on success bpf(2) returned a new descriptor that nobody else owns.
-    let prog = unsafe { OwnedFd::from_raw_fd(fd as i32) };
-    let attach = AttachAttr {
-        target_fd: cgroup.as_raw_fd() as u32,
-        attach_bpf_fd: prog.as_raw_fd() as u32,
-        attach_type: BPF_CGROUP_DEVICE,
-        attach_flags: BPF_F_ALLOW_MULTI,
-    };
-    // SAFETY: `attach` is a plain structure of the size given; both descriptors are open.
-    let r = unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_ATTACH, &raw const attach, size_of::<AttachAttr>()) };
-    if r < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    let program = bpf::load(Hook::DEVICE, &assemble(rules))?;
+    bpf::attach(cgroup, Hook::DEVICE, &program)
 }
 
 #[cfg(test)]

@@ -2,15 +2,15 @@
 //! /proc/sys.
 //!
 //! ```text
-//!  socket(2) ----> create: held+1 > limit? refuse, fails+1 : remember cookie, held+1
-//!  accept ------> sock_ops, passive established: remember cookie, held+1
-//!  close -------> release, and sock_ops, state CLOSE: forget cookie, held-1 (once, whichever comes first)
+//!  socket(2) ----> create: held+1 > limit? refuse, fails+1 : mark it, held+1
+//!  accept ------> sock_ops, passive established: mark it, held+1
+//!  close -------> release, and sock_ops, state CLOSE: unmark it, held-1 (once, whichever comes first)
 //!  SYN ---------> ingress: held >= limit? drop, fails+1
 //! ```
-//! Sockets are told apart by cookie, so none is counted twice and every count is taken back exactly once. A connection
-//! whose handshake is under way when the limit is reached is let in and counted.
+//! The mark is a word in the socket itself, so none is counted twice, every count is taken back exactly once, and a
+//! container costs no table. A connection whose handshake is under way when the limit is reached is let in and counted.
 
-use crate::bpf::{self, Asm, Hook, Insn, MapKind, helper, op};
+use crate::bpf::{self, Asm, Hook, Insn, helper, op};
 use rustix::fd::{BorrowedFd, OwnedFd};
 use std::io;
 
@@ -18,8 +18,6 @@ use std::io;
 pub const TCP: u32 = 0;
 /// Index of every other inet socket.
 pub const OTHER: u32 = 1;
-/// Sockets that can be remembered; one more is refused.
-const MOST: u32 = 1 << 18;
 
 /// What is counted of one kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -48,17 +46,17 @@ impl Sockets {
     /// # Errors
     /// What bpf(2) says.
     pub fn attach(cgroup: BorrowedFd<'_>) -> io::Result<Self> {
-        let known = bpf::new_map(MapKind::Hash, 8, 8, MOST)?;
-        let limits = bpf::new_map(MapKind::Array, 4, LIMITS, 2)?;
-        let counts = bpf::new_map(MapKind::Array, 4, COUNTS, 2)?;
+        let words = bpf::new_socket_word()?;
+        let limits = bpf::new_array(LIMITS, 2)?;
+        let counts = bpf::new_array(COUNTS, 2)?;
         for kind in [TCP, OTHER] {
             bpf::write_words(&limits, kind, [u64::MAX])?;
         }
         for (hook, program) in [
-            (Hook::SOCK_RELEASE, release(&known, &counts)),
-            (Hook::SOCK_OPS, events(&known, &counts)),
+            (Hook::SOCK_RELEASE, release(&words, &counts)),
+            (Hook::SOCK_OPS, events(&words, &counts)),
             (Hook::INGRESS, ingress(&limits, &counts)),
-            (Hook::SOCK_CREATE, create(&known, &limits, &counts)),
+            (Hook::SOCK_CREATE, create(&words, &limits, &counts)),
         ] {
             let program = bpf::load(hook, &program)?;
             bpf::attach(cgroup, hook, &program)?;
@@ -125,7 +123,19 @@ fn entry(a: &mut Asm, map: &OwnedFd, otherwise: &'static str) {
     a.map(1, map).stack(2, -4).call(helper::MAP_LOOKUP).jump(op::JEQ_K, 0, 0, 0, otherwise);
 }
 
-fn create(known: &OwnedFd, limits: &OwnedFd, counts: &OwnedFd) -> Vec<Insn> {
+/// The word of the socket in r1 (which may not be null), with r2 free: r0 is its address. `make`: give it one if it has none.
+fn word(a: &mut Asm, words: &OwnedFd, make: bool, otherwise: &'static str) {
+    a.put(op::MOV_X, 2, 1, 0, 0).map(1, words).put(op::MOV_K, 3, 0, 0, 0).put(op::MOV_K, 4, 0, 0, i32::from(make));
+    a.call(helper::SK_STORAGE_GET).jump(op::JEQ_K, 0, 0, 0, otherwise);
+}
+
+/// Exchanges the word at r0 with r1, which then holds its old value.
+fn exchange(a: &mut Asm) {
+    const XCHG: i32 = 0xe1;
+    a.put(op::ATOMIC_DW, 0, 1, 0, XCHG);
+}
+
+fn create(words: &OwnedFd, limits: &OwnedFd, counts: &OwnedFd) -> Vec<Insn> {
     let mut a = Asm::default();
     // struct bpf_sock: type at 8; SOCK_STREAM is 1, and an inet stream socket is TCP (or MPTCP).
     a.put(op::MOV_X, 6, 1, 0, 0).put(op::MOV_K, 7, 0, 0, OTHER as i32).put(op::LDX_W, 2, 6, 8, 0);
@@ -139,10 +149,9 @@ fn create(known: &OwnedFd, limits: &OwnedFd, counts: &OwnedFd) -> Vec<Insn> {
     a.put(op::MOV_K, 1, 0, 0, 1).put(op::ATOMIC_DW, 9, 1, 0, 1);
     a.jump(op::JGE_X, 1, 8, 0, "refuse");
     take(&mut a, "remember");
-    a.label("remember").put(op::MOV_X, 1, 6, 0, 0).call(helper::SOCKET_COOKIE);
-    a.put(op::STX_DW, 10, 0, -16, 0).put(op::STX_DW, 10, 7, -24, 0);
-    a.map(1, known).stack(2, -16).stack(3, -24).put(op::MOV_K, 4, 0, 0, 0).call(helper::MAP_UPDATE);
-    a.jump(op::JEQ_K, 0, 0, 0, "allow");
+    a.label("remember").put(op::MOV_X, 1, 6, 0, 0);
+    word(&mut a, words, true, "refuse");
+    a.put(op::ADD_K, 7, 0, 0, 1).put(op::STX_DW, 0, 7, 0, 0).jump(op::JA, 0, 0, 0, "allow");
     a.label("refuse");
     add(&mut a, 9, 0, -1);
     add(&mut a, 9, 16, 1);
@@ -151,31 +160,32 @@ fn create(known: &OwnedFd, limits: &OwnedFd, counts: &OwnedFd) -> Vec<Insn> {
     a.build()
 }
 
-/// Forgets the socket whose cookie is in r0, once.
-fn forget(a: &mut Asm, known: &OwnedFd, counts: &OwnedFd) {
-    a.put(op::STX_DW, 10, 0, -16, 0);
-    a.map(1, known).stack(2, -16).call(helper::MAP_LOOKUP).jump(op::JEQ_K, 0, 0, 0, "end");
-    a.put(op::LDX_DW, 7, 0, 0, 0).put(op::STX_W, 10, 7, -4, 0);
-    // Only who deletes it counts it: release and the change of state may both come.
-    a.map(1, known).stack(2, -16).call(helper::MAP_DELETE).jump(op::JNE_K, 0, 0, 0, "end");
+/// Takes the socket in r1 out of the count, once: release and the change of state may both come, and only who finds the
+/// word set counts.
+fn forget(a: &mut Asm, words: &OwnedFd, counts: &OwnedFd) {
+    word(a, words, false, "end");
+    a.put(op::MOV_K, 1, 0, 0, 0);
+    exchange(a);
+    a.jump(op::JEQ_K, 1, 0, 0, "end").put(op::ADD_K, 1, 0, 0, -1).put(op::STX_W, 10, 1, -4, 0);
     entry(a, counts, "end");
     a.put(op::MOV_X, 9, 0, 0, 0);
     add(a, 9, 0, -1);
 }
 
-fn release(known: &OwnedFd, counts: &OwnedFd) -> Vec<Insn> {
+fn release(words: &OwnedFd, counts: &OwnedFd) -> Vec<Insn> {
     let mut a = Asm::default();
-    a.call(helper::SOCKET_COOKIE);
-    forget(&mut a, known, counts);
+    forget(&mut a, words, counts);
     a.label("end").answer(1);
     a.build()
 }
 
-fn events(known: &OwnedFd, counts: &OwnedFd) -> Vec<Insn> {
+fn events(words: &OwnedFd, counts: &OwnedFd) -> Vec<Insn> {
     const PASSIVE_ESTABLISHED: i32 = 5;
     const STATE: i32 = 10;
     const STATE_FLAG: i32 = 4;
     const TCP_CLOSE: i32 = 7;
+    // struct bpf_sock_ops: the socket, null for one that is not full.
+    const SK: i16 = 184;
     let mut a = Asm::default();
     // struct bpf_sock_ops: op at 0, args from 4. What is asked for is not answered here: reply -1.
     a.put(op::MOV_X, 6, 1, 0, 0).put(op::LDX_W, 2, 6, 0, 0).put(op::LDX_W, 3, 6, 8, 0);
@@ -183,18 +193,18 @@ fn events(known: &OwnedFd, counts: &OwnedFd) -> Vec<Insn> {
     a.put(op::MOV_K, 4, 0, 0, -1).put(op::STX_W, 6, 4, 4, 0).jump(op::JA, 0, 0, 0, "end");
     a.label("accepted").put(op::MOV_X, 1, 6, 0, 0).put(op::MOV_K, 2, 0, 0, STATE_FLAG);
     a.call(helper::SOCK_OPS_CB_FLAGS);
-    a.put(op::MOV_X, 1, 6, 0, 0).call(helper::SOCKET_COOKIE);
-    a.put(op::STX_DW, 10, 0, -16, 0).put(op::ST_DW, 10, 0, -24, TCP as i32).put(op::ST_W, 10, 0, -4, TCP as i32);
-    // 1: only if it is not there (BPF_NOEXIST).
-    a.map(1, known).stack(2, -16).stack(3, -24).put(op::MOV_K, 4, 0, 0, 1).call(helper::MAP_UPDATE);
-    a.jump(op::JNE_K, 0, 0, 0, "end");
+    a.put(op::LDX_DW, 1, 6, SK, 0).jump(op::JEQ_K, 1, 0, 0, "end");
+    word(&mut a, words, true, "end");
+    a.put(op::MOV_K, 1, 0, 0, TCP as i32 + 1);
+    exchange(&mut a);
+    a.jump(op::JNE_K, 1, 0, 0, "end").put(op::ST_W, 10, 0, -4, TCP as i32);
     entry(&mut a, counts, "end");
     a.put(op::MOV_X, 9, 0, 0, 0).put(op::MOV_K, 1, 0, 0, 1).put(op::ATOMIC_DW, 9, 1, 0, 1);
     take(&mut a, "end");
     a.jump(op::JA, 0, 0, 0, "end");
     a.label("state").jump(op::JNE_K, 3, 0, TCP_CLOSE, "end");
-    a.put(op::MOV_X, 1, 6, 0, 0).call(helper::SOCKET_COOKIE);
-    forget(&mut a, known, counts);
+    a.put(op::LDX_DW, 1, 6, SK, 0).jump(op::JEQ_K, 1, 0, 0, "end");
+    forget(&mut a, words, counts);
     a.label("end").answer(1);
     a.build()
 }
