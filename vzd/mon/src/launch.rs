@@ -4,21 +4,23 @@
 //! vzmon (root of the host)
 //!   | clone3 into ns/ [the first time through the fence, with NEWUSER NEWNET owned by the container's own uid]
 //!   v
-//! stage: writes oom score, waits for the mounts, joins user+net (reboot), NEWCGROUP, becomes root inside
+//! stage: waits for its id maps, writes oom score, joins user+net (reboot), NEWCGROUP, becomes root inside
 //!   | clone3 NEWPID NEWNS NEWUTS NEWIPC, CLONE_PARENT: a child of vzmon, not of the stage, which exits
 //!   v
-//! init: builds its view (setup), edits files, waits for "go", sets addresses, confines itself, execs
+//! init: makes its view (setup), waits for the mounts vzmon makes meanwhile, edits files, waits for "go", sets
+//!       addresses, confines itself, execs
 //! ```
-//! One seqpacket pair carries it all: pid of init, errors and warnings up, "go" down. It is close-on-exec, so its end
+//! One seqpacket pair carries it all: pid of init, errors and warnings up, "maps", the mounts and "go" down. It is close-on-exec, so its end
 //! means that init was executed.
 
 use crate::{
     confine, edit,
     error::{At, StepError},
     fence, inside_net,
-    setup::{self, Trees},
+    setup::{self, Trees, View},
 };
 use nix::sched::CloneFlags;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::{
     ffi::CString,
     fs, io,
@@ -38,6 +40,8 @@ use vz_types::{
 /// Longest a stage or a waiting init may be silent. They do some dozens of system calls; a host that needs longer than
 /// this is one on which a start should fail and say so.
 const SILENCE: Duration = Duration::from_secs(30);
+/// Longest init waits for the mounts: what vzd gives a step, and a little.
+const MOUNTS: Duration = Duration::from_secs(100);
 /// Deadline for edits of the container's own files.
 pub const EDIT_DEADLINE: Duration = Duration::from_secs(5);
 
@@ -64,6 +68,14 @@ pub struct Stage {
     channel: OwnedFd,
 }
 
+impl Stage {
+    /// Lets the stage go on: its id maps are written.
+    fn begin(pidfd: OwnedFd, channel: OwnedFd) -> Result<Self, StepError> {
+        seqpacket::send(&channel, b"maps", &[]).at("namespaces", "let the first process go on")?;
+        Ok(Self { pidfd, channel })
+    }
+}
+
 /// An init that has built its view and waits for the word.
 pub struct Waiting {
     pub init: ProcessId,
@@ -86,19 +98,21 @@ enum Up {
     Failed(String),
 }
 
-/// The first stage, with new user and network namespaces. Its maps are written; it waits for [`boot`].
+/// The first stage, with new user and network namespaces. It makes init, which waits for [`boot`].
 pub fn first_stage(one: SingleThreaded, plan: &LaunchPlan, cgroup: BorrowedFd<'_>) -> Result<(Stage, Kept), StepError> {
     const STEP: &str = "namespaces";
     let (ours, theirs) = seqpacket::pair().at(STEP, "make a channel")?;
-    let (pid, pidfd) = fence::clone_inside(one, plan.storage.uid_base, cgroup, move || stage(one, plan, None, theirs))?;
-    let stage = Stage { pidfd, channel: ours };
+    let me = ourselves()?;
+    let (pid, pidfd) =
+        fence::clone_inside(one, plan.storage.uid_base, cgroup, move || stage(one, plan, None, &me, theirs))?;
     let ns = |name: &str| {
         fs::File::open(format!("/proc/{pid}/ns/{name}"))
             .map(OwnedFd::from)
             .at(STEP, format!("open the {name} namespace"))
     };
+    // Opened before the stage goes on, and away.
     let kept = Kept { user: ns("user")?, net: ns("net")? };
-    Ok((stage, kept))
+    Ok((Stage::begin(pidfd, ours)?, kept))
 }
 
 /// A stage for a reboot, to join the kept namespaces.
@@ -110,24 +124,20 @@ pub fn next_stage(
 ) -> Result<Stage, StepError> {
     const STEP: &str = "namespaces";
     let (ours, theirs) = seqpacket::pair().at(STEP, "make a channel")?;
+    let me = ourselves()?;
     match process::clone3(one, CloneFlags::empty(), Some(cgroup)) {
-        Ok(Cloned::Child) => stage(one, plan, Some(kept), theirs),
-        Ok(Cloned::Parent(_, pidfd)) => Ok(Stage { pidfd, channel: ours }),
+        Ok(Cloned::Child) => stage(one, plan, Some(kept), &me, theirs),
+        Ok(Cloned::Parent(_, pidfd)) => Stage::begin(pidfd, ours),
         Err(e) => Err(e).at(STEP, "clone for the reboot"),
     }
 }
 
-/// Hands the mounts to the stage, lets it make init, and waits until init has built its view. The mounts go by message
-/// and not by inheritance, because the root can be mounted only once the stage's user namespace exists.
+/// Hands the mounts to init and waits until it has built its view.
 pub fn boot(stage: Stage, trees: Trees) -> Result<Waiting, StepError> {
     const STEP: &str = "init";
     let Stage { pidfd: stage_pidfd, channel } = stage;
-    let mut fds = vec![trees.root.as_fd(), trees.console.as_fd()];
-    fds.extend(trees.devices.iter().map(AsFd::as_fd));
-    fds.extend(trees.added.iter().map(AsFd::as_fd));
-    fds.extend(trees.own_files.iter().map(AsFd::as_fd));
-    seqpacket::send(&channel, b"maps", &fds).at("namespaces", "hand over the mounts")?;
-    drop(trees);
+    // Nobody there to take them has left word why.
+    let mut sent = Some(trees.send(&channel));
     // The stage and init write to one socket, and nothing orders them: init may be ready before the stage has told
     // who it is.
     let (mut pid, mut ready, mut warnings) = (None, false, Vec::new());
@@ -144,7 +154,10 @@ pub fn boot(stage: Stage, trees: Trees) -> Result<Waiting, StepError> {
             Some(Up::Ready) => ready = true,
             Some(Up::Warning(text)) => warnings.push(text),
             Some(Up::Failed(cause)) => return Err(io::Error::other(cause)).at(step, what),
-            None => return Err(io::Error::other("it ended without a word")).at(step, what),
+            None => {
+                let ended = || Err(io::Error::other("it ended without a word"));
+                return sent.take().and_then(Result::err).map_or_else(ended, Err).at(step, what);
+            }
         }
     };
     let pidfd = process::pidfd_open(pid).at(STEP, "open init's pidfd")?;
@@ -193,9 +206,26 @@ fn give_up(channel: &OwnedFd, e: &StepError) -> ! {
     process::exit_now(1)
 }
 
+/// A pidfd of the monitor, for its children.
+fn ourselves() -> Result<OwnedFd, StepError> {
+    process::pidfd_open(std::process::id() as i32).at("namespaces", "open our own pidfd")
+}
+
+/// A container without its monitor has no console and nobody to notice its end: this process goes with the monitor. It
+/// holds copies of the monitor's sockets, whose other sides wait for their end.
+fn tie_to(monitor: &OwnedFd) -> io::Result<()> {
+    nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?;
+    // It may have ended before that.
+    let mut fds = [PollFd::new(monitor, PollFlags::IN)];
+    if poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))? > 0 {
+        process::exit_now(0);
+    }
+    Ok(())
+}
+
 /// The stage's whole life. Never returns.
-fn stage(one: SingleThreaded, plan: &LaunchPlan, kept: Option<&Kept>, channel: OwnedFd) -> ! {
-    match stage_steps(one, plan, kept, &channel) {
+fn stage(one: SingleThreaded, plan: &LaunchPlan, kept: Option<&Kept>, monitor: &OwnedFd, channel: OwnedFd) -> ! {
+    match stage_steps(one, plan, kept, monitor, &channel) {
         Ok(()) => process::exit_now(0),
         Err(e) => give_up(&channel, &e),
     }
@@ -205,13 +235,15 @@ fn stage_steps(
     one: SingleThreaded,
     plan: &LaunchPlan,
     kept: Option<&Kept>,
+    monitor: &OwnedFd,
     channel: &OwnedFd,
 ) -> Result<(), StepError> {
     const STEP: &str = "namespaces";
+    tie_to(monitor).at(STEP, "tie the first process to its monitor")?;
     // Whatever protects vzd from the OOM killer is not for tenants. Raising is always allowed; a host that started
     // vzd with a positive score keeps it.
     let _ = fs::write("/proc/self/oom_score_adj", "0");
-    let (go, mut fds) = seqpacket::recv(channel, Some(SILENCE)).at(STEP, "wait for the mounts")?;
+    let (go, _) = seqpacket::recv(channel, Some(SILENCE)).at(STEP, "wait for the id maps")?;
     if go.is_empty() {
         process::exit_now(0);
     }
@@ -229,17 +261,6 @@ fn stage_steps(
             .map_err(io::Error::other)
             .at(STEP, "make a fresh network namespace")?;
     }
-    let standard = 2 + vz_types::policy::DEVICES.len();
-    let adds = vz_types::policy::feature_devices(&plan.features).next().is_some();
-    let own = plan.own_files.is_some();
-    if fds.len() != standard + usize::from(adds) + usize::from(own) {
-        return Err(io::Error::other("the mounts did not arrive")).at(STEP, "receive the mounts");
-    }
-    let own_files = if own { fds.pop() } else { None };
-    let added = fds.drain(standard..).next();
-    let root = fds.remove(0);
-    let console = fds.remove(0);
-    let trees = Trees { root, devices: fds, added, console, own_files };
     nix::sched::unshare(CloneFlags::CLONE_NEWCGROUP).at(STEP, "make a cgroup namespace")?;
     process::become_root().at(STEP, "become root inside")?;
     let spaces = CloneFlags::CLONE_NEWPID
@@ -248,7 +269,7 @@ fn stage_steps(
         | CloneFlags::CLONE_NEWIPC
         | CloneFlags::CLONE_PARENT;
     match process::clone3(one, spaces, None).at(STEP, "clone init")? {
-        Cloned::Child => match init(one, plan, trees, linked, channel) {
+        Cloned::Child => match init(one, plan, linked, monitor, channel) {
             Ok(never) => match never {},
             Err(e) => give_up(channel, &e),
         },
@@ -278,16 +299,18 @@ fn fresh_clock() -> io::Result<()> {
 fn init(
     one: SingleThreaded,
     plan: &LaunchPlan,
-    trees: Trees,
     linked: bool,
+    monitor: &OwnedFd,
     channel: &OwnedFd,
 ) -> Result<std::convert::Infallible, StepError> {
     const STEP: &str = "init";
-    // A container without its monitor has no console and nobody to notice its end: it goes with it.
-    nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL).at(STEP, "tie init to its monitor")?;
+    tie_to(monitor).at(STEP, "tie init to its monitor")?;
     rustix::process::setsid().at(STEP, "start a session")?;
+    let view = View::make(&plan.limits, &plan.features)?;
+    // Mounting may have to replay a journal: the monitor's own deadline counts.
+    let Some(trees) = Trees::receive(channel, plan, MOUNTS)? else { process::exit_now(0) };
     let console = trees.console.try_clone().at(STEP, "keep the console")?;
-    setup::build(trees, &plan.limits, &plan.features)?;
+    view.attach(trees, &plan.features)?;
     let name = plan.hostname.as_ref().map_or_else(|| format!("ct{}", plan.ctid), ToString::to_string);
     nix::unistd::sethostname(&name).at(STEP, "set the host name")?;
     let path = setup::find_init()?;

@@ -123,14 +123,14 @@ impl Launch {
 
         let cgroup = plan.cgroup.join("ns");
         let cgroup = open_dir(&cgroup).at("namespaces", format!("open {}", cgroup.display()))?;
-        let level = open_dir(&plan.cgroup).at("namespaces", format!("open {}", plan.cgroup.display()))?;
-        device_bpf::attach(level.as_fd(), &device_rules(&plan.features))
-            .at("namespaces", "attach the device program")?;
         let (stage, kept) = launch::first_stage(one, &plan, cgroup.as_fd())?;
         self.done("namespaces");
         // vzd makes the link while the storage is mounted here.
         self.tell(&MonitorEvent::NetReady, &[kept.net.as_fd()]);
 
+        let level = open_dir(&plan.cgroup).at("namespaces", format!("open {}", plan.cgroup.display()))?;
+        device_bpf::attach(level.as_fd(), &device_rules(&plan.features))
+            .at("namespaces", "attach the device program")?;
         storage::mount(&plan.storage, kept.user.as_fd())
             .map_err(io::Error::other)
             .at("storage", "mount the container's files")?;

@@ -2,8 +2,9 @@
 //! is to become init, already root of the container's user namespace and alone in new pid, mount, uts, ipc and
 //! cgroup namespaces.
 //!
-//! The mounts that need the host's rights (the idmapped root, device nodes, the console) were made by the monitor as
-//! detached trees and only get attached here. Every path below is walked without following symbolic links, although
+//! What needs no root of the container's is made first ([`View`]), while the monitor mounts its files. The mounts that need
+//! the host's rights (the idmapped root, device nodes, the console) are made by the monitor as detached trees and only get
+//! attached here. Every path below is walked without following symbolic links, although
 //! the walker could hurt nobody but the container itself.
 
 use crate::{
@@ -23,7 +24,9 @@ use std::{
     fs::File,
     io::{self, Write},
     os::fd::{AsFd, BorrowedFd, OwnedFd},
+    time::Duration,
 };
+use vz_sys::seqpacket;
 use vz_types::{
     config::Feature,
     limits::kernel::Inside,
@@ -90,6 +93,35 @@ impl Trees {
         let (added, own_files) = (make_nodes(&plan.features)?, own_files.transpose()?);
         Ok(Self { root: tree, devices, added, console, own_files })
     }
+
+    /// Hands them to the process that attaches them. By message and not by inheritance, because that process is made
+    /// while they are.
+    pub fn send(self, channel: &OwnedFd) -> io::Result<()> {
+        let mut fds = vec![self.root.as_fd(), self.console.as_fd()];
+        fds.extend(self.devices.iter().map(AsFd::as_fd));
+        fds.extend(self.added.iter().map(AsFd::as_fd));
+        fds.extend(self.own_files.iter().map(AsFd::as_fd));
+        seqpacket::send(channel, b"mounts", &fds)
+    }
+
+    /// Those that were sent; `None`: the sender is gone.
+    pub fn receive(channel: &OwnedFd, plan: &LaunchPlan, within: Duration) -> Result<Option<Self>, StepError> {
+        let (word, mut fds) = seqpacket::recv(channel, Some(within)).at(STEP, "wait for the mounts")?;
+        if word.is_empty() {
+            return Ok(None);
+        }
+        let standard = 2 + DEVICES.len();
+        let adds = feature_devices(&plan.features).next().is_some();
+        let own = plan.own_files.is_some();
+        if fds.len() != standard + usize::from(adds) + usize::from(own) {
+            return Err(io::Error::other("the mounts did not arrive")).at(STEP, "receive the mounts");
+        }
+        let own_files = if own { fds.pop() } else { None };
+        let added = fds.drain(standard..).next();
+        let root = fds.remove(0);
+        let console = fds.remove(0);
+        Ok(Some(Self { root, devices: fds, added, console, own_files }))
+    }
 }
 
 /// A small filesystem with the device nodes that features bring. They are made here and not taken from the host, whose
@@ -148,63 +180,99 @@ pub fn leave_old_root() -> Result<(), StepError> {
     rustix::process::chdir("/").at(STEP, "enter /")
 }
 
-/// Everything between the new root and the old one's end.
-pub fn build(trees: Trees, limits: &Inside, features: &[Feature]) -> Result<(), StepError> {
-    let Trees { root, devices, added, console, own_files } = trees;
-    // Read while the host's /proc is still in sight.
-    let boot_id = std::fs::read("/proc/sys/kernel/random/uuid").at(STEP, "make a boot id")?;
-    let present = |paths: &[&'static str]| paths.iter().copied().filter(|p| exists(p)).collect::<Vec<_>>();
-    let (files, dirs) = (present(MASKED_FILES), present(MASKED_DIRS));
-    detach_propagation()?;
-    let masks = Masks::make(&boot_id, files, dirs)?;
-    enter_root(root)?;
-    mount_at("proc", "proc", &[], &[], ACTIVE)?;
-    mount_at("sysfs", "sys", &[], &[], ACTIVE | MountAttrFlags::MOUNT_ATTR_RDONLY)?;
-    mount_at("cgroup2", "sys/fs/cgroup", &[], &[], ACTIVE)?;
-    let files = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
-    mount_at("tmpfs", "run", &[("mode", "0755"), ("size", "20%"), ("nr_inodes", "800k")], &[], files)?;
-    build_dev(devices, console, limits)?;
-    if let Some(added) = added {
-        attach_added(&added, features)?;
+/// The kernel's filesystems as a container sees them, made and attached nowhere yet.
+pub struct View {
+    masks: Masks,
+    /// Attached in this order, the last of them /dev.
+    first: Vec<Made>,
+    /// Attached once /dev has its nodes.
+    below_dev: Vec<Made>,
+    /// The second /proc and /sys of [`UNCOVERED`].
+    uncovered: Vec<Made>,
+}
+
+impl View {
+    /// Makes them. The host is still in sight, and the container's root is not needed.
+    pub fn make(limits: &Inside, features: &[Feature]) -> Result<Self, StepError> {
+        // Read while the host's /proc is still in sight.
+        let boot_id = std::fs::read("/proc/sys/kernel/random/uuid").at(STEP, "make a boot id")?;
+        let present = |paths: &[&'static str]| paths.iter().copied().filter(|p| exists(p)).collect::<Vec<_>>();
+        let (hidden, dirs) = (present(MASKED_FILES), present(MASKED_DIRS));
+        detach_propagation()?;
+        let masks = Masks::make(&boot_id, hidden, dirs)?;
+        let sys = ACTIVE | MountAttrFlags::MOUNT_ATTR_RDONLY;
+        let files = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+        let quiet = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+        let run = [("mode", "0755"), ("size", "20%"), ("nr_inodes", "800k")];
+        let first = vec![
+            Made::new("proc", "proc", &[], &[], ACTIVE)?,
+            Made::new("sysfs", "sys", &[], &[], sys)?,
+            Made::new("cgroup2", "sys/fs/cgroup", &[], &[], ACTIVE)?,
+            Made::new("tmpfs", "run", &run, &[], files)?,
+            Made::new("tmpfs", "dev", &[("mode", "0755"), ("size", "4m"), ("nr_inodes", "4096")], &[], quiet)?,
+        ];
+        let (max, size) = (pty_max(limits).to_string(), shm_size(limits));
+        let pts = [("mode", "0620"), ("ptmxmode", "0666"), ("gid", "5"), ("max", max.as_str())];
+        let below_dev = vec![
+            Made::new("devpts", "dev/pts", &pts, &["newinstance"], quiet)?,
+            Made::new("tmpfs", "dev/shm", &[("mode", "1777"), ("size", size.as_str())], &[], files)?,
+            Made::new("mqueue", "dev/mqueue", &[], &[], ACTIVE)?,
+        ];
+        let dir = UNCOVERED.trim_start_matches('/');
+        let uncovered = if features.contains(&Feature::Nesting) {
+            // Read-only sysfs, as the first: what is mounted inside has to be too.
+            vec![
+                Made::new("proc", &format!("{dir}/proc"), &[], &[], ACTIVE)?,
+                Made::new("sysfs", &format!("{dir}/sys"), &[], &[], sys)?,
+            ]
+        } else {
+            Vec::new()
+        };
+        Ok(Self { masks, first, below_dev, uncovered })
     }
-    if features.contains(&Feature::Nesting) {
-        mount_uncovered()?;
+
+    /// Enters the root, attaches everything, and lets the host go.
+    pub fn attach(self, trees: Trees, features: &[Feature]) -> Result<(), StepError> {
+        let Trees { root, devices, added, console, own_files } = trees;
+        enter_root(root)?;
+        attach_all(self.first)?;
+        fill_dev(&devices, &console)?;
+        attach_all(self.below_dev)?;
+        if let Some(added) = added {
+            attach_added(&added, features)?;
+        }
+        if !self.uncovered.is_empty() {
+            rustix::fs::mkdir(UNCOVERED, Mode::from_raw_mode(0o700)).at(STEP, format!("make {UNCOVERED}"))?;
+            attach_all(self.uncovered)?;
+        }
+        write_new("run/host/container-manager", "vz\n")?;
+        if let Some(own) = own_files {
+            make_dir("run/vz")?;
+            let target = open_dir("run/vz")?;
+            let both = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+            move_mount(&own, "", &target, "", both).at(STEP, "attach /run/vz")?;
+        }
+        self.masks.apply()?;
+        leave_old_root()
     }
-    write_new("run/host/container-manager", "vz\n")?;
-    if let Some(own) = own_files {
-        make_dir("run/vz")?;
-        let target = open_dir("run/vz")?;
-        let both = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
-        move_mount(&own, "", &target, "", both).at(STEP, "attach /run/vz")?;
-    }
-    masks.apply()?;
-    leave_old_root()
 }
 
 /// nosuid, nodev, noexec: for filesystems that hold no programs.
 const ACTIVE: MountAttrFlags =
     MountAttrFlags::MOUNT_ATTR_NOSUID.union(MountAttrFlags::MOUNT_ATTR_NODEV).union(MountAttrFlags::MOUNT_ATTR_NOEXEC);
 
-fn build_dev(devices: Vec<OwnedFd>, console: OwnedFd, limits: &Inside) -> Result<(), StepError> {
-    let quiet = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
-    mount_at("tmpfs", "dev", &[("mode", "0755"), ("size", "4m"), ("nr_inodes", "4096")], &[], quiet)?;
+fn fill_dev(devices: &[OwnedFd], console: &OwnedFd) -> Result<(), StepError> {
     let dev = open_dir("dev")?;
-    for ((name, ..), node) in DEVICES.iter().zip(&devices) {
+    for ((name, ..), node) in DEVICES.iter().zip(devices) {
         attach_node(&dev, name, node)?;
     }
-    attach_node(&dev, "console", &console)?;
+    attach_node(&dev, "console", console)?;
     for (name, target) in
         [("fd", "/proc/self/fd"), ("stdin", "fd/0"), ("stdout", "fd/1"), ("stderr", "fd/2"), ("ptmx", "pts/ptmx")]
     {
         rustix::fs::symlinkat(target, &dev, name).at(STEP, format!("link /dev/{name}"))?;
     }
-    let max = pty_max(limits).to_string();
-    let pts = [("mode", "0620"), ("ptmxmode", "0666"), ("gid", "5"), ("max", max.as_str())];
-    mount_at("devpts", "dev/pts", &pts, &["newinstance"], quiet)?;
-    let files = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
-    let size = shm_size(limits);
-    mount_at("tmpfs", "dev/shm", &[("mode", "1777"), ("size", size.as_str())], &[], files)?;
-    mount_at("mqueue", "dev/mqueue", &[], &[], ACTIVE)
+    Ok(())
 }
 
 /// The nodes features bring. Their filesystem is attached for as long as it takes to clone from it: kernels before
@@ -228,14 +296,6 @@ fn attach_added(added: &OwnedFd, features: &[Feature]) -> Result<(), StepError> 
     rustix::fs::rmdir("/dev/.nodes").at(STEP, what)
 }
 
-/// The second /proc and /sys of [`UNCOVERED`]. Read-only sysfs, as the first: what is mounted inside has to be too.
-fn mount_uncovered() -> Result<(), StepError> {
-    let dir = UNCOVERED.trim_start_matches('/');
-    rustix::fs::mkdir(UNCOVERED, Mode::from_raw_mode(0o700)).at(STEP, format!("make {UNCOVERED}"))?;
-    mount_at("proc", &format!("{dir}/proc"), &[], &[], ACTIVE)?;
-    mount_at("sysfs", &format!("{dir}/sys"), &[], &[], ACTIVE | MountAttrFlags::MOUNT_ATTR_RDONLY)
-}
-
 /// A regular file with a host node's mount on it: root inside could not make the node, and cannot change it.
 fn attach_node(dev: &OwnedFd, name: &str, node: &OwnedFd) -> Result<(), StepError> {
     let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
@@ -250,28 +310,44 @@ fn open_dir(path: &str) -> Result<OwnedFd, StepError> {
         .at(STEP, format!("open /{path} (it must be a directory, not a link)"))
 }
 
-/// Makes `path` a directory if nothing is there, then mounts a new filesystem of `kind` on it.
-fn mount_at(
-    kind: &str,
-    path: &str,
-    strings: &[(&str, &str)],
-    flags: &[&str],
-    attributes: MountAttrFlags,
-) -> Result<(), StepError> {
-    let what = format!("mount {kind} on /{path}");
-    let fs = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC).at(STEP, &what)?;
-    for (key, value) in strings {
-        fsconfig_set_string(&fs, *key, *value).at(STEP, format!("{what}: option {key}={value}"))?;
+/// A new filesystem and where it belongs.
+struct Made {
+    path: String,
+    what: String,
+    mount: OwnedFd,
+}
+
+impl Made {
+    fn new(
+        kind: &str,
+        path: &str,
+        strings: &[(&str, &str)],
+        flags: &[&str],
+        attributes: MountAttrFlags,
+    ) -> Result<Self, StepError> {
+        let what = format!("mount {kind} on /{path}");
+        let fs = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC).at(STEP, &what)?;
+        for (key, value) in strings {
+            fsconfig_set_string(&fs, *key, *value).at(STEP, format!("{what}: option {key}={value}"))?;
+        }
+        for flag in flags {
+            fsconfig_set_flag(&fs, *flag).at(STEP, format!("{what}: option {flag}"))?;
+        }
+        fsconfig_create(&fs).at(STEP, &what)?;
+        let mount = fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, attributes).at(STEP, &what)?;
+        Ok(Self { path: path.to_owned(), what, mount })
     }
-    for flag in flags {
-        fsconfig_set_flag(&fs, *flag).at(STEP, format!("{what}: option {flag}"))?;
+}
+
+/// Attaches each at its path, which is made a directory if nothing is there.
+fn attach_all(all: Vec<Made>) -> Result<(), StepError> {
+    for Made { path, what, mount } in all {
+        make_dir(&path)?;
+        let target = open_dir(&path)?;
+        let both = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+        move_mount(&mount, "", &target, "", both).at(STEP, what)?;
     }
-    fsconfig_create(&fs).at(STEP, &what)?;
-    let mount = fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, attributes).at(STEP, &what)?;
-    make_dir(path)?;
-    let target = open_dir(path)?;
-    let both = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
-    move_mount(&mount, "", &target, "", both).at(STEP, what)
+    Ok(())
 }
 
 fn write_new(path: &str, text: &str) -> Result<(), StepError> {

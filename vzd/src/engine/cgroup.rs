@@ -173,10 +173,23 @@ impl Cgroups {
         Ok(())
     }
 
-    /// Moves a monitor from vzd's cgroup to that of the monitors. Its container's level has been made.
-    pub fn keep_monitor(&self, pid: i32) -> Result<(), Error> {
+    /// The cgroup of the monitors. It stays while any container's level is there.
+    pub fn monitors(&self) -> Result<File, Error> {
         let path = self.base.join(MONITORS);
         // Not made and taken away at the same moment.
+        let _order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
+        make(&path)?;
+        File::open(&path).map_err(io_error(&path, "opening it"))
+    }
+
+    /// Moves a monitor to the monitors' cgroup, unless it is there. Moving waits for an RCU grace period, so what is
+    /// born there is left alone.
+    pub fn keep_monitor(&self, pid: i32) -> Result<(), Error> {
+        let path = self.base.join(MONITORS);
+        let there = fs::read_to_string(path.join("cgroup.procs")).unwrap_or_default();
+        if there.lines().any(|l| l.parse() == Ok(pid)) {
+            return Ok(());
+        }
         let _order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
         make(&path)?;
         write(&path, "cgroup.procs", &pid.to_string())
@@ -202,9 +215,11 @@ impl Cgroups {
     pub fn remove(&self, ctid: Ctid) -> Result<(), Error> {
         let _order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
         remove_tree(&self.path(ctid))?;
-        // Refused while other containers are in it, or their monitors.
-        let _ = fs::remove_dir(self.base.join(MONITORS));
-        let _ = fs::remove_dir(&self.base);
+        if self.list().is_empty() {
+            // Refused while a monitor is still on its way out.
+            let _ = fs::remove_dir(self.base.join(MONITORS));
+            let _ = fs::remove_dir(&self.base);
+        }
         Ok(())
     }
 

@@ -5,21 +5,25 @@ use super::process;
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use serde::{Serialize, de::DeserializeOwned};
 use std::{
+    ffi::{CString, OsStr},
     fs::{File, OpenOptions},
     io,
     os::{
-        fd::{AsFd, AsRawFd, OwnedFd},
+        fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
         unix::{
+            ffi::OsStrExt,
             fs::{MetadataExt, OpenOptionsExt},
-            process::CommandExt,
         },
     },
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
+    process::ExitStatus,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
-use vz_sys::seqpacket;
+use vz_sys::{
+    seqpacket,
+    spawn::{Program, Spawned},
+};
 use vz_types::{
     ExitCode, Paths,
     plan::{ControlReply, ControlRequest, LaunchAnswer, LaunchPlan, MonitorEvent, NOT_UNDERSTOOD, PROTOCOL, TaskReply},
@@ -153,29 +157,37 @@ impl Monitor {
         &self.program
     }
 
-    fn spawn(&self, mode: &str, stdin: OwnedFd, log: Stdio) -> Result<Child, Error> {
+    fn spawn(&self, mode: &str, stdin: OwnedFd, log: &Path, cgroup: Option<BorrowedFd<'_>>) -> Result<Spawned, Error> {
+        let failed = |source| Error::Spawn { program: self.program.clone(), source };
         // From sealed memory where that is possible: `vzctl exec` can then execute the same memory instead of a copy
         // of its own, and an upgrade of the file leaves running monitors alone.
         let image = Image::of(&self.program);
         let program = image.as_ref().map_or_else(|| self.program.clone(), |i| i.path());
-        // Its own process group: a Ctrl-C in vzd's terminal is not meant for containers.
-        Command::new(program)
-            .arg0(&self.program)
-            .args([mode, &PROTOCOL.to_string()])
-            .env_clear()
-            .stdin(Stdio::from(stdin))
-            .stdout(Stdio::null())
-            .stderr(log)
-            .process_group(0)
-            .spawn()
-            .map_err(|source| Error::Spawn { program: self.program.clone(), source })
+        let text = |s: &OsStr| CString::new(s.as_bytes()).map_err(|e| failed(e.into()));
+        let protocol = PROTOCOL.to_string();
+        let arguments = [self.program.as_os_str(), mode.as_ref(), protocol.as_ref()].map(text);
+        let program = Program {
+            path: text(program.as_os_str())?,
+            arguments: arguments.into_iter().collect::<Result<_, _>>()?,
+            stdin,
+            stderr: log_file(log).map_err(failed)?,
+        };
+        match program.spawn(cgroup) {
+            // Where it cannot be born in that cgroup it still outlives vzd, unless somebody ends all of the service's
+            // processes.
+            Err(e) if cgroup.is_some() => {
+                tracing::warn!("a monitor stays in the cgroup of vzd: {e}");
+                program.spawn(None).map_err(failed)
+            }
+            spawned => spawned.map_err(failed),
+        }
     }
 
     /// Runs `vzmon MODE` for one task and waits for its answer.
     pub fn task(&self, mode: &'static str, plan: &impl Serialize, paths: &Paths) -> Result<(), Error> {
         let (ours, theirs) = pair()?;
         let log_path = paths.run().join("vzmon-task.log");
-        let mut child = self.spawn(mode, theirs, log_file(&log_path))?;
+        let mut child = self.spawn(mode, theirs, &log_path, None)?;
         let reply = send(&ours, plan, mode).and_then(|()| receive::<TaskReply>(&ours, mode, STEP_DEADLINE));
         let status = end(&mut child, reply.is_ok());
         match reply? {
@@ -185,11 +197,11 @@ impl Monitor {
         }
     }
 
-    /// Spawns the monitor of a container and gives it its plan.
-    pub fn launch(&self, plan: &LaunchPlan) -> Result<Launching, Error> {
+    /// Spawns the monitor of a container, in this cgroup, and gives it its plan.
+    pub fn launch(&self, plan: &LaunchPlan, cgroup: Option<BorrowedFd<'_>>) -> Result<Launching, Error> {
         let (ours, theirs) = pair()?;
         let log = plan.run_dir.join("monitor.log");
-        let child = self.spawn("run", theirs, log_file(&log))?;
+        let child = self.spawn("run", theirs, &log, cgroup)?;
         let launching = Launching { child: Some(child), socket: ours, log, steps: Vec::new(), warnings: Vec::new() };
         send(&launching.socket, plan, "sending the plan")?;
         Ok(launching)
@@ -234,7 +246,7 @@ impl Image {
 /// A monitor on its way to a running container. Dropped before that, it is killed and reaped.
 #[derive(Debug)]
 pub struct Launching {
-    child: Option<Child>,
+    child: Option<Spawned>,
     socket: OwnedFd,
     log: PathBuf,
     /// The monitor's steps so far: name and microseconds since the plan arrived.
@@ -249,7 +261,7 @@ pub struct Launched {
     /// Its init.
     pub init: ProcessId,
     /// Its monitor, from now on the caller's to reap.
-    pub child: Child,
+    pub child: Spawned,
     /// The monitor's steps: name and microseconds since the plan arrived.
     pub steps: Vec<(String, u64)>,
     /// What was not done although the boot goes on.
@@ -293,7 +305,7 @@ impl Launching {
 
     /// The monitor's pid.
     pub fn pid(&self) -> Option<i32> {
-        self.child.as_ref().and_then(|c| i32::try_from(c.id()).ok())
+        self.child.as_ref().map(Spawned::pid)
     }
 
     fn next(&mut self, what: &'static str) -> Result<(MonitorEvent, Vec<OwnedFd>), Error> {
@@ -326,13 +338,9 @@ impl Drop for Launching {
 }
 
 /// Reaps a monitor: one that was told to end gets a moment, any other is killed.
-fn end(child: &mut Child, told: bool) -> Option<ExitStatus> {
-    let pid = rustix::process::Pid::from_child(child);
-    let gone = told
-        && rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())
-            .is_ok_and(|fd| process::wait_end(&fd, Duration::from_secs(10)));
-    if !gone {
-        let _ = child.kill();
+fn end(child: &mut Spawned, told: bool) -> Option<ExitStatus> {
+    if !(told && process::wait_end(child.pidfd(), Duration::from_secs(10))) {
+        child.kill();
     }
     child.wait().ok()
 }
@@ -344,14 +352,9 @@ fn died(status: Option<ExitStatus>, what: &'static str, log: &Path) -> Error {
 }
 
 /// What vzmon writes when it fails without words of its own. A file, because it outlives vzd.
-fn log_file(path: &Path) -> Stdio {
-    OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(path)
-        .map_or_else(|_| Stdio::null(), Stdio::from)
+fn log_file(path: &Path) -> io::Result<OwnedFd> {
+    let log = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
+    log.or_else(|_| OpenOptions::new().write(true).open("/dev/null")).map(OwnedFd::from)
 }
 
 fn pair() -> Result<(OwnedFd, OwnedFd), Error> {

@@ -4,7 +4,11 @@ use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
 };
-use std::{fs, os::fd::OwnedFd, time::Duration};
+use std::{
+    fs,
+    os::fd::{AsFd, OwnedFd},
+    time::Duration,
+};
 use vz_types::run::ProcessId;
 
 /// Identifies this boot of the host (random(4)).
@@ -36,10 +40,10 @@ pub fn ended(pidfd: &OwnedFd) -> bool {
 }
 
 /// Waits for the process of a pidfd to end; false at the deadline.
-pub fn wait_end(pidfd: &OwnedFd, deadline: Duration) -> bool {
+pub fn wait_end(pidfd: impl AsFd, deadline: Duration) -> bool {
     let timeout = Timespec::try_from(deadline).unwrap_or(Timespec { tv_sec: 3600, tv_nsec: 0 });
     loop {
-        match poll(&mut [PollFd::new(pidfd, PollFlags::IN)], Some(&timeout)) {
+        match poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&timeout)) {
             Ok(n) => return n > 0,
             Err(rustix::io::Errno::INTR) => {}
             Err(_) => return false,

@@ -9,7 +9,8 @@ use super::{
 };
 use crate::{inventory::CtRow, network, storage};
 use serde::{Deserialize, Serialize};
-use std::{fs, os::fd::AsFd, os::unix::fs::DirBuilderExt, process::Child, sync::Arc};
+use std::{fs, os::fd::AsFd, os::unix::fs::DirBuilderExt, sync::Arc};
+use vz_sys::spawn::Spawned;
 use vz_types::{
     CtAddr, CtConfig, CtState, Ctid, ExitCode, limits::kernel::Inside, plan::LaunchPlan, run::ProcessId, state::Op,
 };
@@ -85,10 +86,6 @@ impl Engine {
         let done = (|| {
             steps.run("claims", || self.sync_claims(&row, &config))?;
             let cgroup = steps.run("cgroup", || Ok(cgroups.create(ctid, row.uid_base)?))?;
-            steps.run("limits", || {
-                self.accounts_fresh(ctid);
-                self.limit_new(ctid, &config)
-            })?;
             let run_dir = self.paths.ct_run(ctid);
             steps.run("rundir", || {
                 clear_run_dir(&run_dir)?;
@@ -115,22 +112,27 @@ impl Engine {
                 limits: Inside::of(&config),
                 own_files: Some(own_files),
             };
-            let (launching, netns) = steps.run("launch", || {
-                let mut launching = monitor.launch(&plan)?;
-                if let Some(pid) = launching.pid() {
-                    self.keep_monitor(pid);
-                }
+            let mut launching = steps.run("launch", || {
+                let monitors = self.monitors_cgroup();
+                let launching = monitor.launch(&plan, monitors.as_ref().map(AsFd::as_fd))?;
                 note.monitor =
                     launching.pid().and_then(|pid| Some(ProcessId { pid, start_time: process::start_time(pid)? }));
                 self.inventory.journal_payload(ctid, &json(&note))?;
-                let netns = launching.net_ready()?;
-                Ok((launching, netns))
+                Ok(launching)
             })?;
-            if let Err(e) = steps.run("network", || Ok(self.network.attach(ctid, netns.as_fd(), &addresses)?)) {
+            // While the monitor makes the namespaces. Nothing of the container runs before "go".
+            let limited = steps.run("limits", || {
+                self.accounts_fresh(ctid);
+                self.limit_new(ctid, &config)
+            });
+            let attached = limited.and_then(|()| {
+                let netns = steps.run("namespaces", || Ok(launching.net_ready()?))?;
+                steps.run("network", || Ok(self.network.attach(ctid, netns.as_fd(), &addresses)?))
+            });
+            if let Err(e) = attached {
                 launching.abort();
                 return Err(e);
             }
-            drop(netns);
             let launched = steps.run("running", || Ok(launching.go()?))?;
             steps.add_monitor_steps(&launched.steps);
             steps.run("disks", || self.limit_disks(ctid, &config))?;
@@ -164,8 +166,14 @@ impl Engine {
         }
     }
 
-    /// Takes a monitor out of the service's cgroup. Where that fails it still outlives vzd, unless somebody ends all of
-    /// the service's processes.
+    /// Where monitors are born, out of the service's cgroup.
+    fn monitors_cgroup(&self) -> Option<fs::File> {
+        let found = self.cgroups().and_then(|c| Ok(c.monitors()?));
+        found.inspect_err(|e| tracing::warn!("no cgroup for monitors: {}", e.report())).ok()
+    }
+
+    /// Takes a monitor that an earlier version left in the service's cgroup out of it. Where that fails it still outlives vzd, unless
+    /// somebody ends all of the service's processes.
     pub(crate) fn keep_monitor(&self, pid: i32) {
         if let Err(e) = self.cgroups().and_then(|c| Ok(c.keep_monitor(pid)?)) {
             tracing::warn!(monitor = pid, "it stays in the cgroup of vzd: {}", e.report());
@@ -173,7 +181,7 @@ impl Engine {
     }
 
     /// Notes a running container and has its end watched.
-    pub(crate) fn became_live(self: &Arc<Self>, ctid: Ctid, live: Option<Live>, child: Option<Child>) {
+    pub(crate) fn became_live(self: &Arc<Self>, ctid: Ctid, live: Option<Live>, child: Option<Spawned>) {
         let cell = self.cell(ctid);
         let monitor = live.as_ref().map(|l| l.monitor.clone());
         *super::lock(&cell.live) = live;

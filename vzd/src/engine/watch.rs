@@ -7,10 +7,10 @@ use rustix::{
 };
 use std::{
     os::fd::OwnedFd,
-    process::Child,
     sync::{Arc, Mutex},
     time::Duration,
 };
+use vz_sys::spawn::Spawned;
 use vz_types::{Ctid, state::Op};
 
 /// Longest an operation is waited for before clearing away after a container: it clears away itself, or
@@ -22,7 +22,7 @@ struct Watched {
     engine: Arc<Engine>,
     ctid: Ctid,
     monitor: Arc<OwnedFd>,
-    child: Option<Child>,
+    child: Option<Spawned>,
 }
 
 /// The thread's ear: monitors to watch from now on, and an eventfd that says there are some.
@@ -49,7 +49,7 @@ impl Watcher {
     }
 
     /// Watches a monitor until it ends, reaps it if it is our child, and clears away what it left.
-    pub(crate) fn add(&self, engine: &Arc<Engine>, ctid: Ctid, monitor: Arc<OwnedFd>, child: Option<Child>) {
+    pub(crate) fn add(&self, engine: &Arc<Engine>, ctid: Ctid, monitor: Arc<OwnedFd>, child: Option<Spawned>) {
         lock(&self.added).push(Watched { engine: engine.clone(), ctid, monitor, child });
         // The counter cannot overflow: the thread reads it to zero.
         let _ = write(&*self.wake, &1u64.to_ne_bytes());
@@ -81,7 +81,7 @@ fn watch(wake: &OwnedFd, inbox: &Mutex<Vec<Watched>>) {
 }
 
 /// For a monitor that ended before it could be watched.
-pub(crate) fn bury(engine: &Arc<Engine>, ctid: Ctid, child: Option<Child>) {
+pub(crate) fn bury(engine: &Arc<Engine>, ctid: Ctid, child: Option<Spawned>) {
     let engine = engine.clone();
     let runtime = engine.runtime.clone();
     runtime.spawn_blocking(move || {
@@ -95,7 +95,7 @@ pub(crate) fn bury(engine: &Arc<Engine>, ctid: Ctid, child: Option<Child>) {
     });
 }
 
-fn reap_child(child: Option<Child>) {
+fn reap_child(child: Option<Spawned>) {
     if let Some(mut child) = child {
         if let Err(e) = child.wait() {
             tracing::warn!("a monitor could not be reaped: {e}");

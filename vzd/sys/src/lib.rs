@@ -17,3 +17,4 @@ pub mod rlimits;
 pub mod seccomp;
 pub mod seqpacket;
 pub mod socket_bpf;
+pub mod spawn;
