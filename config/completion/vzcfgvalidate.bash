@@ -23,7 +23,7 @@ _vzcfgvalidate() {
 
     case "${cmd}" in
         vzcfgvalidate)
-            opts="-j -h -V --json --root --help --version"
+            opts="-r -i -j -h -V --repair --interactive --json --root --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

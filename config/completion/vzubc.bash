@@ -23,7 +23,7 @@ _vzubc() {
 
     case "${cmd}" in
         vzubc)
-            opts="-q -c -r -i -w -v -f -j -h -V --quiet --qh --qm --color --relative --incremental --watch --verbose --file --json --classic --root --help --version"
+            opts="-q -c -r -i -w -v -f -j -h -V --quiet --qh --qm --color --relative --incremental --store --clear --watch --verbose --file --json --classic --root --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -34,6 +34,10 @@ _vzubc() {
                     return 0
                     ;;
                 --qm)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --store)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

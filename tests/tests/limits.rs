@@ -34,6 +34,19 @@ fn bad_limits_are_named_and_change_nothing() {
         ("--physpages", "99999T"),
         ("--physpages", "9223372036854775808"),
         ("--physpages", "0:0"),
+        ("--physpages", "5:6:7"),
+        ("--physpages", "12X"),
+        ("--physpages", ":5"),
+        ("--lockedpages", "-1:5"),
+        ("--kmemsize", "10:5"),
+        ("--numfile", "99999999999"),
+        ("--numtcpsock", "5M"),
+        ("--numothersock", "1.5"),
+        ("--vmguarpages", "unlimited"),
+        ("--swappages", "unlimited:5"),
+        ("--swap", "4000T"),
+        ("--iopslimit", "1K"),
+        ("--cpumask", "5-3"),
         ("--ram", "-5"),
         ("--ram", "99999T"),
         ("--ram", "0"),
@@ -60,6 +73,11 @@ fn bad_limits_are_named_and_change_nothing() {
             let args = [&["set", "101", option, value], save].concat();
             let out = rig.refused(&args, BadValue, &option[2..]);
             assert!(out.stderr.contains(value), "{option} {value}: the value is not named:\n{out}");
+            let form = ["write ", "it is at least", "this host has"];
+            assert!(
+                form.iter().any(|f| out.stderr.contains(f)),
+                "{option} {value}: what would do is not named:\n{out}"
+            );
         }
     }
     // One bad value among good ones: none of them is taken.
@@ -78,6 +96,11 @@ fn bad_limits_are_named_and_change_nothing() {
         ("[limits]\nfoopages = 3\n", "foopages"),
         ("[cpu]\nunits = 3\n", "cpuunits"),
         ("[limits]\nphyspages = '0:4000T'\n", "physpages"),
+        ("[limits]\nphyspages = 9223372036854775808\n", "physpages"),
+        ("[limits]\nnumfile = 99999999999\n", "numfile"),
+        ("[limits]\noomguarpages = 'unlimited'\n", "oomguarpages"),
+        ("[cpu]\nmask = '0-8000'\n", "cpumask"),
+        ("[io]\nlimit = 'x'\n", "iolimit"),
     ] {
         fs::write(&path, format!("ostemplate = 'tiny'\n{text}")).unwrap();
         rig.refused(&["start", "101"], BadConfig, word);
@@ -241,6 +264,15 @@ fn vzubc_shows_filters_and_counts_from_the_last_time() {
     let out = tool(&rig, "vzubc", &["-q"]).ok();
     assert_eq!(out.text(), "", "nothing is near a limit");
     tool(&rig, "vzubc", &["-r", "101"]).ok();
+    // The classic tool's options of two letters, and what has changed since the last look.
+    assert_eq!(tool(&rig, "vzubc", &["-q", "-qh", "2", "-qm", "2"]).ok().text(), "");
+    assert!(tool(&rig, "vzubc", &["-q", "-qh", "0", "-qm", "2", "101"]).ok().stdout.contains("numpty|"));
+    let store = rig.paths.base.join("figures").display().to_string();
+    tool(&rig, "vzubc", &["-i", "-rd", &store, "101"]).ok();
+    rig.inside(101, "sleep 300 >/dev/null 2>&1 & sleep 300 >/dev/null 2>&1 &");
+    let out = tool(&rig, "vzubc", &["-i", "-q", "-id", &store, "101"]).ok();
+    assert!(out.stdout.contains("|  HELD+") && out.stdout.contains("numproc|") && out.stdout.contains("+2 |"), "{out}");
+    tool(&rig, "vzubc", &["-qh", "much"]).expect_code(1);
     let bad = tool(&rig, "vzubc", &["999"]);
     assert!(bad.code() == 14 && bad.stderr.contains("999"), "{bad}");
     // From the classic text, as inside a container.
@@ -266,7 +298,14 @@ fn sample_configurations_and_the_operators_tools() {
     for name in ["vswap-256m", "vswap-8g", "basic", "light", "unlimited"] {
         assert!(names.stdout.lines().any(|l| l == name), "{names}");
     }
-    // An own plan, made by dividing the host.
+    // An own plan, made by dividing the host; the number is asked for where it is not given, swap space is in KB.
+    let asked = vz_tests::command::run(
+        &mut rig.program("vzsplit", &["-s", "2097152"]),
+        Some(b"2\n"),
+        std::time::Duration::from_secs(30),
+    );
+    assert!(asked.unwrap().ok().stdout.contains("swappages = \"0:1024M\""));
+    tool(&rig, "vzsplit", &["-n", "100000"]).expect_code(1);
     tool(&rig, "vzsplit", &["-n", "4", "-f", "quarter"]).ok();
     rig.create(102, Tiny, &["--config", "quarter"]);
     rig.ok(&["start", "101"]);
@@ -284,6 +323,39 @@ fn sample_configurations_and_the_operators_tools() {
     fs::write(&bad, "[limits]\nphyspages = '2:1'\n").unwrap();
     let out = tool(&rig, "vzcfgvalidate", &[&bad.display().to_string()]).expect_code(2);
     assert!(out.stderr.contains("physpages") && out.stderr.contains("line 2"), "{out}");
+}
+
+#[test]
+fn a_configuration_that_does_not_fit_together_is_repaired_on_request() {
+    let rig = Rig::new(&[]);
+    let path = rig.paths.base.join("plan.toml");
+    let name = path.display().to_string();
+    let bad = "# a plan\n[limits]\nphyspages = '0:64M'  # small\ntcpsndbuf = '100000:100000'\nnumtcpsock = 360\noomguarpages = '128M'\n";
+    let validate = |args: &[&str], said: &str| {
+        let words = [args, &[name.as_str()]].concat();
+        let mut c = rig.program("vzcfgvalidate", &words);
+        vz_tests::command::run(&mut c, Some(said.as_bytes()), std::time::Duration::from_secs(30)).unwrap()
+    };
+    let text = || fs::read_to_string(&path).unwrap();
+    fs::write(&path, bad).unwrap();
+    let out = validate(&[], "").expect_code(2);
+    assert!(out.stderr.contains("Error: tcpsndbuf") && out.stderr.contains("1021600"), "{out}");
+    assert_eq!(text(), bad, "looking changes nothing");
+    // Asked for each: the first is left as it is.
+    validate(&["-i"], "n\ny\n").expect_code(2);
+    assert!(text().contains("tcpsndbuf = '100000:100000'") && text().contains("\"0:32768\"  # small"), "{}", text());
+    let out = validate(&["-r", "-j"], "").expect_code(0);
+    let findings = out.json();
+    assert_eq!((findings[0]["rule"].as_str(), findings[0]["repaired"].as_bool()), (Some("tcpsndbuf"), Some(true)));
+    assert!(text().contains("tcpsndbuf = \"100000:1021600\"") && text().starts_with("# a plan\n"), "{}", text());
+    let out = validate(&[], "").expect_code(0);
+    assert!(out.stdout.contains("Validation completed: success"), "{out}");
+    // What is no configuration is not repaired.
+    fs::write(&path, "[limits]\nphyspages = '2:1'\n").unwrap();
+    validate(&["-r"], "").expect_code(2);
+    assert_eq!(text(), "[limits]\nphyspages = '2:1'\n");
+    tool(&rig, "vzcfgvalidate", &["-r", "-i", &name]).expect_code(1);
+    tool(&rig, "vzcfgvalidate", &[]).expect_code(1);
 }
 
 #[test]

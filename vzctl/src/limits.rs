@@ -88,7 +88,6 @@ pub fn reference() -> String {
             Held::MemoryStat(key) => format!("`memory.stat` {key}"),
             Held::Sampled => "processes, sampled".into(),
             Held::Sockets => "the program's count, else sampled".into(),
-            Held::Unknown => "-".into(),
         };
         let fails: Vec<String> = c.fails.iter().map(|(file, key)| format!("`{file}` {key}")).collect();
         let fails = if fails.is_empty() { "-".into() } else { fails.join(" + ") };
@@ -183,6 +182,6 @@ maxheld, failcnt, events and the pressure of the last hour are kept over stops, 
 `vzctl set CTID --reset_ub` clears the first two. When the host's power fails, what was counted in the last ten seconds
 may be lost.
 
-numfile, numflock, numpty, numsiginfo and privvmpages are counted by looking at the container's processes, once a minute
+numfile, numflock, numiptent, numpty, numsiginfo and privvmpages are counted by looking at the container's processes, once a minute
 and at its first look after a start; held of these is that old.
 ";

@@ -14,7 +14,9 @@
 //! |---|---|
 //! | [`machine`] | the QEMU process: start, end, reset, its console |
 //! | [`link`] | the ssh connection |
+//! | [`limits`] | counters, cgroup files, floods |
 
+pub mod limits;
 pub mod link;
 pub mod machine;
 

@@ -90,14 +90,14 @@ pub struct CpucheckArgs {
     max_term_width = 100
 )]
 pub struct SplitArgs {
-    /// Number of CTs
+    /// Number of CTs; asked for without it
     #[arg(short = 'n', long = "num", value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000))]
-    pub num: u64,
+    pub num: Option<u64>,
     /// Write it as the sample NAME (`/etc/vz/samples/ct-NAME.toml`) instead of printing it
     #[arg(short = 'f', long, value_name = "NAME")]
     pub file: Option<String>,
-    /// Swap space to divide, in MB, instead of the host's
-    #[arg(short = 's', long, value_name = "MB")]
+    /// Swap space to divide, in KB, instead of the host's
+    #[arg(short = 's', long, value_name = "KB")]
     pub swap: Option<u64>,
     /// Where the manager is.
     #[command(flatten)]
@@ -303,7 +303,11 @@ pub fn cpucheck(args: &CpucheckArgs) -> Outcome {
 /// Prints or writes a plan.
 pub fn split(args: &SplitArgs) -> Outcome {
     let host = args.root.client().host()?;
-    let text = plan(&host, args.num, args.swap)?;
+    let num = match args.num {
+        Some(n) => n,
+        None => ask()?,
+    };
+    let text = plan(&host, num, args.swap)?;
     let Some(name) = &args.file else {
         print_line(text.trim_end());
         return Ok(0);
@@ -325,11 +329,20 @@ pub fn split(args: &SplitArgs) -> Outcome {
     Ok(0)
 }
 
+/// The number of containers, from who sits there.
+fn ask() -> Result<u64, Failure> {
+    eprint!("Enter the number of containers: ");
+    let mut line = String::new();
+    std::io::stdin().read_line(&mut line).map_err(|e| Failure::system("cannot read a number", e))?;
+    let n = line.trim().parse().ok().filter(|n| (1..=10_000).contains(n));
+    n.ok_or_else(|| Failure::value(format!("`{}` is no number of containers from 1 to 10000", line.trim())))
+}
+
 /// Equal parts of memory (without the reserve), swap space, processors and process ids; nothing is oversold.
-fn plan(host: &HostFigures, num: u64, swap_mb: Option<u64>) -> Result<String, Failure> {
+fn plan(host: &HostFigures, num: u64, swap_kb: Option<u64>) -> Result<String, Failure> {
     let mib = |bytes: u64| bytes >> 20;
     let ram = mib(host.memory.saturating_sub(host.reserve) / num);
-    let swap = mib(swap_mb.map_or(host.swap, |n| n << 20) / num);
+    let swap = mib(swap_kb.map_or(host.swap, |n| n.saturating_mul(1024)) / num);
     if ram < 16 {
         let most = mib(host.memory.saturating_sub(host.reserve)) / 16;
         return Err(Failure::new(

@@ -76,7 +76,7 @@ impl Root {
 /// Runs a tool with its arguments.
 pub fn run(tool: Tool, argv: Vec<OsString>) -> Outcome {
     match tool {
-        Tool::Ubc => parsed(argv, ubc::run),
+        Tool::Ubc => parsed(ubc::modern(argv), ubc::run),
         Tool::Validate => parsed(argv, validate::run),
         Tool::Calc => parsed(argv, figures::calc),
         Tool::Memcheck => parsed(argv, figures::memcheck),
@@ -90,7 +90,8 @@ fn parsed<A: Parser>(argv: Vec<OsString>, f: impl FnOnce(&A) -> Outcome) -> Outc
         Ok(args) => f(&args),
         Err(e) if e.use_stderr() => {
             ui::print_error(e.render().to_string().trim_end());
-            Ok(vz_types::ExitCode::BadSyntax.code())
+            // As the classic tools; only vzctl has a code of its own for it.
+            Ok(1)
         }
         Err(e) => {
             ui::print_line(e.render().to_string().trim_end());

@@ -7,7 +7,7 @@ use crate::{
     ui::print_line,
 };
 use clap::Parser;
-use std::{collections::BTreeMap, fs, io::IsTerminal, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, ffi::OsString, fs, io::IsTerminal, path::PathBuf, time::Duration};
 use vz_api::wire::Beancounter;
 use vz_types::{
     ExitCode,
@@ -29,28 +29,34 @@ pub struct UbcArgs {
     /// Only counters with a fail count, or held or maxheld near a limit
     #[arg(short = 'q', long)]
     pub quiet: bool,
-    /// Percent of barrier or limit from which -q shows a counter for what is held
-    #[arg(long = "qh", alias = "q-held", value_name = "PERCENT", default_value_t = 50)]
-    pub q_held: u64,
-    /// Percent of barrier or limit from which -q shows a counter for what was held at most
-    #[arg(long = "qm", alias = "q-maxheld", value_name = "PERCENT", default_value_t = 80)]
-    pub q_maxheld: u64,
+    /// Part of barrier or limit from which -q shows a counter for what is held (also -qh RATIO)
+    #[arg(long = "qh", value_name = "RATIO", default_value = "0.5", value_parser = ratio)]
+    pub q_held: f64,
+    /// Part of barrier or limit from which -q shows a counter for what was held at most (also -qm RATIO)
+    #[arg(long = "qm", value_name = "RATIO", default_value = "0.8", value_parser = ratio)]
+    pub q_maxheld: f64,
     /// Colour what is near its limit or was refused, although this is no terminal
     #[arg(short = 'c', long)]
     pub color: bool,
     /// Show how much the fail counts have risen since the last -r (with -w: since the last screen)
     #[arg(short = 'r', long)]
     pub relative: bool,
-    /// As -r
+    /// A column more: how much held has risen or fallen since the last -i; with -q, those that did are shown
     #[arg(short = 'i', long)]
     pub incremental: bool,
-    /// Show again every second, or every so many seconds, until interrupted
-    #[arg(short = 'w', long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "1", require_equals = true)]
+    /// Where -r and -i remember their figures (also -rd, -id); /run/vz/vzubc.json without it
+    #[arg(long, value_name = "FILE")]
+    pub store: Option<PathBuf>,
+    /// Forget what -r and -i remember first (also -rc, -ic)
+    #[arg(long)]
+    pub clear: bool,
+    /// Show again every 2 seconds, or every so many (also -wn SECONDS), until interrupted
+    #[arg(short = 'w', long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2", require_equals = true)]
     pub watch: Option<u64>,
     /// With the unit and what is to be said about each class
     #[arg(short = 'v', long)]
     pub verbose: bool,
-    /// Read this classic text instead
+    /// Read this classic text instead; `-` is standard input
     #[arg(short = 'f', long, value_name = "FILE")]
     pub file: Option<PathBuf>,
     /// Print JSON
@@ -70,23 +76,83 @@ pub struct UbcArgs {
 /// One container with its counters.
 type Rows = (u32, Vec<Beancounter>);
 
+/// Fail count and held at the last look, by container and counter.
+type Last = BTreeMap<(u32, String), (u64, u64)>;
+
+fn ratio(text: &str) -> Result<f64, String> {
+    let n = text.parse::<f64>().ok().filter(|n| (0.0..=1e6).contains(n));
+    n.ok_or_else(|| "it is no ratio like 0.8".into())
+}
+
+/// The classic tool's options of two letters as ours.
+pub fn modern(argv: Vec<OsString>) -> Vec<OsString> {
+    let mut out = Vec::with_capacity(argv.len());
+    let mut rest = argv.into_iter();
+    out.extend(rest.next());
+    while let Some(word) = rest.next() {
+        let long = match word.to_str() {
+            Some("-qh") => "--qh",
+            Some("-qm") => "--qm",
+            Some("-rd" | "-id") => "--store",
+            Some("-rc" | "-ic") => "--clear",
+            // What has changed is not highlighted, and there is no title to leave out.
+            Some("-wd" | "-wt") => "--watch",
+            Some("-wn") => {
+                let mut every = OsString::from("--watch=");
+                every.push(rest.next().unwrap_or_default());
+                out.push(every);
+                continue;
+            }
+            _ => {
+                out.push(word);
+                continue;
+            }
+        };
+        if long != "--clear" || !out.iter().any(|w| w == "--clear") {
+            out.push(long.into());
+        }
+    }
+    // -w -wn 10 says it twice, and the one with the seconds counts.
+    if out.iter().any(|w| w.to_str().is_some_and(|w| w.starts_with("--watch="))) {
+        out.retain(|w| w != "-w" && w != "--watch");
+    } else if let Some(first) = out.iter().position(|w| w == "-w" || w == "--watch") {
+        let mut n = 0;
+        out.retain(|w| {
+            n += 1;
+            n - 1 <= first || (w != "-w" && w != "--watch")
+        });
+    }
+    out
+}
+
 /// Prints them.
 pub fn run(args: &UbcArgs) -> Outcome {
-    let mut last: BTreeMap<(u32, String), u64> = BTreeMap::new();
-    let state = args.root.paths().run().join("vzubc.json");
-    let relative = args.relative || args.incremental;
-    if relative && args.watch.is_none() {
-        let kept: Option<Vec<(u32, String, u64)>> = fs::read(&state).ok().and_then(|t| serde_json::from_slice(&t).ok());
-        last = kept.unwrap_or_default().into_iter().map(|(c, n, f)| ((c, n), f)).collect();
+    let mut last = Last::new();
+    let state = args.store.clone().unwrap_or_else(|| args.root.paths().run().join("vzubc.json"));
+    if args.clear {
+        match fs::remove_file(&state) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                return Err(Failure::system(format_args!("cannot remove {}", state.display()), e));
+            }
+            _ => {}
+        }
+    }
+    let remembers = args.relative || args.incremental;
+    if remembers && args.watch.is_none() {
+        let kept: Option<Vec<(u32, String, u64, u64)>> =
+            fs::read(&state).ok().and_then(|t| serde_json::from_slice(&t).ok());
+        last = kept.unwrap_or_default().into_iter().map(|(c, n, f, h)| ((c, n), (f, h))).collect();
     }
     loop {
         let mut all = read(args)?;
-        let now: BTreeMap<(u32, String), u64> =
-            all.iter().flat_map(|(c, rows)| rows.iter().map(|b| ((*c, b.name.clone()), b.failcnt))).collect();
-        if relative {
+        let now: Last = all
+            .iter()
+            .flat_map(|(c, rows)| rows.iter().map(|b| ((*c, b.name.clone()), (b.failcnt, b.held.unwrap_or(0)))))
+            .collect();
+        if args.relative {
             for (ctid, rows) in &mut all {
                 for b in rows {
-                    let before = last.get(&(*ctid, b.name.clone())).copied().unwrap_or(0);
+                    let before = last.get(&(*ctid, b.name.clone())).map_or(0, |l| l.0);
                     // A count that fell was reset.
                     b.failcnt = b.failcnt.checked_sub(before).unwrap_or(b.failcnt);
                 }
@@ -95,13 +161,13 @@ pub fn run(args: &UbcArgs) -> Outcome {
         if args.watch.is_some() {
             print_line("\x1b[H\x1b[2J");
         }
-        show(args, &all)?;
+        show(args, &all, &last)?;
         last = now;
         let Some(seconds) = args.watch else { break };
         wait(seconds.clamp(1, 3600));
     }
-    if relative {
-        let kept: Vec<(&u32, &String, &u64)> = last.iter().map(|((c, n), f)| (c, n, f)).collect();
+    if remembers {
+        let kept: Vec<(&u32, &String, &u64, &u64)> = last.iter().map(|((c, n), (f, h))| (c, n, f, h)).collect();
         let text = serde_json::to_vec(&kept).unwrap_or_default();
         fs::write(&state, text)
             .map_err(|e| Failure::system(format_args!("cannot remember the fail counts in {}", state.display()), e))?;
@@ -125,8 +191,12 @@ fn read(args: &UbcArgs) -> Result<Vec<Rows>, Failure> {
     let file = args.file.clone().or_else(|| (!vzd && own.exists()).then_some(own));
     let all: Vec<(u32, Option<String>, Vec<Beancounter>)> = match file {
         Some(file) => {
-            let text = fs::read_to_string(&file)
-                .map_err(|e| Failure::system(format_args!("cannot read {}", file.display()), e))?;
+            let read = if file.as_os_str() == "-" {
+                std::io::read_to_string(std::io::stdin())
+            } else {
+                fs::read_to_string(&file)
+            };
+            let text = read.map_err(|e| Failure::system(format_args!("cannot read {}", file.display()), e))?;
             parse(&text).into_iter().map(|(c, rows)| (c, None, rows)).collect()
         }
         None => {
@@ -179,7 +249,7 @@ fn parse(text: &str) -> Vec<Rows> {
     out
 }
 
-fn show(args: &UbcArgs, all: &[Rows]) -> Result<(), Failure> {
+fn show(args: &UbcArgs, all: &[Rows], last: &Last) -> Result<(), Failure> {
     if args.json {
         let objects: Vec<_> =
             all.iter().map(|(c, rows)| serde_json::json!({ "ctid": c, "beancounters": rows })).collect();
@@ -205,11 +275,17 @@ fn show(args: &UbcArgs, all: &[Rows]) -> Result<(), Failure> {
     }
     let colour = args.color || std::io::stdout().is_terminal();
     for (ctid, rows) in all {
-        let rows: Vec<&Beancounter> = rows.iter().filter(|b| !args.quiet || troubled(args, b)).collect();
+        let change = |b: &Beancounter| -> i128 {
+            let before = last.get(&(*ctid, b.name.clone())).map_or(0, |l| l.1);
+            i128::from(b.held.unwrap_or(0)) - i128::from(before)
+        };
+        let moved = |b: &Beancounter| args.incremental && change(b) != 0;
+        let rows: Vec<(&Beancounter, i128)> =
+            rows.iter().filter(|b| !args.quiet || troubled(args, b) || moved(b)).map(|b| (b, change(b))).collect();
         if rows.is_empty() {
             continue;
         }
-        table(*ctid, &rows, args.verbose, colour);
+        table(*ctid, &rows, args, colour);
     }
     Ok(())
 }
@@ -221,7 +297,7 @@ fn percent(n: u64, of: u64) -> Option<f64> {
 /// Shows what `-q` is for. Guarantees may be filled; that is what they are for.
 fn troubled(args: &UbcArgs, b: &Beancounter) -> bool {
     let over =
-        |n: u64, most: u64| [b.barrier, b.limit].into_iter().filter_map(|of| percent(n, of)).any(|p| p >= most as f64);
+        |n: u64, most: f64| [b.barrier, b.limit].into_iter().filter_map(|of| percent(n, of)).any(|p| p >= most * 100.0);
     let guarantee = b.class == "guaranteed";
     b.failcnt > 0 || (!guarantee && (over(b.held.unwrap_or(0), args.q_held) || over(b.maxheld, args.q_maxheld)))
 }
@@ -230,24 +306,37 @@ const RED: &str = "\x1b[31m";
 const YELLOW: &str = "\x1b[33m";
 const PLAIN: &str = "\x1b[0m";
 
-fn table(ctid: u32, rows: &[&Beancounter], verbose: bool, colour: bool) {
-    let class = if verbose { " | UNIT  CLASS" } else { " | CLASS" };
+fn table(ctid: u32, rows: &[(&Beancounter, i128)], args: &UbcArgs, colour: bool) {
+    let class = if args.verbose { " | UNIT  CLASS" } else { " | CLASS" };
+    let fail = if args.relative { "+FAIL" } else { " FAIL" };
+    let diff = if args.incremental { "|  HELD+" } else { "" };
     print_line("--------------------------------------------------------------------------");
-    print_line(&format!("CT {ctid:<11}| HELD Bar% Lim%| MAXH Bar% Lim%| BAR | LIM | FAIL{class}"));
+    print_line(&format!("CT {ctid:<11}| HELD Bar% Lim%| MAXH Bar% Lim%| BAR | LIM |{fail}{diff}{class}"));
     print_line("--------------+---------------+---------------+-----+-----+------+--------");
-    for b in rows {
+    for (b, change) in rows {
         let share = |n: u64, of: u64| percent(n, of).map_or_else(|| "-".to_owned(), short_percent);
         let held = b.held.map_or_else(|| "-".into(), |n| short(&b.name, n));
         let (hb, hl) = b.held.map_or(("-".into(), "-".into()), |n| (share(n, b.barrier), share(n, b.limit)));
         let fail = if b.failcnt == 0 { "-".to_owned() } else { plain(b.failcnt) };
-        let end = match verbose {
+        let diff = match (args.incremental, change) {
+            (false, _) => String::new(),
+            (true, 0) => format!("| {:>6}", "-"),
+            (true, n) => {
+                let sign = if *n < 0 { '-' } else { '+' };
+                format!(
+                    "| {:>6}",
+                    format!("{sign}{}", short(&b.name, u64::try_from(n.unsigned_abs()).unwrap_or(u64::MAX)))
+                )
+            }
+        };
+        let end = match args.verbose {
             true => {
                 format!("{:<5} {}{}", b.unit, b.class, b.note.as_ref().map(|n| format!(": {n}")).unwrap_or_default())
             }
             false => b.class.clone(),
         };
         let line = format!(
-            "{:>14}|{held:>5}{hb:>5}{hl:>5}|{:>5}{:>5}{:>5}|{:>5}|{:>5}|{fail:>5} | {end}",
+            "{:>14}|{held:>5}{hb:>5}{hl:>5}|{:>5}{:>5}{:>5}|{:>5}|{:>5}|{fail:>5}{diff} | {end}",
             b.name,
             short(&b.name, b.maxheld),
             share(b.maxheld, b.barrier),
@@ -328,6 +417,22 @@ mod tests {
         assert_eq!(short("numproc", 400), "400");
         assert_eq!(short_percent(7.26), "7.3%");
         assert_eq!(short_percent(100.0), "100%");
+    }
+
+    #[test]
+    fn the_classic_tools_options_of_two_letters_are_taken() {
+        let say = |words: &[&str]| {
+            let argv = std::iter::once("vzubc").chain(words.iter().copied()).map(OsString::from).collect();
+            UbcArgs::try_parse_from(modern(argv)).unwrap()
+        };
+        let a = say(&["-q", "-qh", "0.8", "-qm", "1", "101"]);
+        assert!(a.quiet && a.q_held == 0.8 && a.q_maxheld == 1.0 && a.cts == ["101"]);
+        let a = say(&["-w", "-wd", "-wn", "10", "web"]);
+        assert_eq!((a.watch, a.cts.as_slice()), (Some(10), &["web".to_owned()][..]));
+        assert_eq!(say(&["-w", "-wt", "-q", "-r"]).watch, Some(2));
+        assert!(say(&["-rc", "-ic"]).clear);
+        assert_eq!(say(&["-rd", "/x"]).store, Some("/x".into()));
+        assert!(UbcArgs::try_parse_from(["vzubc", "--qh", "much"]).is_err());
     }
 
     #[test]

@@ -22,10 +22,18 @@ use vz_types::limits::{Amount, Class, CpuConfig, IoConfig, LimitsConfig, PAGE, U
     version = concat!("version ", env!("CARGO_PKG_VERSION")),
     about = "Check that the limits of a configuration fit together",
     long_about = "Checks the limits of a CT's configuration or of a sample configuration. Exits 0 when they fit \
-        together (remarks may be told), 1 when the file cannot be read or is none, 2 when they do not fit.",
+        together (remarks may be told), 1 when the file cannot be read or is none, 2 when they do not fit.\n\n\
+        With -r, and with -i after asking, what is too low is raised to the least that fits, and the file is \
+        replaced; the exit code is that of the repaired file. Comments and everything else stay as they are.",
     max_term_width = 100
 )]
 pub struct ValidateArgs {
+    /// Repair the file: raise what is too low to the least that fits
+    #[arg(short = 'r', long)]
+    pub repair: bool,
+    /// Repair the file, asking before each change
+    #[arg(short = 'i', long, conflicts_with = "repair")]
+    pub interactive: bool,
     /// Print each finding as JSON
     #[arg(short = 'j', long)]
     pub json: bool,
@@ -62,6 +70,18 @@ pub struct Finding {
     pub text: String,
     /// What to write instead.
     pub remedy: String,
+    /// Whether that was done.
+    pub repaired: bool,
+    #[serde(skip)]
+    fix: Option<Fix>,
+}
+
+/// A number that is too low, and the least that fits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Fix {
+    ub: Ub,
+    limit: bool,
+    least: u64,
 }
 
 /// The parts of a file that count here; others are somebody else's.
@@ -96,13 +116,75 @@ pub fn run(args: &ValidateArgs) -> Outcome {
                 counters: Vec::new(),
                 text: format!("{} line {line}: {}", path.display(), e.message()),
                 remedy: "correct the line".into(),
+                repaired: false,
+                fix: None,
             };
             return Ok(tell(args, &[finding]));
         }
     };
     let mut findings = check(&file.limits);
     findings.extend(check_host(&file));
+    if args.repair || args.interactive {
+        match repair(args, &path, &text, &mut findings) {
+            Ok(()) => {}
+            Err(why) => return failed(args, &why),
+        }
+    }
     Ok(tell(args, &findings))
+}
+
+/// Raises what is too low, until nothing more is: one number may depend on another. Adds what is only found on the way.
+fn repair(args: &ValidateArgs, path: &Path, text: &str, findings: &mut Vec<Finding>) -> Result<(), String> {
+    let mut doc: toml_edit::DocumentMut =
+        text.parse().map_err(|e: toml_edit::TomlError| format!("cannot change {}: {e}", path.display()))?;
+    let mut changed = false;
+    let mut n = 0;
+    while let Some(found) = findings.get(n).cloned() {
+        n += 1;
+        let Some(fix) = found.fix.filter(|_| found.level != Level::Remark) else { continue };
+        if args.interactive && !agreed(&found)? {
+            continue;
+        }
+        let now: File = toml::from_str(&doc.to_string()).map_err(|e| format!("{}: {e}", path.display()))?;
+        let pair = now.limits.get(fix.ub);
+        let raised = |a: Amount| if a < Amount::At(fix.least) { Amount::At(fix.least) } else { a };
+        let barrier = if fix.limit { pair.barrier } else { raised(pair.barrier) };
+        let limit = raised(pair.limit);
+        let limits = doc.entry("limits").or_insert(toml_edit::Item::Table(toml_edit::Table::new()));
+        let mut value = toml_edit::Value::from(format!("{barrier}:{limit}"));
+        // The comment behind it stays.
+        if let Some(old) = limits.get(fix.ub.name()).and_then(toml_edit::Item::as_value) {
+            *value.decor_mut() = old.decor().clone();
+        }
+        limits[fix.ub.name()] = toml_edit::Item::Value(value);
+        changed = true;
+        findings[n - 1].repaired = true;
+        let after: File = toml::from_str(&doc.to_string()).map_err(|e| format!("{}: {e}", path.display()))?;
+        // What a raised number has made too low, and is not on the list yet.
+        for next in check(&after.limits) {
+            if !findings.iter().any(|f| !f.repaired && f.rule == next.rule) && findings.len() < 64 {
+                findings.push(next);
+            }
+        }
+    }
+    if !changed {
+        return Ok(());
+    }
+    let temp = path.with_extension("toml.new");
+    let put = || -> std::io::Result<()> {
+        fs::write(&temp, doc.to_string())?;
+        fs::set_permissions(&temp, fs::metadata(path)?.permissions())?;
+        fs::File::open(&temp)?.sync_all()?;
+        fs::rename(&temp, path)
+    };
+    put().map_err(|e| format!("cannot write {}: {e}", path.display()))
+}
+
+fn agreed(f: &Finding) -> Result<bool, String> {
+    eprint!("{} ({})? [y/N] ", f.text, f.remedy);
+    let mut line = String::new();
+    std::io::stdin().read_line(&mut line).map_err(|e| format!("cannot read an answer: {e}"))?;
+    Ok(matches!(line.trim(), "y" | "Y" | "yes"))
 }
 
 fn place(args: &ValidateArgs) -> Result<PathBuf, Failure> {
@@ -131,13 +213,14 @@ fn tell(args: &ValidateArgs, findings: &[Finding]) -> u8 {
                 Level::Warning => "Warning",
                 Level::Remark => "Remark",
             };
-            print_error(&format!("{level}: {} ({})", f.text, f.remedy));
+            let done = if f.repaired { "repaired: " } else { "" };
+            print_error(&format!("{level}: {} ({done}{})", f.text, f.remedy));
         }
-        if findings.iter().all(|f| f.level != Level::Error) {
+        if findings.iter().all(|f| f.level != Level::Error || f.repaired) {
             print_line("Validation completed: success");
         }
     }
-    if findings.iter().any(|f| f.level == Level::Error) { 2 } else { 0 }
+    if findings.iter().any(|f| f.level == Level::Error && !f.repaired) { 2 } else { 0 }
 }
 
 /// A rule between counters: name, whether it must hold, counters, the least the first must be (computed from the
@@ -303,6 +386,8 @@ fn check(l: &LimitsConfig) -> Vec<Finding> {
             counters: std::iter::once(r.of).chain(r.with.iter().copied()).map(Ub::name).collect(),
             text: format!("{}: its {which} of {has} is below {least}: {}{note}", r.of, r.why),
             remedy: format!("set the {which} of {} to {least} or more", r.of),
+            repaired: false,
+            fix: Some(Fix { ub: r.of, limit: r.limit, least }),
         });
     }
     if l.get(Ub::Physpages).limit == Amount::Unlimited {
@@ -316,6 +401,8 @@ fn check(l: &LimitsConfig) -> Vec<Finding> {
                 || "set `--ram SIZE`".into(),
                 |n| format!("set `--ram {n}`, what privvmpages allows each process"),
             ),
+            repaired: false,
+            fix: None,
         });
     }
     out
@@ -331,6 +418,8 @@ fn check_host(f: &File) -> Option<Finding> {
         counters: Vec::new(),
         text: e.to_string(),
         remedy: "lower it, or use a larger host".into(),
+        repaired: false,
+        fix: None,
     })
 }
 
@@ -345,6 +434,7 @@ fn host_size() -> Option<vz_types::limits::config::HostSize> {
         cpus: list("/sys/devices/system/cpu/online")?.0,
         nodes: list("/sys/devices/system/node/online").map_or_else(|| [0].into(), |m| m.0),
         pids: fs::read_to_string("/proc/sys/kernel/pid_max").ok()?.trim().parse().ok()?,
+        files: fs::read_to_string("/proc/sys/fs/nr_open").ok()?.trim().parse().ok()?,
     })
 }
 

@@ -156,6 +156,7 @@ pub fn size() -> HostSize {
             .ok()
             .and_then(|t| t.trim().parse().ok())
             .unwrap_or(4_194_304),
+        files: fs::read_to_string("/proc/sys/fs/nr_open").ok().and_then(|t| t.trim().parse().ok()).unwrap_or(1 << 20),
     }
 }
 

@@ -1,6 +1,10 @@
 //! What is counted by looking at a container's processes: descriptors, address space, locks, terminals. Costs some
 //! system calls per process, so it is done when asked and once a minute.
 
+use rustix::{
+    fd::AsFd,
+    thread::{LinkNameSpaceType, move_into_link_name_space},
+};
 use std::{collections::BTreeMap, fs, path::Path};
 use vz_sys::rlimits::pids;
 use vz_types::limits::PAGE;
@@ -18,6 +22,8 @@ pub struct Sample {
     pub numpty: u64,
     /// Signals queued for its processes.
     pub numsiginfo: u64,
+    /// nft rules of its network; `None`: they cannot be counted.
+    pub numiptent: Option<u64>,
     /// TCP sockets of its network.
     pub numtcpsock: u64,
     /// Every other socket of its network.
@@ -48,6 +54,7 @@ pub fn sample(cgroup: &Path, init: i32) -> Sample {
     s.numflock = locks.lines().filter_map(holder).filter(|p| pids.contains(p)).count() as u64;
     let pts = fs::read_dir(format!("/proc/{init}/root/dev/pts"));
     s.numpty = pts.map_or(0, |d| d.flatten().filter(|e| e.file_name() != "ptmx").count() as u64);
+    s.numiptent = rules(init);
     let net = |file: &str| fs::read_to_string(format!("/proc/{init}/net/{file}")).unwrap_or_default();
     let (v4, v6) = (net("sockstat"), net("sockstat6"));
     let in_use = |text: &str, proto: &str| -> u64 {
@@ -59,6 +66,19 @@ pub fn sample(cgroup: &Path, init: i32) -> Sample {
     let other6: u64 = ["UDP6", "UDPLITE6", "RAW6"].iter().map(|p| in_use(&v6, p)).sum();
     s.numothersock = other4 + other6;
     s
+}
+
+/// More are not counted: a look must not take long.
+const MOST_RULES: u64 = 100_000;
+
+/// Counts in the container's network, from a thread of its own that ends with it.
+fn rules(init: i32) -> Option<u64> {
+    let net = fs::File::open(format!("/proc/{init}/ns/net")).ok()?;
+    let count = || {
+        let joined = move_into_link_name_space(net.as_fd(), Some(LinkNameSpaceType::Network));
+        joined.ok().and_then(|()| vz_sys::netlink::count_nft_rules(MOST_RULES).ok())
+    };
+    std::thread::scope(|s| s.spawn(count).join().ok().flatten())
 }
 
 /// Real uid of a process, and the signals queued for that user (`SigQ` of proc_pid_status(5)).

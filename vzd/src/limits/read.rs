@@ -42,7 +42,6 @@ pub fn all(cgroup: &Path, sample: Option<&Sample>, sockets: Option<[SocketFigure
                 Held::File(file) => number(cgroup, file).map(scale),
                 Held::MemoryStat(key) => stat.as_deref().and_then(|t| keyed(t, key)).map(scale),
                 Held::Sampled | Held::Sockets => sampled(),
-                Held::Unknown => None,
             };
             let peak = c.peak.and_then(|file| number(cgroup, file)).map(scale);
             let fails = c.fails.iter().filter_map(|(file, key)| keyed_file(cgroup, file, key)).sum();
@@ -63,6 +62,7 @@ fn of_sample(ub: Ub, s: &Sample) -> Option<u64> {
         Ub::Numflock => Some(s.numflock),
         Ub::Numpty => Some(s.numpty),
         Ub::Numsiginfo => Some(s.numsiginfo),
+        Ub::Numiptent => s.numiptent,
         Ub::Numtcpsock => Some(s.numtcpsock),
         Ub::Numothersock => Some(s.numothersock),
         _ => None,

@@ -175,6 +175,53 @@ pub fn wait_readable(fd: &impl AsFd, time: Duration) -> io::Result<bool> {
     }
 }
 
+/// Counts the nft rules of this thread's network namespace, up to `most`: one message of a dump for each
+/// (linux/netfilter/nf_tables.h).
+///
+/// # Errors
+/// `socket(2)`, or the errno the kernel answered with.
+pub fn count_nft_rules(most: u64) -> io::Result<u64> {
+    const NFTABLES: u16 = 10 << 8;
+    const NEW_RULE: u16 = NFTABLES | 6;
+    const GET_RULE: u16 = NFTABLES | 7;
+    let mut socket = Socket::new(netlink_sys::protocols::NETLINK_NETFILTER)?;
+    socket.bind_auto()?;
+    socket.connect(&SocketAddr::new(0, 0))?;
+    // nlmsghdr, then nfgenmsg of every family.
+    let mut ask = 20u32.to_ne_bytes().to_vec();
+    ask.extend(GET_RULE.to_ne_bytes());
+    ask.extend((NLM_F_REQUEST | NLM_F_DUMP).to_ne_bytes());
+    ask.extend([0; 12]);
+    socket.send(&ask, 0)?;
+    let mut count = 0;
+    while count < most {
+        if !wait_readable(&socket, ANSWER)? {
+            return Err(io::Error::new(io::ErrorKind::TimedOut, "no answer from the kernel's netlink"));
+        }
+        let (bytes, _) = socket.recv_from_full()?;
+        let mut rest = &bytes[..];
+        while rest.len() >= 16 {
+            let length = u32::from_ne_bytes([rest[0], rest[1], rest[2], rest[3]]) as usize;
+            if length < 16 || length > rest.len() {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "netlink message of impossible length"));
+            }
+            match u16::from_ne_bytes([rest[4], rest[5]]) {
+                NEW_RULE => count += 1,
+                // NLMSG_DONE
+                3 => return Ok(count),
+                // NLMSG_ERROR
+                2 if length >= 20 => {
+                    let code = i32::from_ne_bytes([rest[16], rest[17], rest[18], rest[19]]);
+                    return if code == 0 { Ok(count) } else { Err(io::Error::from_raw_os_error(-code)) };
+                }
+                _ => {}
+            }
+            rest = &rest[length.next_multiple_of(4).min(rest.len())..];
+        }
+    }
+    Ok(most)
+}
+
 /// Which kernel events to hear of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Events {

@@ -170,7 +170,10 @@ impl Pair {
     fn fault(self, ub: Ub) -> Option<String> {
         let row = ub.row();
         if self.barrier > self.limit {
-            return Some("the barrier is above the limit".into());
+            return Some(format!(
+                "the barrier is above the limit; {}, the limit not below the barrier",
+                accepted(row.unit)
+            ));
         }
         let least = |what: &str| {
             let shown = show(Amount::At(row.least), row.unit);

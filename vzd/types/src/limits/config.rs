@@ -420,23 +420,34 @@ pub struct HostSize {
     pub nodes: BTreeSet<u16>,
     /// `kernel.pid_max`.
     pub pids: u64,
+    /// `fs.nr_open`: descriptors that one process can have at most.
+    pub files: u64,
 }
 
 /// The first limit that is above what the host has, or names what it has not.
 pub fn above_host(limits: &LimitsConfig, cpu: &CpuConfig, host: &HostSize) -> Option<LimitError> {
     let ram = host.memory / PAGE;
+    let both = host.memory.saturating_add(host.swap);
     let has = |bytes: u64| super::amount::human(bytes);
     for (ub, most, what) in [
         (Ub::Physpages, ram, format!("memory: {}", has(host.memory))),
         (Ub::Oomguarpages, ram, format!("memory: {}", has(host.memory))),
         (Ub::Vmguarpages, ram, format!("memory: {}", has(host.memory))),
         (Ub::Numproc, host.pids, format!("process ids: {} (kernel.pid_max)", host.pids)),
+        (Ub::Numfile, host.files, format!("descriptors for a process: {} (fs.nr_open)", host.files)),
+        // Swap space can be added to a host at any time; but what exceeds all it has cannot be meant.
+        (Ub::Swappages, both / PAGE, format!("memory and swap space: {}", has(both))),
     ] {
         let pair = limits.get(ub);
         let asked = if ub.row().shape == super::table::Shape::Guarantee { pair.barrier } else { pair.limit };
         if asked.number().is_some_and(|n| n > most) {
-            let why = format!("more than this host has of {what}; write less, or unlimited");
-            return Some(LimitError::new(ub.name(), &pair.show(ub), why));
+            let unit = ub.row().unit;
+            let (shown, instead) = match ub.row().shape {
+                super::table::Shape::Guarantee => (super::amount::show(pair.barrier, unit), "write less"),
+                super::table::Shape::Limited => (pair.show(ub), "write less, or unlimited"),
+            };
+            let why = format!("more than this host has of {what}; {instead}");
+            return Some(LimitError::new(ub.name(), &shown, why));
         }
     }
     let count = host.cpus.len() as u32;
@@ -512,7 +523,14 @@ mod tests {
 
     #[test]
     fn what_the_host_has_not_is_named() {
-        let host = HostSize { memory: 1 << 30, swap: 0, cpus: [0, 1].into(), nodes: [0].into(), pids: 4_194_304 };
+        let host = HostSize {
+            memory: 1 << 30,
+            swap: 0,
+            cpus: [0, 1].into(),
+            nodes: [0].into(),
+            pids: 4_194_304,
+            files: 1 << 20,
+        };
         let refused = |text: &str| {
             let c: CtConfig = toml::from_str(&format!("ostemplate = 'x'\n{text}")).unwrap();
             above_host(&c.limits, &c.cpu, &host).map(|e| e.to_string()).unwrap_or_default()

@@ -81,8 +81,6 @@ pub enum Held {
     Sampled,
     /// The socket program's own count; without it as [`Held::Sampled`].
     Sockets,
-    /// Nobody can tell.
-    Unknown,
 }
 
 macro_rules! counters {
@@ -200,10 +198,10 @@ counters! {
         held: Held::Sampled, peak: None, fails: &[], becomes: "limit: RLIMIT_NOFILE of every process",
         caveat: "per process; held is the number of descriptors, sampled" }
     Numiptent "numiptent" "NIPTENT" { unit: Items, class: Accounted, shape: Limited, least: 0, controller: None, live: true,
-        held: Held::Unknown, peak: None, fails: &[], becomes: "nothing: the kernel has no limit of its own",
-        caveat: "rules are not counted in this version" }
+        held: Held::Sampled, peak: None, fails: &[], becomes: "nothing: the kernel has no limit of its own",
+        caveat: "nft rules, which today's iptables makes; those of the old iptables are not counted" }
     Swappages "swappages" "SWAPP" { unit: Pages, class: Enforced, shape: Limited, least: 0, controller: Some("memory"), live: true,
-        held: Held::File("memory.swap.current"), peak: Some("memory.swap.peak"), fails: &[("memory.swap.events", "fail")],
+        held: Held::File("memory.swap.current"), peak: Some("memory.swap.peak"), fails: &[("memory.swap.events", "max")],
         becomes: "limit: memory.swap.max", caveat: "not in user_beancounters, only in the resources file of each container" }
 }
 
