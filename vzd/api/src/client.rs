@@ -5,35 +5,27 @@
 //! template build many minutes, and a vzd that dies closes the socket, which ends the wait at once. An archive to import
 //! is read by a thread of its own while the answer to it already comes.
 
+use crate::body::{Lines, Payload};
 use crate::wire::{
     ApiError, BuildEvent, BuildRequest, CheckReport, CreateRequest, CtInfo, Done, Event, HostFigures, ImportRequest,
     RestartRequest, SetRequest, StartRequest, StopRequest, TemplateInfo, Version, Why,
 };
-use http_body_util::BodyExt;
-use hyper::{
-    Method, Request,
-    body::{Body, Bytes, Frame, Incoming, SizeHint},
-};
+use hyper::{Method, Request};
 use serde::{Serialize, de::DeserializeOwned};
 use std::{
     collections::BTreeMap,
     io::{self, Read},
     os::{fd::AsRawFd, unix::net::UnixStream},
     path::{Path, PathBuf},
-    pin::Pin,
     sync::{Arc, Mutex, PoisonError},
-    task::{Context, Poll},
     time::Duration,
 };
-use tokio::sync::mpsc;
 use vz_types::{ExitCode, Paths};
 
 /// How long an answer that only reads may take.
 const READ_DEADLINE: Duration = Duration::from_secs(15);
 /// A check runs a dozen programs to ask for their versions, on whatever machine it is.
 const CHECK_DEADLINE: Duration = Duration::from_secs(120);
-/// The largest answer that is kept in memory; a list of 10000 containers has about 10 MiB.
-const MAX_ANSWER: usize = 256 << 20;
 /// `sun_path` of unix(7), with its final NUL.
 const SUN_PATH: usize = 108;
 
@@ -184,7 +176,7 @@ impl Client {
     /// Figures in Prometheus' text format.
     pub fn metrics(&self) -> Result<String, ClientError> {
         let mut text = Vec::new();
-        self.run(Method::GET, "/metrics", Payload::Whole(Some(Bytes::new())), Some(self.deadline), |_, line| {
+        self.run(Method::GET, "/metrics", Payload::Whole(None), Some(self.deadline), |_, line| {
             text.extend_from_slice(line);
             // The reader of lines takes their ends away.
             if !line.ends_with(b"\n") {
@@ -204,7 +196,7 @@ impl Client {
     ) -> Result<(), ClientError> {
         let ct = ct.map(|ct| format!("&ct={}", segment(ct))).unwrap_or_default();
         let path = format!("/v1/events?after={after}&follow={follow}{ct}");
-        self.run(Method::GET, &path, Payload::Whole(Some(Bytes::new())), None, |status, line| {
+        self.run(Method::GET, &path, Payload::Whole(None), None, |status, line| {
             each(&decode(status, &Method::GET, &path, line)?);
             Ok(true)
         })
@@ -380,7 +372,7 @@ impl Client {
         let answer = std::pin::pin!(async {
             let response = sender.send_request(request).await.map_err(lost)?;
             let status = response.status();
-            let mut lines = Lines { body: response.into_body(), pending: Vec::new(), ended: false };
+            let mut lines = Lines::of(response.into_body());
             if !status.is_success() {
                 let mut all = Vec::new();
                 while let Some(l) = lines.next().await.map_err(lost)? {
@@ -442,116 +434,6 @@ where
         }
     })
     .await
-}
-
-/// What is sent.
-enum Payload {
-    /// All of it at once.
-    Whole(Option<Bytes>),
-    /// As it is read.
-    Read { chunks: mpsc::Receiver<io::Result<Bytes>>, length: Option<u64> },
-}
-
-/// Bytes read at once.
-const CHUNK: usize = 256 << 10;
-
-impl Payload {
-    /// Reads in a thread of its own, because a read may wait for somebody and the answer must be heard meanwhile. An
-    /// error ends the request and is left in `failed`.
-    fn reading(
-        mut from: impl Read + Send + 'static,
-        length: Option<u64>,
-        failed: Arc<Mutex<Option<io::Error>>>,
-    ) -> Self {
-        let (send, chunks) = mpsc::channel(4);
-        std::thread::spawn(move || {
-            loop {
-                let mut chunk = vec![0u8; CHUNK];
-                match from.read(&mut chunk) {
-                    Ok(0) => break,
-                    Ok(n) => {
-                        chunk.truncate(n);
-                        // Nobody wants more: the answer is there.
-                        if send.blocking_send(Ok(chunk.into())).is_err() {
-                            break;
-                        }
-                    }
-                    Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                    Err(e) => {
-                        let words = io::Error::new(e.kind(), e.to_string());
-                        *failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(e);
-                        drop(send.blocking_send(Err(words)));
-                        break;
-                    }
-                }
-            }
-        });
-        Self::Read { chunks, length }
-    }
-
-    fn kind(&self) -> &'static str {
-        match self {
-            Self::Whole(_) => "application/json",
-            Self::Read { .. } => "application/octet-stream",
-        }
-    }
-}
-
-impl Body for Payload {
-    type Data = Bytes;
-    type Error = io::Error;
-
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        match self.get_mut() {
-            Self::Whole(bytes) => Poll::Ready(bytes.take().filter(|b| !b.is_empty()).map(|b| Ok(Frame::data(b)))),
-            Self::Read { chunks, .. } => chunks.poll_recv(cx).map(|c| c.map(|c| c.map(Frame::data))),
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        matches!(self, Self::Whole(bytes) if bytes.as_ref().is_none_or(Bytes::is_empty))
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64)),
-            Self::Read { length: Some(length), .. } => SizeHint::with_exact(*length),
-            Self::Read { length: None, .. } => SizeHint::default(),
-        }
-    }
-}
-
-/// The lines of a body, each without its newline; one line is the whole of a JSON answer.
-struct Lines {
-    body: Incoming,
-    pending: Vec<u8>,
-    ended: bool,
-}
-
-impl Lines {
-    async fn next(&mut self) -> Result<Option<Vec<u8>>, hyper::Error> {
-        loop {
-            if let Some(end) = self.pending.iter().position(|b| *b == b'\n') {
-                let mut l: Vec<u8> = self.pending.drain(..=end).collect();
-                l.pop();
-                if !l.is_empty() {
-                    return Ok(Some(l));
-                }
-                continue;
-            }
-            if self.ended || self.pending.len() > MAX_ANSWER {
-                return Ok(Some(std::mem::take(&mut self.pending)).filter(|l| !l.is_empty()));
-            }
-            match self.body.frame().await {
-                None => self.ended = true,
-                Some(frame) => {
-                    if let Some(data) = frame?.data_ref() {
-                        self.pending.extend_from_slice(data);
-                    }
-                }
-            }
-        }
-    }
 }
 
 /// Connects to `path`, also where it is longer than an address may be (deep roots in tests).

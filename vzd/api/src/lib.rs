@@ -22,5 +22,6 @@
 //!
 //! `{ct}` is a CTID or a name. Every refusal is a 4xx with a [`wire::ApiError`]; a failure of ours is a 5xx with one.
 
+mod body;
 pub mod client;
 pub mod wire;

@@ -24,6 +24,8 @@ const MAX_CONNECTIONS: usize = 128;
 const MAX_HEADER: usize = 16 << 10;
 /// How long a client may take to send them.
 const HEADER_TIME: Duration = Duration::from_secs(10);
+/// Longest before the next try after a connection could not be accepted.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(20);
 
 /// The bound socket; its name goes away with it.
 #[derive(Debug)]
@@ -78,9 +80,14 @@ pub async fn serve(listener: Listener, router: Router, quit: impl Future<Output 
             accepted = listener.socket.accept() => match accepted {
                 Ok((stream, _)) => stream,
                 Err(e) => {
-                    // Out of descriptors, say: the ones being served give some back.
                     tracing::warn!("a connection could not be accepted: {e}");
-                    tokio::time::sleep(Duration::from_millis(20)).await;
+                    // Out of descriptors, say: one that is being served gives some back, or somebody else does.
+                    let freed = async {
+                        if connections.join_next().await.is_none() {
+                            std::future::pending::<()>().await;
+                        }
+                    };
+                    let _ = tokio::time::timeout(ACCEPT_AGAIN, freed).await;
                     continue;
                 }
             },
