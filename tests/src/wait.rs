@@ -80,6 +80,12 @@ impl Process {
     pub fn terminate(&self) {
         let _ = rustix::process::pidfd_send_signal(&self.fd, rustix::process::Signal::TERM);
     }
+
+    /// Stops it where it is, or lets it go on. One that has ended already is no error.
+    pub fn pause(&self, stop: bool) {
+        let signal = if stop { rustix::process::Signal::STOP } else { rustix::process::Signal::CONT };
+        let _ = rustix::process::pidfd_send_signal(&self.fd, signal);
+    }
 }
 
 /// Waits until the process `pid` has ended or `limit` has passed; says which. One that is not there has ended.

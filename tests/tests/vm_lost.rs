@@ -7,16 +7,15 @@ use std::{
     fs,
     net::TcpListener,
     path::Path,
-    process::Command,
     time::{Duration, Instant},
 };
 use vz_tests::{
-    command,
     vm::{
         VARIABLE, Vm,
         link::Link,
         machine::{Machine, Spec},
     },
+    wait::Process,
 };
 
 /// Says the text that follows it on the first serial port, then does nothing for ever.
@@ -113,18 +112,11 @@ fn a_machine_whose_qemu_was_killed_is_not_waited_for() {
 }
 
 /// Lets the machine go on, whatever becomes of the test.
-struct Stopped<'a>(&'a Machine, u32);
-
-impl Stopped<'_> {
-    fn signal(pid: u32, signal: &str) {
-        let mut c = Command::new("kill");
-        command::run(c.args([signal, &pid.to_string()]), None, Duration::from_secs(10)).unwrap().ok();
-    }
-}
+struct Stopped<'a>(&'a Machine, Process);
 
 impl Drop for Stopped<'_> {
     fn drop(&mut self) {
-        Self::signal(self.1, "-CONT");
+        self.1.pause(false);
         self.0.take_back();
     }
 }
@@ -135,9 +127,8 @@ fn a_command_in_a_guest_that_stops_answering_fails_and_later_tests_do_not_wait_f
     let dir = std::env::var(VARIABLE).unwrap();
     let machine = Machine::open(Path::new(&dir)).unwrap();
     vm.ok("true");
-    let pid = machine.process().unwrap().id();
-    let held = Stopped(&machine, pid);
-    Stopped::signal(pid, "-STOP");
+    let held = Stopped(&machine, machine.process().unwrap());
+    held.1.pause(true);
     let begun = Instant::now();
     let out = Link::new(&machine).pass_through(&machine, "sleep 301", Duration::from_secs(300));
     let said = format!("{:#}", out.unwrap_err());

@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail};
 use rustix::fs::FlockOperation;
 use std::{
     fs::File,
+    io::IsTerminal,
     path::PathBuf,
     process::Command,
     time::{Duration, Instant},
@@ -131,7 +132,13 @@ impl Link {
         self.master(limit.clamp(Duration::from_secs(20), Duration::from_secs(60)))
             .map_err(|e| machine.trouble(&format!("{e:#}")))?;
         let mut c = self.ssh();
-        c.arg(bounded(line, limit));
+        let mut words = bounded(line, limit);
+        if std::io::stdin().is_terminal() && std::io::stdout().is_terminal() {
+            // A terminal there too, or Ctrl-C would end ssh and not the command, which must be in the foreground.
+            c.arg("-t");
+            words = words.replacen("timeout", "timeout --foreground", 1);
+        }
+        c.arg(words);
         let begun = Instant::now();
         let mut child = c.spawn().context("cannot run ssh")?;
         let broken = loop {
@@ -147,7 +154,11 @@ impl Link {
             }
         };
         if broken.is_some() {
-            child.kill()?;
+            // Asked first, it gives the terminal back as it was.
+            wait::Process::open(child.id())?.terminate();
+            if !wait::process(child.id(), LOOK)? {
+                child.kill()?;
+            }
         }
         let code = child.wait()?.code().unwrap_or(1);
         let when = || format!("`{line}` in the guest, after {} s", begun.elapsed().as_secs());

@@ -61,8 +61,9 @@ impl Machine {
     /// There is none.
     pub fn open(dir: &Path) -> Result<Self> {
         let file = dir.join("machine.json");
-        let text = fs::read_to_string(&file)
-            .with_context(|| format!("no virtual test host in {}: `cargo xtask vm` makes one", dir.display()))?;
+        let text = fs::read_to_string(&file).map_err(|e| {
+            anyhow::anyhow!("no virtual test host in {} ({e}): `cargo xtask vm up` makes one", dir.display())
+        })?;
         let spec = serde_json::from_str(&text).with_context(|| file.display().to_string())?;
         Ok(Self { dir: dir.to_owned(), spec })
     }

@@ -84,7 +84,7 @@ impl Package {
 pub fn install(packages: &[Package]) -> Result<()> {
     let missing: Vec<&Package> = packages.iter().filter(|p| !p.present()).collect();
     if missing.is_empty() {
-        show::say(format!("ok   all {} system packages are there", packages.len()));
+        show::settled(format!("ok   all {} system packages are there", packages.len()));
         return Ok(());
     }
     let names: Vec<&str> = missing.iter().map(|p| p.name).collect();

@@ -13,6 +13,7 @@
 //! | [`bench`] | figures against peers |
 //! | [`generate`] | files made from the source they document |
 //! | [`show`] | steps with their times on a terminal |
+//! | [`tally`] | what ran of the tests |
 
 mod archive;
 mod bench;
@@ -23,6 +24,7 @@ mod generate;
 mod programs;
 mod show;
 mod suite;
+mod tally;
 mod vm;
 
 use clap::{Parser, Subcommand};

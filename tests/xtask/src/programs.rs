@@ -78,7 +78,7 @@ pub fn build() -> Result<PathBuf> {
             symlink("vzctl", &link).with_context(|| format!("cannot make {}", link.display()))?;
         }
     }
-    show::say(format!(
+    show::settled(format!(
         "     vzmon is linked {}",
         if is_static(&bin.join("vzmon"))? { "statically" } else { "dynamically" }
     ));

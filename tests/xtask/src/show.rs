@@ -15,10 +15,20 @@ use std::{
 use vz_tests::{command, wait};
 
 static TO_STDERR: AtomicBool = AtomicBool::new(false);
+/// Shorter steps are not worth telling of where somebody asked for something else.
+const BRIEF: Duration = Duration::from_secs(2);
 
-/// From now on steps are told on standard error: standard output is for what a command was asked for.
+/// From now on standard output is for what a command was asked for: steps are told on standard error, and only those
+/// that took time or failed.
 pub fn keep_stdout_clean() {
     TO_STDERR.store(true, Ordering::Relaxed);
+}
+
+/// Says that something is there already, unless somebody asked for something else.
+pub fn settled(line: impl AsRef<str>) {
+    if !TO_STDERR.load(Ordering::Relaxed) {
+        say(line);
+    }
 }
 
 /// One line on standard output; a reader that went away ends nothing.
@@ -44,6 +54,9 @@ pub fn time(t: Duration) -> String {
 pub fn step<T>(title: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
     let begun = Instant::now();
     let done = work().with_context(|| title.to_owned());
+    if done.is_ok() && TO_STDERR.load(Ordering::Relaxed) && begun.elapsed() < BRIEF {
+        return done;
+    }
     let mark = if done.is_ok() { "ok  " } else { "FAIL" };
     say(format!("{mark} {title:<58} {:>12}", time(begun.elapsed())));
     done

@@ -37,7 +37,7 @@ pub struct Options {
     #[command(subcommand)]
     what: Option<What>,
     /// A new machine, even if one is running that would do
-    #[arg(long)]
+    #[arg(long, global = true)]
     fresh: bool,
 }
 
@@ -45,7 +45,11 @@ pub struct Options {
 enum What {
     /// A shell in it; the machine is started first where it does not run
     Shell,
-    /// Run a command in it as root: one word is a shell line, more are a command and its arguments
+    /// Run a command in it as root, whose output and exit code are this one's
+    ///
+    /// One word is a shell line ('ls /run | wc -l'), more are a command and its arguments. On a terminal the command gets
+    /// one too, so that Ctrl-C reaches it. What is said about the machine goes to standard error.
+    #[command(verbatim_doc_comment)]
     Run {
         /// End it after this many seconds
         #[arg(long, value_name = "SECONDS", default_value_t = 600)]
@@ -56,7 +60,7 @@ enum What {
     },
     /// The suites that need it; with this checkout's vz
     Test {
-        /// Only tests whose name contains this
+        /// Only tests, or suites, whose name contains this; that none has it is an error
         filter: Option<String>,
         /// End the machine afterwards
         #[arg(long)]
@@ -64,7 +68,7 @@ enum What {
     },
     /// Start it and install this checkout's vz, and say where it is
     Up,
-    /// Say whether it runs, on what, and where its logs are
+    /// Say whether it runs, on what, and where its logs are; fails when it does not run
     Status,
     /// Boot it again in an orderly way
     Reboot,
@@ -95,34 +99,86 @@ pub fn run(options: &Options) -> Result<ExitCode> {
             let machine = up::up(options.fresh)?;
             in_guest(&machine, &line(command), Duration::from_secs(*limit))
         }
-        Some(What::Test { filter, stop }) => {
-            let machine = up::up(options.fresh)?;
-            let tested = suites::run(&machine, filter.as_deref());
-            if *stop {
-                machine.end()?;
-            }
-            for line in tested? {
-                show::say(line);
-            }
-            Ok(ExitCode::SUCCESS)
-        }
+        Some(What::Test { filter, stop }) => test(filter.as_deref(), *stop, options.fresh),
         Some(What::Up) => {
             let machine = up::up(options.fresh)?;
             status(&machine);
             Ok(ExitCode::SUCCESS)
         }
         Some(What::Status) => {
-            status(&Machine::open(&image::run_dir())?);
-            Ok(ExitCode::SUCCESS)
+            let machine = Machine::open(&image::run_dir())?;
+            status(&machine);
+            Ok(if machine.process().is_some() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
         Some(What::Reboot) => {
             let machine = running()?;
             show::step("reboot", || reboot(&machine)).map(|()| ExitCode::SUCCESS)
         }
-        Some(What::Cut) => show::step("cut the power", || running()?.cut()).map(|()| ExitCode::SUCCESS),
-        Some(What::Stop) => show::step("end the machine", end).map(|()| ExitCode::SUCCESS),
+        Some(What::Cut) => {
+            let machine = running()?;
+            Link::new(&machine).forget();
+            show::step("cut the power", || machine.cut()).map(|()| ExitCode::SUCCESS)
+        }
+        Some(What::Stop) => {
+            match Machine::open(&image::run_dir()) {
+                Ok(machine) if machine.process().is_some() || machine.is_off_on_purpose() => {
+                    show::step("end the machine", end)?;
+                    show::say(format!("     its console's log stays: {}", machine.console().display()));
+                }
+                _ => show::say("ok   no machine of this checkout is running"),
+            }
+            Ok(ExitCode::SUCCESS)
+        }
         Some(What::RunTest { command }) => suites::run_one(command),
     }
+}
+
+/// Runs the suites and tells at the end what ran.
+fn test(filter: Option<&str>, stop: bool, fresh: bool) -> Result<ExitCode> {
+    if let Some(name) = filter
+        && !suites::any(name)?
+    {
+        let known = suites::programs_of(true)?.join(", ");
+        bail!(
+            "no test of the virtual test host has {name:?} in its name, nor a suite: there are {known}, and inside {}",
+            suites::INSIDE.join(", ")
+        );
+    }
+    let machine = up::up(fresh)?;
+    let about = described(&machine)?;
+    let halves = suites::run(&machine, filter);
+    if stop {
+        end()?;
+    }
+    let halves = halves?;
+    show::say(format!("\n==== what ran, on {about}"));
+    for half in &halves {
+        let mark = if half.good { "ok  " } else { "FAIL" };
+        show::say(format!("{mark} {:<26} {:>14}  {}", half.title, show::time(half.took), half.result));
+        for suites in half.tally.suites() {
+            show::say(format!("       {suites}"));
+        }
+    }
+    let failed: Vec<&str> = halves.iter().filter(|h| !h.good).map(|h| h.title).collect();
+    match machine.given_up() {
+        _ if failed.is_empty() => Ok(ExitCode::SUCCESS),
+        Some(why) => bail!("did not pass: {}; {why}", failed.join(", ")),
+        None => bail!("did not pass: {}; the console is in {}", failed.join(", "), machine.console().display()),
+    }
+}
+
+/// What a machine that is up is, in a line.
+///
+/// # Errors
+/// It does not answer.
+pub fn described(machine: &Machine) -> Result<String> {
+    let how = match machine.spec().accelerator.as_str() {
+        "kvm" => "accelerated by KVM",
+        _ => "emulated by TCG, as KVM does not work here",
+    };
+    let asked = ". /etc/os-release; echo \"$PRETTY_NAME, Linux $(uname -r), $(nproc) CPUs\"";
+    let said = Link::new(machine).run(asked, None, Duration::from_secs(60))?;
+    Ok(format!("{} in QEMU, {how}; console in {}", said.text(), machine.console().display()))
 }
 
 /// A machine made anew, with this checkout's vz.
@@ -178,6 +234,7 @@ fn shell(machine: &Machine) -> Result<ExitCode> {
 
 fn status(machine: &Machine) {
     let state = match (machine.process(), machine.is_off_on_purpose()) {
+        (Some(p), _) if p.is_stopped() => "stopped by a signal",
         (Some(_), _) => "running",
         (None, true) => "its power was cut",
         (None, false) => "not running",
@@ -185,9 +242,13 @@ fn status(machine: &Machine) {
     show::say(format!("\nvirtual test host: {state} ({})", machine.spec().accelerator));
     show::say(format!("  console   {}", machine.console().display()));
     show::say(format!("  directory {}", machine.dir().display()));
-    let ssh = format!("ssh -i {} -p {} root@127.0.0.1", machine.spec().key.display(), machine.spec().port);
-    show::say(format!("  enter     cargo xtask vm shell   ({ssh})"));
-    show::say("  end       cargo xtask vm stop\n");
+    if machine.process().is_some() {
+        let ssh = format!("ssh -i {} -p {} root@127.0.0.1", machine.spec().key.display(), machine.spec().port);
+        show::say(format!("  enter     cargo xtask vm shell   ({ssh})"));
+        show::say("  end       cargo xtask vm stop\n");
+    } else {
+        show::say("  start     cargo xtask vm up\n");
+    }
 }
 
 fn reboot(machine: &Machine) -> Result<()> {

@@ -2,12 +2,12 @@
 //! (`tests/tests/vm_*.rs`), and those of the native suites that prove more on it, run inside by [`run_one`].
 
 use super::image;
-use crate::{programs, show};
+use crate::{programs, show, tally::Tally};
 use anyhow::{Context, Result, bail};
 use std::{
     path::Path,
     process::{Command, ExitCode},
-    time::Duration,
+    time::{Duration, Instant},
 };
 use vz_tests::{
     command,
@@ -24,7 +24,7 @@ const LIMIT: Duration = Duration::from_secs(1500);
 /// How long one test inside may take; nextest gives up sooner.
 const ONE: Duration = Duration::from_secs(600);
 /// Native suites run again inside: what other cgroups, quotas, mounts and kernel may change.
-const INSIDE: &[&str] = &["storage", "survival", "inits"];
+pub const INSIDE: &[&str] = &["storage", "survival", "inits"];
 
 /// The programs of the suites (`tests/tests/*.rs`) that run on this machine, or those that need the virtual one.
 ///
@@ -49,46 +49,53 @@ pub fn have_nextest() -> Result<bool> {
     Ok(asked.code() == 0)
 }
 
-/// Runs both halves; gives a line about each.
+/// One half of the suites, run.
+pub struct Half {
+    /// Which.
+    pub title: &'static str,
+    /// What of it ran.
+    pub tally: Tally,
+    /// How it went, in a line.
+    pub result: String,
+    /// How long it took.
+    pub took: Duration,
+    /// Whether all of it passed.
+    pub good: bool,
+}
+
+/// Runs both halves.
 ///
 /// # Errors
-/// Something did not pass; says where the machine's console log is.
-pub fn run(machine: &Machine, filter: Option<&str>) -> Result<Vec<String>> {
+/// They could not be run; says where the machine's console log is.
+pub fn run(machine: &Machine, filter: Option<&str>) -> Result<Vec<Half>> {
     let outside = programs_of(true)?;
     let inside: Vec<String> = INSIDE.iter().map(|n| (*n).to_owned()).collect();
     let prepared = Link::new(machine).run(PREPARE, None, Duration::from_secs(120))?;
     if prepared.code() != 0 {
         bail!("the machine cannot be prepared for the suites:\n{prepared}");
     }
-    let me = std::env::current_exe().context("our own path")?;
-    let (mut lines, mut failed) = (Vec::new(), Vec::new());
+    let mut halves = Vec::new();
     for (title, names, runner) in [("driven from outside", outside, false), ("native suites inside", inside, true)] {
         if machine.given_up().is_some() {
-            lines.push(format!("{title}: not run, the machine was lost before"));
-            failed.push(title);
+            let result = "not run, the machine was lost before".to_owned();
+            halves.push(Half { title, tally: Tally::default(), result, took: Duration::ZERO, good: false });
             continue;
         }
         let mut c = tests(&names, filter)?;
         c.env(VARIABLE, machine.dir());
         if runner {
+            let me = std::env::current_exe().context("our own path")?;
             // A runner for the programs of a target (cargo, "Configuration", target.<triple>.runner).
             c.env(RUNNER, format!("{} vm run-test --", me.display()));
         }
-        let summary = |l: &str| l.trim_start().starts_with("Summary [") || l.starts_with("test result:");
+        let begun = Instant::now();
         let (good, kept) =
-            show::passed_through(&mut c, LIMIT, summary).map_err(|e| machine.trouble(&format!("{e:#}")))?;
-        lines.push(format!("{title}: {}", kept.join("; ")));
-        if !good {
-            failed.push(title);
-        }
+            show::passed_through(&mut c, LIMIT, Tally::wants).map_err(|e| machine.trouble(&format!("{e:#}")))?;
+        let tally = Tally::of(&kept);
+        let result = if good || tally.has_failed() { tally.line() } else { "the tests could not be run".into() };
+        halves.push(Half { title, tally, result, took: begun.elapsed(), good });
     }
-    if failed.is_empty() {
-        return Ok(lines);
-    }
-    match machine.given_up() {
-        Some(why) => bail!("{}; {why}", lines.join("; ")),
-        None => bail!("{}; the machine's console is in {}", lines.join("; "), machine.console().display()),
-    }
+    Ok(halves)
 }
 
 const RUNNER: &str = "CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER";

@@ -186,7 +186,7 @@ fn install(machine: &Machine, bin: &Path) -> Result<()> {
         quoted(&bin.join("vzd").display().to_string())
     );
     if link.run(&there, None, INSTALL)?.code() == 0 {
-        show::say("ok   this checkout's vz is installed");
+        show::settled("ok   this checkout's vz is installed");
         return Ok(());
     }
     let package = deb::packed()?;
