@@ -39,6 +39,15 @@ fn vzctl_check_finds_nothing_wanting() {
         assert!(out.stdout.contains(line), "{line} is not looked at:\n{out}");
     }
     assert!(out.stdout.contains("/sys/fs/cgroup (unified)"), "{out}");
+    // Installed as a package, it is started at boot and stops containers at shutdown, or that is said.
+    let link = "/etc/systemd/system/multi-user.target.wants/vz.service";
+    vm.ok(&format!("mv {link} /run/vz.link && systemctl daemon-reload"));
+    let wanting = vm.sh("vzctl check");
+    vm.ok(&format!("mv /run/vz.link {link} && systemctl daemon-reload"));
+    for (out, word) in [(out, "enabled, active"), (wanting, "not enabled")] {
+        let row = out.stdout.lines().find(|l| l.starts_with("service") && l.contains(" vz.service "));
+        assert!(row.is_some_and(|r| r.ends_with(word)), "{word}: {out}");
+    }
 }
 
 #[test]

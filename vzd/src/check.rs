@@ -1,7 +1,7 @@
 //! What this host can and cannot do, tried out rather than read off version numbers where that is possible.
 //! Every gap says what is lost and what to do about it; nothing is changed on the host.
 //!
-//! The table is [`PROBES`] for the kernel and [`PROGRAMS`] for what must be installed.
+//! The tables are [`PROBES`] for the kernel, [`PROGRAMS`] for what must be installed and [`UNITS`] for what systemd starts.
 
 mod probes;
 
@@ -207,12 +207,27 @@ const PROGRAMS: &[Program] = &[
     },
 ];
 
+/// A unit of the package's.
+struct Unit {
+    name: &'static str,
+    loss: &'static str,
+}
+
+const UNITS: &[Unit] = &[
+    Unit { name: "vzd.service", loss: "after a boot of the host no container starts and vzctl changes nothing" },
+    Unit { name: "vz.service", loss: "when the host shuts down containers are killed, not stopped" },
+];
+
 /// The whole report.
 pub fn report(paths: &Paths, config: &ManagerConfig) -> CheckReport {
     let mut items: Vec<CheckItem> = PROBES.iter().map(|p| kernel_row(p, paths)).collect();
     items.extend(cgroup_rows(paths, config));
     items.extend(PROGRAMS.iter().map(program_row));
     items.push(monitor_row(config));
+    // Another manager on this host has no units.
+    if paths.base == Path::new("/") {
+        items.extend(UNITS.iter().filter_map(unit_row));
+    }
     CheckReport { ok: items.iter().all(|i| i.status != "fatal"), items }
 }
 
@@ -309,6 +324,34 @@ fn monitor_row(config: &ManagerConfig) -> CheckItem {
     row("program", "vzmon", true, words, "it is what runs containers", &remedy)
 }
 
+/// Whether systemd starts a unit at boot and has started it now; nothing where it is not installed, or systemd is not
+/// this host's init.
+fn unit_row(unit: &Unit) -> Option<CheckItem> {
+    if !Path::new("/run/systemd/system").exists() {
+        return None;
+    }
+    let mut asked = Command::new(find("systemctl")?);
+    asked.args(["show", "--value", "-p", "LoadState", "-p", "UnitFileState", "-p", "ActiveState", unit.name]);
+    let out = asked.env_clear().stdin(Stdio::null()).output().ok()?;
+    unit_found(&String::from_utf8_lossy(&out.stdout)).map(|found| {
+        row("service", unit.name, false, found, unit.loss, &format!("systemctl enable --now {}", unit.name))
+    })
+}
+
+/// What `systemctl show` says, in whatever order: `loaded`, `enabled`, `active`.
+fn unit_found(said: &str) -> Option<Found> {
+    let has = |word: &str| said.lines().any(|l| l == word);
+    if !has("loaded") {
+        return None;
+    }
+    Some(match (has("enabled"), has("active")) {
+        (true, true) => Ok("enabled, active".into()),
+        (false, true) => Err("not enabled".into()),
+        (true, false) => Err("not active".into()),
+        (false, false) => Err("not enabled, not active".into()),
+    })
+}
+
 /// Where a program is: the directories root's shell has, wherever vzd was started from.
 fn find(name: &str) -> Option<PathBuf> {
     ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"]
@@ -331,6 +374,14 @@ fn version(program: &Path, flag: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_unit_is_enabled_and_active_or_wanting() {
+        assert_eq!(unit_found("not-found\n\ninactive\n"), None);
+        assert_eq!(unit_found("active\nloaded\nenabled\n"), Some(Ok("enabled, active".into())));
+        assert_eq!(unit_found("loaded\nactive\ndisabled\n"), Some(Err("not enabled".into())));
+        assert_eq!(unit_found("loaded\ninactive\ndisabled\n"), Some(Err("not enabled, not active".into())));
+    }
 
     #[test]
     fn every_gap_has_a_loss_and_a_remedy() {
