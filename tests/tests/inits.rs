@@ -141,6 +141,8 @@ fn is_clean_and_lets_in(rig: &Rig, identity: &Identity, row: &Row) {
     assert!(rig.inside(101, "cat /etc/hosts").contains("web.example.org"));
     assert!(rig.inside(101, "cat /etc/resolv.conf").contains("nameserver 192.0.2.53"));
     assert_eq!(rig.inside(101, "date +%Z"), "UTC");
+    // Whatever it mounts, its own beancounters stay where they are.
+    assert!(rig.inside(101, "/run/vz/bin/vzubc -v").contains("numproc|"));
     if row.has(Line::Locale) {
         assert_eq!(rig.inside(101, ". /etc/default/locale; export LANG; locale charmap"), "UTF-8");
     }
