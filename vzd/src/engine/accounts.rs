@@ -217,7 +217,7 @@ impl Engine {
             forks: raws[Ub::Numproc as usize].fails,
             swap: raws[Ub::Swappages as usize].fails,
             high: keyed("memory.events", "high"),
-            throttled_us: keyed("cpu.stat", "throttled_usec"),
+            throttled_us: read::throttled(cgroup),
             sockets: sockets.map_or([0; 2], |s| [s[0].fails, s[1].fails]),
         };
         Look { raws, totals }
@@ -451,7 +451,7 @@ impl Engine {
             cpu: read::pressure(dir, "cpu"),
             memory: read::pressure(dir, "memory"),
             io: read::pressure(dir, "io"),
-            throttled_us: read::keyed_file(dir, "cpu.stat", "throttled_usec").unwrap_or(0),
+            throttled_us: read::throttled(dir),
         });
         let account = self.accounts.of(ctid);
         let mut account = lock(&account);

@@ -44,7 +44,7 @@ pub fn all(cgroup: &Path, sample: Option<&Sample>, sockets: Option<[SocketFigure
                 Held::Sampled | Held::Sockets => sampled(),
             };
             let peak = c.peak.and_then(|file| number(cgroup, file)).map(scale);
-            let fails = c.fails.iter().filter_map(|(file, key)| keyed_file(cgroup, file, key)).sum();
+            let fails = c.fails.iter().filter_map(|(file, key)| fails_of(cgroup, file, key)).sum();
             match (c.ub, sockets) {
                 (Ub::Numtcpsock, Some([s, _])) | (Ub::Numothersock, Some([_, s])) => {
                     Raw { held: Some(s.held), peak: Some(s.peak), fails: s.fails }
@@ -67,6 +67,24 @@ fn of_sample(ub: Ub, s: &Sample) -> Option<u64> {
         Ub::Numothersock => Some(s.numothersock),
         _ => None,
     }
+}
+
+/// Refusals of a cgroup. Before Linux 6.11 a fork that was refused was only told of in the cgroup of who forked,
+/// wherever the limit was (there is no `pids.events.local` then), so those below are added up.
+fn fails_of(cgroup: &Path, file: &str, key: &str) -> Option<u64> {
+    let own = keyed_file(cgroup, file, key)?;
+    if file != "pids.events" || cgroup.join("pids.events.local").exists() {
+        return Some(own);
+    }
+    let below = fs::read_dir(cgroup).into_iter().flatten().flatten();
+    let dirs = below.filter(|e| e.file_type().is_ok_and(|t| t.is_dir()));
+    Some(own + dirs.filter_map(|d| fails_of(&d.path(), file, key)).sum::<u64>())
+}
+
+/// Microseconds for which a container was held back by `cpu.max`, at our level or at its own, which says the same.
+pub fn throttled(cgroup: &Path) -> u64 {
+    let of = |dir: &Path| keyed_file(dir, "cpu.stat", "throttled_usec").unwrap_or(0);
+    of(cgroup).max(of(&cgroup.join("ns")))
 }
 
 /// The number behind a key, one to a line.
@@ -119,6 +137,22 @@ pub fn pressure(cgroup: &Path, resource: &str) -> Option<Pressure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn refused_forks_are_added_up_where_the_kernel_does_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let put = |path: &str, text: &str| {
+            let path = dir.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        put("pids.events", "max 1\n");
+        put("ns/pids.events", "max 2\n");
+        put("ns/app.service/pids.events", "max 4\n");
+        assert_eq!(fails_of(dir.path(), "pids.events", "max"), Some(7));
+        put("pids.events.local", "max 0\n");
+        assert_eq!(fails_of(dir.path(), "pids.events", "max"), Some(1));
+    }
 
     #[test]
     fn figures_come_from_the_files_in_the_counters_unit() {
