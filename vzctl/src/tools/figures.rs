@@ -104,13 +104,20 @@ pub struct SplitArgs {
     pub root: Root,
 }
 
-/// Bytes that one container has in memory and swap, is guaranteed, and may have at most; `None`: as much as it likes.
+/// Bytes that one container has in memory and swap (`None`: this host does not count them), is guaranteed, and may have
+/// at most; `None`: as much as it likes.
 struct Memory {
-    held: u64,
-    swap_held: u64,
+    held: Option<u64>,
+    swap_held: Option<u64>,
     promised: u64,
     most: Option<u64>,
     most_with_swap: Option<u64>,
+}
+
+impl Memory {
+    fn held_with_swap(&self) -> Option<u64> {
+        Some(self.held? + self.swap_held?)
+    }
 }
 
 fn bean<'i>(i: &'i CtInfo, name: &str) -> Option<&'i vz_api::wire::Beancounter> {
@@ -119,7 +126,7 @@ fn bean<'i>(i: &'i CtInfo, name: &str) -> Option<&'i vz_api::wire::Beancounter> 
 
 fn memory(i: &CtInfo) -> Memory {
     let bytes = |n: u64| n.saturating_mul(PAGE);
-    let held = |name| bean(i, name).and_then(|b| b.held).map_or(0, bytes);
+    let held = |name| bean(i, name).and_then(|b| b.held).map(bytes);
     let limit = |name| bean(i, name).map(|b| b.limit).filter(|n| *n != Amount::CLASSIC_UNLIMITED).map(bytes);
     let most = limit("physpages");
     Memory {
@@ -157,15 +164,10 @@ pub fn calc(args: &CalcArgs) -> Outcome {
     let percent = |n: Option<u64>, of: u64| n.map(|n| share(n, of));
     let cpu_most = cpu_percent(&info).map(|p| f64::from(p) / host.cpus.max(1) as f64);
     let rows = [
-        (
-            "Memory",
-            Some(share(m.held, host.memory)),
-            Some(share(m.promised, host.memory)),
-            percent(m.most, host.memory),
-        ),
+        ("Memory", percent(m.held, host.memory), Some(share(m.promised, host.memory)), percent(m.most, host.memory)),
         (
             "Mem + Swap",
-            Some(share(m.held + m.swap_held, both)),
+            percent(m.held_with_swap(), both),
             Some(share(m.promised, both)),
             percent(m.most_with_swap, both),
         ),
@@ -184,11 +186,12 @@ pub fn calc(args: &CalcArgs) -> Outcome {
     }
     if args.verbose {
         let most = m.most.map_or_else(|| "unlimited".into(), human);
+        let held = |n: Option<u64>| n.map_or_else(|| "an unknown amount".into(), human);
         print_line(&format!(
             "CT {}: {} in memory, {} in swap space, {} promised, at most {most}; the host has {} and {} of swap space",
             info.ctid,
-            human(m.held),
-            human(m.swap_held),
+            held(m.held),
+            held(m.swap_held),
             human(m.promised),
             human(host.memory),
             human(host.swap)
@@ -214,19 +217,22 @@ pub fn memcheck(args: &MemcheckArgs) -> Outcome {
         let of = [host.memory, host.memory, host.memory, both, both];
         m.iter()
             .zip(of)
-            .map(|(n, of)| match (n, args.absolute) {
+            .enumerate()
+            .map(|(column, (n, of))| match (n, args.absolute) {
+                // What is used: nobody can tell.
+                (None, _) if column == 0 || column == 3 => "n/a".into(),
                 (None, _) => "unlim".into(),
                 (Some(n), true) => format!("{:.1}", *n as f64 / f64::from(1 << 20)),
                 (Some(n), false) => format!("{:.2}", share(*n, of)),
             })
             .collect()
     };
-    let of = |m: &Memory| [Some(m.held), Some(m.promised), m.most, Some(m.held + m.swap_held), m.most_with_swap];
+    let of = |m: &Memory| [m.held, Some(m.promised), m.most, m.held_with_swap(), m.most_with_swap];
     let total = [
-        sum(&|m| Some(m.held)),
+        sum(&|m| m.held),
         sum(&|m| Some(m.promised)),
         sum(&|m| m.most),
-        sum(&|m| Some(m.held + m.swap_held)),
+        sum(&Memory::held_with_swap),
         sum(&|m| m.most_with_swap),
     ];
     if args.json {
