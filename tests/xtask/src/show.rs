@@ -41,6 +41,19 @@ pub fn say(line: impl AsRef<str>) {
     };
 }
 
+/// Says many short things, as many on a line as a terminal has room for, under what they belong to.
+pub fn several(things: &[String]) {
+    const WIDTH: usize = 110;
+    let mut lines: Vec<String> = Vec::new();
+    for thing in things {
+        match lines.last_mut() {
+            Some(line) if line.len() + thing.len() + 2 <= WIDTH => *line += &format!("  {thing}"),
+            _ => lines.push(thing.clone()),
+        }
+    }
+    lines.iter().for_each(|line| say(format!("       {line}")));
+}
+
 /// A time as a person reads it.
 pub fn time(t: Duration) -> String {
     match t.as_millis() {

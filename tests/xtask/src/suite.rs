@@ -1,11 +1,19 @@
 //! `cargo xtask test`: everything that must pass, from a clean clone with nothing prepared. What is required never
 //! skips: a missing prerequisite is installed, or it is a failure.
 
-use crate::{deps, generate, programs, show, tally::Tally, vm};
+use crate::{
+    deps, generate, programs, show,
+    tally::{self, Tally},
+    vm,
+};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use std::{path::Path, process::Command, time::Duration, time::Instant};
-use vz_tests::{command, tarball::Tarball, template::Template};
+use vz_tests::{
+    command,
+    tarball::Tarball,
+    template::{self, Template},
+};
 
 /// What to run.
 #[derive(Args)]
@@ -21,8 +29,8 @@ pub struct Options {
 struct Told {
     /// In a line.
     result: String,
-    /// Its tests by suite, if it has any.
-    suites: Vec<String>,
+    /// What it is made of, such as its tests by suite.
+    parts: Vec<Vec<String>>,
     /// How many they were.
     ran: u32,
     good: bool,
@@ -30,14 +38,14 @@ struct Told {
 
 impl From<String> for Told {
     fn from(result: String) -> Self {
-        Self { result, suites: Vec::new(), ran: 0, good: true }
+        Self { result, parts: Vec::new(), ran: 0, good: true }
     }
 }
 
 impl Told {
     /// A run of tests.
     fn tests(tally: &Tally, good: bool) -> Self {
-        Self { result: tally.line(), suites: tally.suites(), ran: tally.ran(), good }
+        Self { result: tally.line(), parts: vec![tally.suites()], ran: tally.ran(), good }
     }
 }
 
@@ -73,9 +81,7 @@ impl Parts {
         for Line { part, told, took } in &self.0 {
             let mark = if told.good { "ok  " } else { "FAIL" };
             show::say(format!("{mark} {part:<26} {:>14}  {}", show::time(*took), told.result));
-            for suites in &told.suites {
-                show::say(format!("       {suites}"));
-            }
+            told.parts.iter().for_each(|p| show::several(p));
         }
     }
 }
@@ -105,7 +111,7 @@ pub fn run(options: &Options) -> Result<()> {
     let failed: Vec<&str> = parts.0.iter().filter(|l| !l.told.good).map(|l| l.part).collect();
     let ran: u32 = parts.0.iter().map(|l| l.told.ran).sum();
     let how = match failed.len() {
-        0 => format!("{ran} tests passed"),
+        0 => format!("{} passed", tally::tests(ran)),
         _ => "FAILED".into(),
     };
     show::say(format!("{how} in {}", show::time(begun.elapsed())));
@@ -127,7 +133,8 @@ fn root_suites(filter: Option<&str>, parts: &mut Parts) {
         if !root {
             bail!("the native suite needs root");
         }
-        Ok(templates(&bin)?.into())
+        let ready = templates(&bin)?;
+        Ok(Told { parts: vec![ready], ..format!("ready in {}", template::cache_dir().display()).into() })
     });
     if ready {
         parts.part("native root suite", || {
@@ -169,14 +176,12 @@ fn virtual_host(filter: Option<&str>, parts: &mut Parts) {
     };
     parts.part("virtual test host suites", || {
         let halves = vm::suites::run(&machine, filter)?;
-        let tell = |h: &vm::suites::Half| {
-            [format!("{}, {}:", h.title, show::time(h.took))].into_iter().chain(h.tally.suites())
-        };
+        let tell = |h: &vm::suites::Half| [vec![format!("{}, {}:", h.title, show::time(h.took))], h.tally.suites()];
         let mut result: Vec<String> = halves.iter().map(|h| format!("{}: {}", h.title, h.result)).collect();
         result.extend(machine.given_up().map(|why| why.lines().next().unwrap_or_default().to_owned()));
         Ok(Told {
             result: result.join("; "),
-            suites: halves.iter().flat_map(tell).collect(),
+            parts: halves.iter().flat_map(tell).collect(),
             ran: halves.iter().map(|h| h.tally.ran()).sum(),
             good: halves.iter().all(|h| h.good),
         })
@@ -217,7 +222,7 @@ fn runner(packages: &[String], filter: Option<&str>, seconds: u64, bin: &Path) -
 
 /// Makes sure that the cached templates are there: from the programs just built, in a process of its own because
 /// it changes nothing for the tests which user cache that is.
-fn templates(bin: &Path) -> Result<String> {
+fn templates(bin: &Path) -> Result<Vec<String>> {
     let mut said = Vec::new();
     for template in [Template::Tiny].into_iter().chain(Template::SHIPPED) {
         let begun = Instant::now();
@@ -233,7 +238,7 @@ fn templates(bin: &Path) -> Result<String> {
         made.map_err(|_| anyhow::anyhow!("the archive {} cannot be made", tarball.file()))?;
         said.push(format!("{} ({})", tarball.file(), show::time(begun.elapsed())));
     }
-    Ok(said.join(", "))
+    Ok(said)
 }
 
 fn kernel() -> String {

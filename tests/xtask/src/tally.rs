@@ -82,26 +82,25 @@ impl Tally {
         let failed: u32 = self.suites.values().map(|s| s.failed).sum();
         match failed {
             0 if self.ran() == 0 => "no test of that name".into(),
-            0 => format!("{} tests passed", self.ran()),
-            n if self.failed.is_empty() => format!("{n} of {} tests failed", self.ran()),
-            n => format!("{n} of {} tests failed: {}", self.ran(), self.failed.join(", ")),
+            0 => format!("{} passed", tests(self.ran())),
+            n if self.failed.is_empty() => format!("{n} of {} failed", tests(self.ran())),
+            n => format!("{n} of {} failed: {}", tests(self.ran()), self.failed.join(", ")),
         }
     }
 
-    /// Each suite with its tests and their time, in lines no longer than a terminal's.
+    /// Each suite with its tests and their time.
     pub fn suites(&self) -> Vec<String> {
-        const WIDTH: usize = 110;
-        let mut lines: Vec<String> = Vec::new();
-        for (name, s) in &self.suites {
+        let told = self.suites.iter().map(|(name, s)| {
             let failed = if s.failed > 0 { format!(", {} FAILED", s.failed) } else { String::new() };
-            let told = format!("{name} {} ({}{failed})", s.passed + s.failed, show::time(s.took));
-            match lines.last_mut() {
-                Some(line) if line.len() + told.len() + 2 <= WIDTH => *line += &format!("  {told}"),
-                _ => lines.push(told),
-            }
-        }
-        lines
+            format!("{name} {} ({}{failed})", s.passed + s.failed, show::time(s.took))
+        });
+        told.collect()
     }
+}
+
+/// So many tests, in words.
+pub fn tests(count: u32) -> String {
+    format!("{count} {}", if count == 1 { "test" } else { "tests" })
 }
 
 /// `PASS [   1.144s] (3/7) vz-tests::vm_lost a_name`: whether it passed, how long it took, its suite and its name.
@@ -143,7 +142,7 @@ mod tests {
         );
         assert_eq!(t.ran(), 4);
         assert_eq!(t.line(), "2 of 4 tests failed: vzd engine::tests::x, crash one::two");
-        assert_eq!(t.suites(), ["crash 1 (2.0 s, 1 FAILED)  vm_lost 2 (1 min 07 s)  vzd 1 (500 ms, 1 FAILED)"]);
+        assert_eq!(t.suites(), ["crash 1 (2.0 s, 1 FAILED)", "vm_lost 2 (1 min 07 s)", "vzd 1 (500 ms, 1 FAILED)"]);
     }
 
     #[test]

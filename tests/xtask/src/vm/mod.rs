@@ -155,9 +155,7 @@ fn test(filter: Option<&str>, stop: bool, fresh: bool) -> Result<ExitCode> {
     for half in &halves {
         let mark = if half.good { "ok  " } else { "FAIL" };
         show::say(format!("{mark} {:<26} {:>14}  {}", half.title, show::time(half.took), half.result));
-        for suites in half.tally.suites() {
-            show::say(format!("       {suites}"));
-        }
+        show::several(&half.tally.suites());
     }
     let failed: Vec<&str> = halves.iter().filter(|h| !h.good).map(|h| h.title).collect();
     match machine.given_up() {
