@@ -36,6 +36,12 @@ fn every_limit_is_set_read_changed_and_unset_in_the_kernel() {
         io.lines().count() >= 1 && io.lines().all(|l| l.ends_with("rbps=10485760 wbps=10485760 riops=500 wiops=500")),
         "{io}"
     );
+    // Inside it is read where programs look for it, and by what they may do.
+    let inside = |want: &[&str]| {
+        let read = "cd /sys/fs/cgroup; cat memory.max memory.swap.max pids.max cpu.max; nproc; ulimit -H -n";
+        assert_eq!(vm.inside(2601, read).lines().collect::<Vec<_>>(), want);
+    };
+    inside(&["134217728", "67108864", "60", "50000 100000", "1", "2000"]);
     for name in ["physpages", "swappages", "numproc"] {
         assert_eq!(bean(&vm, 2601, name)["class"], "enforced", "{name}");
     }
@@ -53,6 +59,7 @@ fn every_limit_is_set_read_changed_and_unset_in_the_kernel() {
         assert_eq!(cgroup(&vm, 2601, file), want, "{file}");
     }
     assert!(!cgroup(&vm, 2601, "io.max").contains("rbps=1"));
+    inside(&["100663296", "67108864", "50", "150000 100000", "2", "2000"]);
     vm.ok("vzctl set 2601 --ram unlimited --swap unlimited --numproc unlimited --oomguarpages 0 --vmguarpages 0 --cpuunits 1000 --cpulimit 0");
     for (file, want) in [
         ("memory.max", "max"),
@@ -65,10 +72,12 @@ fn every_limit_is_set_read_changed_and_unset_in_the_kernel() {
     ] {
         assert_eq!(cgroup(&vm, 2601, file), want, "{file}");
     }
+    inside(&["max", "max", "max", "max 100000", "2", "2000"]);
     vm.ok("vzctl restart 2601 --fast");
     for (file, want) in rows {
         assert_eq!(cgroup(&vm, 2601, file), *want, "{file} after a restart");
     }
+    inside(&["134217728", "67108864", "60", "50000 100000", "1", "2000"]);
 }
 
 #[test]
@@ -107,7 +116,7 @@ fn a_limit_below_what_is_in_use_is_refused_with_the_figure() {
 
 #[test]
 fn a_guarantee_is_not_oversold() {
-    let vm = Vm::shared();
+    let vm = Vm::alone();
     let _clean = vm.clean_up(&[2610, 2611]);
     vm.ok("vzctl create 2610 --ostemplate tiny --oomguarpages 2G && vzctl start 2610");
     vm.ok("vzctl create 2611 --ostemplate tiny --oomguarpages 2G");

@@ -169,6 +169,7 @@ line it is megabytes.
 | `/run/vz/bc/CTID/resources` on the host | one container, with swappages |
 | `/run/vz/user_beancounters`, `/run/vz/resources` inside | the container's own, renewed every 5 s |
 | `/run/vz/bin/vzubc` inside | the same as a table: `-q -v -w -r -c`, see `/run/vz/bin/vzubc --help`; a script that needs a POSIX shell |
+| `/sys/fs/cgroup/` inside: `memory.max`, `memory.swap.max`, `pids.max`, `cpu.max` | what is in force, for programs that size themselves by it |
 | `/run/vz/classes` inside | the class of each counter, and what is to be said about it |
 | `vzctl why CTID` | what was refused, when, and what to change |
 | `vzctl events --follow --json` | events as they come |

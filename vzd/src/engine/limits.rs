@@ -120,6 +120,7 @@ impl Engine {
         let settings = self.host_limits()?.possible(kernel::settings(config));
         let writes: Vec<Write> = settings.iter().filter(|s| s.is_set()).map(Write::from).collect();
         write(&dir, &writes)?;
+        show_inside(&dir);
         // Counting is worth having without a limit; where the kernel cannot, a limit was refused or warned about.
         if let Err(e) = sockets::attach(&dir) {
             tracing::debug!(ctid = ctid.get(), "sockets are not counted: {e}");
@@ -249,6 +250,7 @@ impl Engine {
             writes.extend(self.disk_writes(ctid, new, true)?);
         }
         write(&dir, &writes)?;
+        show_inside(&dir);
         for ub in [Ub::Numtcpsock, Ub::Numothersock] {
             let (was, is) = (old.limits.get(ub).limit, new.limits.get(ub).limit);
             if was != is {
@@ -268,6 +270,7 @@ impl Engine {
                 if let Err(e) = write(&dir, &back) {
                     tracing::warn!(ctid = ctid.get(), "putting limits back: {}", e.report());
                 }
+                show_inside(&dir);
                 return Err(e);
             }
         }
@@ -300,6 +303,7 @@ impl Engine {
             self.host_limits()?.possible(kernel::settings(&config)).iter().map(Write::from).collect();
         writes.extend(self.disk_writes(row.ctid, &config, true)?);
         write(&cgroups.path(row.ctid), &writes)?;
+        show_inside(&cgroups.path(row.ctid));
         protect(cgroups)?;
         for ub in [Ub::Numtcpsock, Ub::Numothersock] {
             sockets::limit(&cgroups.path(row.ctid), ub, config.limits.get(ub).limit)
@@ -368,6 +372,25 @@ fn write(dir: &Path, writes: &[Write]) -> Result<()> {
         ),
         e => Error::Limit(e),
     })
+}
+
+/// Limits that a container sees in its own `/sys/fs/cgroup`, where programs look for how much they may take.
+const SHOWN: [&str; 4] = ["memory.max", "memory.swap.max", "pids.max", "cpu.max"];
+
+/// Copies them to the delegated level, whose own limits root inside cannot write. What holds is our level, so one that
+/// cannot be copied is no failure.
+fn show_inside(dir: &Path) {
+    for file in SHOWN {
+        let inside = dir.join("ns").join(file);
+        let (Ok(ours), Ok(theirs)) = (fs::read_to_string(dir.join(file)), fs::read_to_string(&inside)) else {
+            continue;
+        };
+        if ours != theirs {
+            if let Err(e) = fs::write(&inside, ours.trim()) {
+                tracing::warn!("{} does not show the limit: {e}", inside.display());
+            }
+        }
+    }
 }
 
 /// Guarantees reach a container only through its parent: our own level promises exactly what its containers are
