@@ -12,6 +12,7 @@ use std::{
     io::{self, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
     time::{SystemTime, UNIX_EPOCH},
 };
 use vz_types::TemplateName;
@@ -41,6 +42,9 @@ pub fn make_dir(path: &Path) -> Result<(), TemplateError> {
 
 /// Writes a small file of ours.
 pub fn write_file(path: &Path, bytes: &[u8]) -> Result<(), TemplateError> {
+    // Two that use a template for the first time both write its stamp, and would rename the same temporary file.
+    static ONE: Mutex<()> = Mutex::new(());
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     let temp = path.with_extension("new");
     let write = || -> io::Result<()> {
         let mut f = File::options().write(true).create(true).truncate(true).mode(0o600).open(&temp)?;
@@ -166,4 +170,20 @@ fn packages(tree: &Tree) -> Vec<String> {
     out.truncate(MAX_PACKAGES);
     out.sort();
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_that_write_one_file_at_once_both_succeed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("stamp");
+        std::thread::scope(|s| {
+            let all: Vec<_> = (0..8).map(|_| s.spawn(|| write_file(&path, b"same"))).collect();
+            assert!(all.into_iter().all(|t| t.join().unwrap().is_ok()));
+        });
+        assert_eq!(std::fs::read(&path).unwrap(), b"same");
+    }
 }
