@@ -35,11 +35,16 @@ struct Moment {
 }
 
 fn moment(rig: &Rig) -> Moment {
+    let status = rig.status(101);
+    if status.ends_with("running") {
+        // Its own processes are counted too.
+        rig.settled(101);
+    }
     Moment {
         // What a destroyed container's configuration is kept as does not count.
         census: rig.census().without(|l| l == "conf 101.toml.destroyed"),
         conf: fs::read_to_string(rig.paths.conf_dir().join("101.toml")).ok(),
-        status: rig.status(101),
+        status,
     }
 }
 
