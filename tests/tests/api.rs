@@ -125,3 +125,28 @@ fn version_names_root_and_pid() {
     assert_eq!(v["pid"], rig.vzd_pid());
     assert_eq!(v["root"], rig.paths.base.display().to_string());
 }
+
+#[test]
+fn a_brief_list_leaves_out_counters_and_limits_and_nothing_else() {
+    let rig = Rig::new(&[Tiny]);
+    // Not started: this host may be unable to enforce it.
+    rig.create(101, Tiny, &["--cpuunits", "500", "--description", "seen"]);
+    let list = |query: &str| {
+        let (status, text) = request(&rig, "GET", &format!("/v1/cts{query}"), "");
+        assert_eq!(status, 200, "{text}");
+        serde_json::from_str::<serde_json::Value>(&text).unwrap()[0].as_object().unwrap().clone()
+    };
+    let (whole, brief) = (list(""), list("?brief=true"));
+    assert!(whole["beancounters"].as_array().is_some_and(|b| b.len() > 20), "{whole:?}");
+    assert_eq!(whole["parameters"]["cpuunits"], "500");
+    assert_eq!(brief["numproc"], whole["numproc"]);
+    for (key, value) in &brief {
+        let limits = ["beancounters", "parameters", "unenforced", "vswap"].contains(&key.as_str());
+        let same = ["uptime", "diskspace", "diskinodes"].contains(&key.as_str()) || *value == whole[key];
+        assert!(limits || same, "{key}: {value} for {}", whole[key]);
+    }
+    assert_eq!(brief["beancounters"], serde_json::json!([]));
+    assert_eq!(request(&rig, "GET", "/v1/cts?short=true", "").0, 400);
+    // What needs them still has them.
+    assert_eq!(rig.ok(&["list", "-a", "-H", "-o", "cpuunits"]).text(), "500");
+}

@@ -108,14 +108,14 @@ fn remembered(session: &Session) -> PathBuf {
 
 /// What runs or is about to, highest boot order first, and whether vzd told.
 fn running(session: &Session, first: bool) -> Result<(Vec<Ctid>, bool), Failure> {
-    match session.client.list() {
+    match session.client.list_brief() {
         Ok(all) => {
             let up = |s| matches!(s, CtState::Running | CtState::Starting | CtState::Stopping);
             let mut found: Vec<_> = all.into_iter().filter(|i| up(i.state)).collect();
             found.sort_by_key(|i| std::cmp::Reverse(i.bootorder.unwrap_or(0)));
             Ok((found.iter().filter_map(|i| Ctid::try_from(i.ctid).ok()).collect(), true))
         }
-        Err(ClientError::Denied { .. }) => Ok(session.client.list().map(|_| (Vec::new(), true))?),
+        Err(ClientError::Denied { .. }) => Ok(session.client.list_brief().map(|_| (Vec::new(), true))?),
         Err(e) => {
             if first {
                 let why = Failure::from(e).message;

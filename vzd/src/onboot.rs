@@ -1,7 +1,7 @@
 //! After a boot of the host: `onboot = true` containers are started, higher `bootorder` first, those of
 //! one order at the same time. One that fails does not hold the others up.
 
-use crate::engine::{Engine, StartSpec, process};
+use crate::engine::{Engine, Extent, StartSpec, process};
 use std::{collections::BTreeMap, sync::Arc};
 use vz_types::Ctid;
 
@@ -38,7 +38,7 @@ pub fn run(engine: &Arc<Engine>) {
 /// Who is to be started, by order.
 fn plan(engine: &Engine) -> BTreeMap<u32, Vec<Ctid>> {
     let mut by_order: BTreeMap<u32, Vec<Ctid>> = BTreeMap::new();
-    for view in engine.list().unwrap_or_default() {
+    for view in engine.list(Extent::Brief).unwrap_or_default() {
         match &view.config {
             Ok(c) if c.onboot == Some(true) && !c.disabled && view.live.is_none() => {
                 by_order.entry(c.bootorder.unwrap_or(0)).or_default().push(view.row.ctid);

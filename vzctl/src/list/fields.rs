@@ -153,6 +153,21 @@ const REST: &[Field] = &[
     field("config_error", "CONFIG_ERROR", -32, |i| text(&i.config_error)),
 ];
 
+/// Fields of [`REST`] that vzd has to look up a container's limits for.
+const LIMITS: &[&str] = &[
+    "cpulimit",
+    "cpuunits",
+    "cpus",
+    "cpumask",
+    "nodemask",
+    "ioprio",
+    "iolimit",
+    "iopslimit",
+    "vm_overcommit",
+    "unenforced",
+    "vswap",
+];
+
 /// Every field, in the order of `-L`.
 pub fn all() -> impl Iterator<Item = &'static Field> {
     PLAIN.iter().chain(BEANS).chain(REST)
@@ -164,6 +179,14 @@ pub fn find(name: &str) -> Option<&'static Field> {
 }
 
 impl Field {
+    /// Whether a brief list has it, in text: the number of processes is the one counter that does.
+    pub fn is_brief(&self) -> bool {
+        match self.get {
+            Get::Info(_) => !LIMITS.contains(&self.name),
+            Get::Bean(name, part) => (name, part) == ("numproc", Part::Held),
+        }
+    }
+
     /// Its value for one container.
     pub fn value(&self, info: &CtInfo) -> Value {
         match self.get {
@@ -183,7 +206,7 @@ impl Field {
 /// A beancounter. One that is not held because nothing runs shows `-`, as the classic tool does.
 fn bean(name: &str, info: &CtInfo) -> Option<Bean> {
     let Some(b) = info.beancounters.iter().find(|b| b.name == name) else {
-        // A vzd of an earlier version tells this one alone.
+        // A brief list tells this one alone.
         let held = if name == "numproc" { Some(info.numproc?) } else { return None };
         let unlimited = vz_types::limits::Amount::CLASSIC_UNLIMITED;
         return Some(Bean { held, maxheld: None, barrier: unlimited, limit: unlimited, failcnt: 0, class: None });

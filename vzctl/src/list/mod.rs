@@ -26,7 +26,9 @@ pub fn run(args: &ListArgs) -> Outcome {
     // Everything typed is checked before anything is asked.
     let columns = columns(args)?;
     let sort = args.sort.as_deref().map(sort_field).transpose()?;
-    let all = Client::new(&Paths::new(&args.root)).list()?;
+    let client = Client::new(&Paths::new(&args.root));
+    let brief = !args.json && columns.iter().copied().chain(sort.map(|(field, _)| field)).all(Field::is_brief);
+    let all = if brief { client.list_brief()? } else { client.list()? };
     let none_at_all = all.is_empty();
     let (mut rows, missing) = select(args, all);
     if let Some((field, descending)) = sort {

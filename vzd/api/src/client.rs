@@ -8,7 +8,7 @@
 use crate::body::{Lines, Payload};
 use crate::wire::{
     ApiError, BuildEvent, BuildRequest, CheckReport, CreateRequest, CtInfo, Done, Event, HostFigures, ImportRequest,
-    RestartRequest, SetRequest, StartRequest, StopRequest, TemplateInfo, Version, Why,
+    ListRequest, RestartRequest, SetRequest, StartRequest, StopRequest, TemplateInfo, Version, Why,
 };
 use hyper::{Method, Request};
 use serde::{Serialize, de::DeserializeOwned};
@@ -156,6 +156,10 @@ impl Client {
     /// Every container, in CTID order.
     pub fn list(&self) -> Result<Vec<CtInfo>, ClientError> {
         self.get("/v1/cts")
+    }
+    /// The same without counters, limits and parameters, which take longest to look up.
+    pub fn list_brief(&self) -> Result<Vec<CtInfo>, ClientError> {
+        self.get(&format!("/v1/cts{}", query(&ListRequest { brief: true })?))
     }
     /// One container, by CTID or name.
     pub fn info(&self, ct: &str) -> Result<CtInfo, ClientError> {

@@ -450,6 +450,14 @@ pub struct TemplateInfo {
     pub archive: Option<String>,
 }
 
+/// What of the containers is wanted. In the query string.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ListRequest {
+    /// Without counters, limits and parameters, which take longest to look up.
+    pub brief: bool,
+}
+
 /// Make an OS template from a root filesystem in a tar archive, which is the request's body. In the query string.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]

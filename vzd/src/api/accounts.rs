@@ -6,7 +6,7 @@ use super::{
     handlers::{Answer, Shared, blocking},
 };
 use crate::{
-    engine::{self, Engine},
+    engine::{self, Engine, Extent},
     limits::host,
 };
 use axum::{
@@ -200,7 +200,7 @@ pub async fn metrics(State(engine): Shared) -> Result<Response, Refusal> {
 /// The exposition format: HELP and TYPE once per metric, then its samples
 /// (prometheus.io/docs/instrumenting/exposition_formats).
 fn exposition(engine: &Arc<Engine>) -> engine::Result<String> {
-    let views = engine.list()?;
+    let views = engine.list(Extent::Whole)?;
     let mut out = String::new();
     let mut metric = |name: &str, kind: &str, help: &str, samples: Vec<(String, f64)>| {
         // Writing to a String cannot fail.

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     check,
-    engine::{self, Engine},
+    engine::{self, Engine, Extent},
     template,
 };
 use axum::{
@@ -78,11 +78,14 @@ pub async fn openapi() -> Response {
 }
 
 /// Every container in CTID order.
-#[utoipa::path(get, path = "/v1/cts", responses((status = 200, body = Vec<wire::CtInfo>)))]
-pub async fn list(State(engine): Shared) -> Answer<Vec<wire::CtInfo>> {
+#[utoipa::path(get, path = "/v1/cts", params(
+    ("brief" = Option<bool>, Query, description = "without counters, limits and parameters: sooner")),
+    responses((status = 200, body = Vec<wire::CtInfo>), (status = "4XX", body = wire::ApiError)))]
+pub async fn list(State(engine): Shared, Options(asked): Options<wire::ListRequest>) -> Answer<Vec<wire::CtInfo>> {
     blocking(move || {
         let now = convert::Clock::now();
-        Ok(Json(engine.list()?.into_iter().map(|v| convert::info(&engine.paths, v, now)).collect()))
+        let extent = if asked.brief { Extent::Brief } else { Extent::Whole };
+        Ok(Json(engine.list(extent)?.into_iter().map(|v| convert::info(&engine.paths, v, now)).collect()))
     })
     .await
 }

@@ -189,7 +189,7 @@ impl Engine {
             .map(|(c, raw)| {
                 let kept = account.rows.get(&c.ub).copied().unwrap_or_default();
                 let pair = set.limits.get(c.ub);
-                let (class, reason) = class_of(c.ub, &set, host.as_ref(), dir);
+                let (class, reason) = class_of(c.ub, &set, host.as_deref(), dir);
                 let held = raw.held.unwrap_or(0);
                 Bean {
                     ub: c.ub,

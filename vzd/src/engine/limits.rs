@@ -15,7 +15,12 @@ use crate::{
     },
 };
 use serde::{Deserialize, Serialize};
-use std::{fs, path::Path, time::Duration};
+use std::{
+    fs,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use vz_sys::rlimits;
 use vz_types::{
     CtConfig, Ctid, ExitCode,
@@ -54,12 +59,23 @@ impl LimitSet {
 const NOTE: &str = "limits.json";
 /// What the monitor may take to change what is inside.
 const CONTROL: Duration = Duration::from_secs(20);
+/// How long a look at the host counts: an operator may mount or remount while vzd runs, and a list asks for every
+/// container.
+const HOST_STAYS: Duration = Duration::from_secs(1);
 
 impl Engine {
     /// What this host can enforce.
-    pub(crate) fn host_limits(&self) -> Result<Host> {
+    pub(crate) fn host_limits(&self) -> Result<Arc<Host>> {
         let cgroups = self.cgroups()?;
-        Ok(Host::look(cgroups.mount(), cgroups.controllers()))
+        let mut last = super::lock(&self.host);
+        match last.as_ref().filter(|(at, _)| at.elapsed() < HOST_STAYS) {
+            Some((_, host)) => Ok(host.clone()),
+            None => {
+                let host = Arc::new(Host::look(cgroups.mount(), cgroups.controllers()));
+                *last = Some((Instant::now(), host.clone()));
+                Ok(host)
+            }
+        }
     }
 
     /// Refuses limits above what the host has.

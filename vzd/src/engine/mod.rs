@@ -43,11 +43,12 @@ pub use error::{Error, Result};
 pub use monitor::{Error as MonitorError, Monitor};
 pub use recover::rebuild;
 pub use request::{Changes, CreateSpec, Outcome, SetMode, SetSpec, StartSpec, StopSpec};
-pub use view::View;
+pub use view::{Extent, View};
 
 use crate::{
     conf::ConfStore,
     inventory::{CtRow, Inventory},
+    limits::Host,
     network::Network,
     storage::{self, DiskSpec},
     template::Store,
@@ -84,6 +85,8 @@ pub struct Engine {
     boot_id: String,
     fault: Fault,
     cgroups: OnceLock<Cgroups>,
+    /// What the host can enforce, and when that was looked at.
+    host: Mutex<Option<(Instant, Arc<Host>)>>,
     cells: Mutex<HashMap<Ctid, Arc<Cell>>>,
     runtime: tokio::runtime::Handle,
     watcher: Watcher,
@@ -152,6 +155,7 @@ impl Engine {
             boot_id: process::host_boot_id(),
             fault: Fault::from_env(),
             cgroups: OnceLock::new(),
+            host: Mutex::default(),
             cells: Mutex::default(),
             accounts: accounts::Accounts::default(),
             quitting: AtomicBool::new(false),

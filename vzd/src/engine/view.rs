@@ -6,6 +6,15 @@ use crate::{conf, inventory::CtRow, storage};
 use std::sync::Arc;
 use vz_types::{CtAddr, CtConfig, CtState, Ctid, run::RunRecord};
 
+/// How much of a container is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// What it is, and whether it runs.
+    Brief,
+    /// Its counters and limits too, which takes some hundred system calls for each that runs.
+    Whole,
+}
+
 /// One container, seen.
 #[derive(Clone, Debug)]
 pub struct View {
@@ -34,17 +43,17 @@ pub struct View {
 }
 
 impl Engine {
-    /// Every container in CTID order.
-    pub fn list(&self) -> Result<Vec<View>> {
-        Ok(self.inventory.containers()?.into_iter().map(|row| self.view(row)).collect())
+    /// Every container in CTID order, seen that far.
+    pub fn list(&self, extent: Extent) -> Result<Vec<View>> {
+        Ok(self.inventory.containers()?.into_iter().map(|row| self.view(row, extent)).collect())
     }
 
     /// One container.
     pub fn show(&self, ctid: Ctid) -> Result<View> {
-        Ok(self.view(self.row(ctid)?))
+        Ok(self.view(self.row(ctid)?, Extent::Whole))
     }
 
-    fn view(&self, row: CtRow) -> View {
+    fn view(&self, row: CtRow, extent: Extent) -> View {
         let config = self.conf.read(row.ctid);
         let state = self.state(&row);
         let live = match lock(&self.cell(row.ctid).live).as_mut() {
@@ -62,8 +71,9 @@ impl Engine {
         let usage = config.as_ref().ok().and_then(|c| self.disk_usage(&row, c));
         let numproc = live.as_ref().and_then(|_| self.cgroups().ok()?.count(row.ctid));
         let cgroup = live.as_ref().map(|l| l.cgroup.clone());
-        let beans = self.beans(&row, config.as_deref().ok(), false);
-        let limits = config.as_ref().ok().map(|c| {
+        let looked_at = config.as_ref().ok().filter(|_| extent == Extent::Whole);
+        let beans = looked_at.map_or_else(Vec::new, |c| self.beans(&row, Some(c), false));
+        let limits = looked_at.map(|c| {
             let set = live.as_ref().and_then(|_| self.live_limits(row.ctid));
             set.map_or_else(|| (**c).clone(), |set| set.in_config(c))
         });
