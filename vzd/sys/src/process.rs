@@ -29,25 +29,25 @@ impl SingleThreaded {
 }
 
 /// `CLONE_INTO_CGROUP` (linux/sched.h). The libc crate's constant is an int and truncates to 0.
-pub(crate) const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 /// `CLONE_PIDFD` (linux/sched.h).
-pub(crate) const CLONE_PIDFD: u64 = 0x1000;
+const CLONE_PIDFD: u64 = 0x1000;
 
 /// `struct clone_args` (linux/sched.h, version 2 with `cgroup`).
 #[repr(C, align(8))]
 #[derive(Default)]
-pub(crate) struct CloneArgs {
-    pub(crate) flags: u64,
-    pub(crate) pidfd: u64,
-    pub(crate) child_tid: u64,
-    pub(crate) parent_tid: u64,
-    pub(crate) exit_signal: u64,
-    pub(crate) stack: u64,
-    pub(crate) stack_size: u64,
-    pub(crate) tls: u64,
-    pub(crate) set_tid: u64,
-    pub(crate) set_tid_size: u64,
-    pub(crate) cgroup: u64,
+struct CloneArgs {
+    flags: u64,
+    pidfd: u64,
+    child_tid: u64,
+    parent_tid: u64,
+    exit_signal: u64,
+    stack: u64,
+    stack_size: u64,
+    tls: u64,
+    set_tid: u64,
+    set_tid_size: u64,
+    cgroup: u64,
 }
 
 /// Which side of a clone this is.
@@ -67,6 +67,17 @@ pub enum Cloned {
 /// # Errors
 /// What clone3(2) says.
 pub fn clone3(_one: SingleThreaded, namespaces: CloneFlags, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Cloned> {
+    // SAFETY: this process is single-threaded (the witness), so no lock can be held by a thread that does not exist
+    // in the child.
+    unsafe { copy(namespaces, cgroup) }
+}
+
+/// clone3(2) without CLONE_VM: a copy of this process with the calling thread alone.
+///
+/// # Safety
+/// Where this process has other threads, any lock may be held for ever in the child: it may make nothing but
+/// async-signal-safe calls (signal-safety(7)) on memory prepared before, and must never return.
+pub(crate) unsafe fn copy(namespaces: CloneFlags, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Cloned> {
     let mut pidfd: RawFd = -1;
     let sibling = namespaces.contains(CloneFlags::CLONE_PARENT);
     let mut args = CloneArgs {
@@ -80,9 +91,8 @@ pub fn clone3(_one: SingleThreaded, namespaces: CloneFlags, cgroup: Option<Borro
         args.flags |= CLONE_INTO_CGROUP;
         args.cgroup = cgroup.as_raw_fd() as u64;
     }
-    // SAFETY: `args` is a valid clone_args of the size given and outlives the call; without CLONE_VM the
-    // child gets a copy of this single-threaded process (the witness), so no lock can be held by a thread
-    // that does not exist in it. `pidfd` is written by the kernel before either side returns.
+    // SAFETY: `args` is a valid clone_args of the size given and outlives the call; the caller vouches for the child.
+    // `pidfd` is written by the kernel before either side returns.
     let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<CloneArgs>()) };
     match pid {
         -1 => Err(io::Error::last_os_error()),

@@ -1,8 +1,9 @@
 //! Starting a program born in a cgroup. `std::process` and posix_spawn(3) of today's C libraries cannot; moving a process
 //! afterwards waits for an RCU grace period, and every fork on the host waits with it.
 
-use crate::process::{CLONE_INTO_CGROUP, CLONE_PIDFD, CloneArgs};
-use rustix::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use crate::process::{self, Cloned};
+use nix::sched::CloneFlags;
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::{
     ffi::{CString, c_char},
     io,
@@ -49,29 +50,12 @@ impl Program {
             // One of them would be closed under the child's hands.
             return Err(io::Error::other("standard input, output or error of this process is closed"));
         }
-        let mut pidfd: RawFd = -1;
-        let mut args = CloneArgs {
-            flags: CLONE_PIDFD,
-            pidfd: (&raw mut pidfd) as u64,
-            exit_signal: libc::SIGCHLD as u64,
-            ..CloneArgs::default()
-        };
-        if let Some(cgroup) = cgroup {
-            args.flags |= CLONE_INTO_CGROUP;
-            args.cgroup = cgroup.as_raw_fd() as u64;
-        }
-        // SAFETY: `args` is a valid clone_args of the size given. Without CLONE_VM the child has a copy of this process
-        // with one thread, in which any lock may be held for ever: `child` makes nothing but async-signal-safe calls on
-        // memory prepared above, allocates nothing and never returns. `pidfd` is written before either side returns.
-        let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<CloneArgs>()) };
-        match pid {
-            -1 => Err(io::Error::last_os_error()),
+        // SAFETY: `child` makes nothing but async-signal-safe calls on memory prepared above, and never returns.
+        match unsafe { process::copy(CloneFlags::empty(), cgroup) }? {
             // SAFETY: this is the child; the pointers are those of `self` and of locals, all alive in its copy.
-            0 => unsafe { child(self.path.as_ptr(), argv.as_ptr(), envp.as_ptr(), fds, report) },
-            pid => {
-                // SAFETY: on success with CLONE_PIDFD the kernel stored a new descriptor that nobody else owns.
-                let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
-                let mut spawned = Spawned { pid: pid as i32, pidfd };
+            Cloned::Child => unsafe { child(self.path.as_ptr(), argv.as_ptr(), envp.as_ptr(), fds, report) },
+            Cloned::Parent(pid, pidfd) => {
+                let mut spawned = Spawned { pid, pidfd };
                 drop(theirs);
                 let mut said = [0u8; 4];
                 match io::Read::read_exact(&mut std::fs::File::from(ours), &mut said) {
@@ -128,7 +112,7 @@ impl Spawned {
 
     /// Kills it; one that has ended is fine.
     pub fn kill(&self) {
-        let _ = crate::process::pidfd_signal(self.pidfd.as_fd(), libc::SIGKILL);
+        let _ = process::pidfd_signal(self.pidfd.as_fd(), libc::SIGKILL);
     }
 
     /// Waits for its end and reaps it. To be called once.

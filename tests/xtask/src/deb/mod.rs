@@ -237,7 +237,7 @@ fn maintainer() -> String {
     format!("{} <{}>", given("DEBFULLNAME", "vz contributors"), given("DEBEMAIL", "vz@vz.invalid"))
 }
 
-/// `copyright` with the MIT text of LICENSE, as Debian's format has it: indented, a dot for an empty line.
+/// `copyright` with the MIT text of LICENSE, indented, a dot for an empty line.
 fn copyright() -> Result<String> {
     let license = fs::read_to_string(checkout().join("LICENSE")).context("cannot read LICENSE")?;
     let begin = license.find("Permission is hereby granted").context("LICENSE has no MIT text")?;
