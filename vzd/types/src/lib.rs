@@ -13,6 +13,7 @@ pub mod names;
 pub mod plan;
 pub mod policy;
 pub mod run;
+pub mod settings;
 pub mod size;
 pub mod sshkey;
 pub mod state;
