@@ -24,4 +24,5 @@
 
 mod body;
 pub mod client;
+mod settings;
 pub mod wire;

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use utoipa::ToSchema;
 use vz_types::ExitCode;
 
+pub use crate::settings::{Settings, Values};
+
 /// Every answer that is not a success.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct ApiError {
@@ -67,67 +69,6 @@ pub struct CreateRequest {
     pub layout: Option<String>,
     /// What `set` would set, saved into the new configuration.
     pub settings: Settings,
-}
-
-/// Everything `vzctl set` can change in this version. Absent: unchanged. Texts as on the command line; vzd parses them.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Settings {
-    /// Start at host boot.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub onboot: Option<bool>,
-    /// Higher first.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub bootorder: Option<u32>,
-    /// New name; empty removes it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub name: Option<String>,
-    /// New description; empty removes it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub description: Option<String>,
-    /// Refuse to start.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub disabled: Option<bool>,
-    /// Host name inside.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub hostname: Option<String>,
-    /// Name servers (replace all); `inherit`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub nameserver: Option<Vec<String>>,
-    /// Search domains (replace all).
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub searchdomain: Option<Vec<String>>,
-    /// Addresses to add.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub ipadd: Vec<String>,
-    /// Addresses to remove, or `all`. Removal comes before addition.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub ipdel: Vec<String>,
-    /// `user:password`, changed inside at once and never saved.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub userpasswd: Vec<UserPasswd>,
-    /// Keys for a user's authorized_keys, added inside at once.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub sshkeys: Vec<SshKey>,
-    /// Space of the writable layer (`10G`).
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub diskspace: Option<String>,
-    /// Inodes of the writable layer.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub diskinodes: Option<u64>,
-    /// Features: name to on/off.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub features: BTreeMap<String, bool>,
-    /// Beancounters and other limits, by the name of their option (`physpages`, `ram`, `cpulimit`), each as on the
-    /// command line.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub limits: BTreeMap<String, String>,
-    /// A sample configuration to take limits and disk quota from, before everything else here.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub sample: Option<String>,
-    /// Forget maxheld and failcnt of every counter.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub reset_ub: bool,
 }
 
 /// One `--userpasswd`.

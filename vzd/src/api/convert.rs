@@ -4,11 +4,12 @@ use crate::engine::{
     Bean, Changes, CreateSpec, Error, Outcome, Result, SetMode, SetSpec, StopSpec, View, hash_password, utc,
 };
 use crate::inventory::EventRow;
-use std::{collections::BTreeSet, fmt::Display, str::FromStr};
+use std::{collections::BTreeMap, fmt::Display, str::FromStr};
 use vz_api::wire;
 use vz_types::{
-    CtConfig, Ctid, ExitCode, Paths, SshPublicKey, UserName,
-    config::{Description, Feature},
+    CtConfig, Ctid, ExitCode, Paths, SshPublicKey,
+    config::Feature,
+    settings::{Password, SSHKEY, SettingError, USERPASSWD},
 };
 
 /// The host's clocks at one moment.
@@ -29,83 +30,36 @@ fn parse<T: FromStr<Err: Display>>(code: ExitCode, text: &str) -> Result<T> {
     text.parse().map_err(|e: T::Err| Error::refused(code, e.to_string(), ""))
 }
 
-/// Empty text removes.
-fn optional<T: FromStr<Err: Display>>(code: ExitCode, text: &Option<String>) -> Result<Option<Option<T>>> {
-    match text.as_deref() {
-        None => Ok(None),
-        Some("") => Ok(Some(None)),
-        Some(text) => Ok(Some(Some(parse(code, text)?))),
-    }
-}
-
-/// A list; one empty text is the empty list.
-fn list<T: FromStr<Err: Display>>(code: ExitCode, texts: &Option<Vec<String>>) -> Result<Option<Vec<T>>> {
-    let parse_all = |texts: &Vec<String>| texts.iter().filter(|t| !t.is_empty()).map(|t| parse(code, t)).collect();
-    texts.as_ref().map(parse_all).transpose()
+/// A setting that does not take what was sent.
+fn bad_setting(e: SettingError) -> Error {
+    Error::refused(e.code, e.to_string(), "")
 }
 
 /// Settings as changes; passwords are hashed here and go no further.
 pub fn changes(s: wire::Settings) -> Result<Changes> {
-    let mut c = Changes {
-        onboot: s.onboot,
-        bootorder: s.bootorder,
-        name: optional(ExitCode::SetName, &s.name)?,
-        description: optional::<Description>(ExitCode::BadValue, &s.description)?,
-        disabled: s.disabled,
-        hostname: optional(ExitCode::BadHostname, &s.hostname)?,
-        nameserver: list(ExitCode::BadDns, &s.nameserver)?,
-        searchdomain: list(ExitCode::BadDns, &s.searchdomain)?,
-        diskspace: s.diskspace.as_deref().map(|t| parse(ExitCode::BadValue, t)).transpose()?,
-        diskinodes: s.diskinodes,
-        sample: s.sample,
-        reset_ub: s.reset_ub,
-        ..Changes::default()
-    };
+    let mut c = Changes::default();
+    c.sample = s.sample;
+    c.reset_ub = s.reset_ub;
+    for (name, value) in &s.values.0 {
+        c.set(name, value).map_err(bad_setting)?;
+    }
     for (name, value) in &s.limits {
         c.limits.set(name, value).map_err(|e| Error::refused(ExitCode::BadValue, e.to_string(), ""))?;
     }
-    for text in &s.ipdel {
-        match text.as_str() {
-            "all" => c.ipdel_all = true,
-            text => c.ipdel.push(parse(ExitCode::BadIp, text)?),
-        }
-    }
-    let mut seen = BTreeSet::new();
-    for text in &s.ipadd {
-        let ip = parse(ExitCode::BadIp, text)?;
-        if seen.insert(ip) {
-            c.ipadd.push(ip);
-        }
-    }
-    for (word, on) in &s.features {
-        let known = || Feature::ALL.iter().map(|(_, w)| *w).collect::<Vec<_>>().join(", ");
-        let found = Feature::ALL.iter().find(|(_, w)| w == word);
-        let (feature, _) = found.ok_or_else(|| {
-            Error::refused(
-                ExitCode::BadValue,
-                format!("there is no feature `{word}`"),
-                &format!("there are: {}", known()),
-            )
-        })?;
-        c.features.insert(*feature, *on);
-    }
     for key in &s.sshkeys {
-        let user: UserName = parse(ExitCode::BadValue, &key.user)?;
+        let user = SSHKEY.user(&key.user).map_err(bad_setting)?;
         let line = key.key.parse::<SshPublicKey>().map_err(|e| {
             let shown: String = key.key.chars().take(40).collect();
             let next = "give one public key as `ssh-keygen` writes it into the .pub file";
-            Error::refused(ExitCode::BadValue, format!("ssh key `{shown}`: {e}"), next)
+            Error::refused(SSHKEY.code, format!("ssh key `{shown}`: {e}"), next)
         })?;
         c.keys.entry(user).or_default().push(line.to_string());
     }
     for p in &s.userpasswd {
-        let user: UserName = parse(ExitCode::BadValue, &p.user)?;
-        if p.password.is_empty() || p.password.len() > 256 || p.password.chars().any(char::is_control) {
-            let message =
-                format!("the password for `{user}` is not usable: it needs 1 to 256 bytes without control characters");
-            return Err(Error::refused(ExitCode::BadValue, message, ""));
-        }
-        c.passwords.push((user, hash_password(&p.password)?));
+        let user = USERPASSWD.user(&p.user).map_err(bad_setting)?;
+        let password: Password =
+            p.password.parse().map_err(|why| bad_setting(USERPASSWD.error(format!("the password of {user} {why}"))))?;
+        c.passwords.push((user, hash_password(password.as_str())?));
     }
     Ok(c)
 }
@@ -233,7 +187,7 @@ pub fn bean(b: &Bean) -> wire::Beancounter {
 }
 
 /// Parameters that are no beancounters, as far as they are set.
-fn parameters(c: &CtConfig) -> std::collections::BTreeMap<String, String> {
+fn parameters(c: &CtConfig) -> BTreeMap<String, String> {
     [
         ("vm_overcommit", c.limits.vm_overcommit.map(|v| v.to_string())),
         ("cpuunits", c.cpu.units.map(|v| v.to_string())),
