@@ -224,6 +224,10 @@ pub struct CtInfo {
     /// Memory is limited as such (VSwap mode of OpenVZ).
     #[serde(default)]
     pub vswap: Option<bool>,
+    /// Every setting of its configuration, as `set` takes it.
+    #[serde(default)]
+    #[schema(value_type = Settings)]
+    pub settings: BTreeMap<String, serde_json::Value>,
 }
 
 /// One beancounter of one container.

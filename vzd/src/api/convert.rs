@@ -167,7 +167,15 @@ pub fn info(paths: &Paths, v: View, now: Clock) -> wire::CtInfo {
         parameters: v.limits.as_ref().map(parameters).unwrap_or_default(),
         unenforced: v.unenforced.into_iter().collect(),
         vswap: v.limits.as_ref().map(|c| c.limits.vswap()),
+        settings: config.map(|c| settings(c)).unwrap_or_default(),
     }
+}
+
+/// Every setting, as it is sent.
+fn settings(c: &CtConfig) -> BTreeMap<String, serde_json::Value> {
+    // A value is a text, a number, a truth or a list of them: it always has a JSON form.
+    let told = |value| serde_json::to_value(value).unwrap_or_default();
+    vz_types::settings::of(c).into_iter().map(|(name, value)| (name.to_owned(), told(value))).collect()
 }
 
 /// One counter.
