@@ -6,7 +6,8 @@
 //! boot of the host:                         /run is empty, nothing is remembered; vzd starts those with onboot
 //! ```
 //! Containers shut down side by side. Where vzd does not answer their monitors are asked, so that a host goes down in
-//! order even without it; vzd clears away after them when it starts.
+//! order even without it; vzd clears away after them when it starts. A monitor that does not answer keeps nobody waiting:
+//! its container is killed through its cgroup.
 
 use crate::{
     control,
@@ -27,10 +28,12 @@ use vz_api::{
     client::ClientError,
     wire::{StartRequest, StopRequest},
 };
+use vz_sys::cgroup;
 use vz_types::{
     CtState, Ctid, ExitCode,
+    manager::Defaults,
     plan::{ControlReply, ControlRequest},
-    run::ExitReason,
+    run::{ExitReason, RunRecord},
 };
 
 /// How many are stopped at a time: most of it is waiting, and vzd serves 64 changes at once.
@@ -137,15 +140,56 @@ fn running(session: &Session, first: bool) -> Result<(Vec<Ctid>, bool), Failure>
     }
 }
 
+/// What a monitor may take beyond the time it gives its container.
+const GRACE: Duration = Duration::from_secs(15);
+/// And for a kill.
+const FAST: Duration = Duration::from_secs(5);
+/// How long killed processes may take to be gone.
+const GONE: Duration = Duration::from_secs(10);
+
 fn stop_without_vzd(session: &Session, ctid: Ctid, fast: bool, timeout: Option<u32>) -> Result<Vec<String>, Failure> {
-    match control::ask(&session.paths, ctid, &ControlRequest::Stop { fast, timeout }) {
+    let failed = |e: &dyn std::fmt::Display| {
+        Failure::new(ExitCode::StopFailed, format!("the monitor of CT {ctid} does not answer: {e}"))
+    };
+    // Ours is the one time that is known here: the monitor is told it, so that both count the same.
+    let timeout = timeout.unwrap_or_else(|| stop_timeout(session, ctid));
+    let patience = if fast { FAST } else { GRACE + Duration::from_secs(timeout.into()) };
+    match control::ask(&session.paths, ctid, &ControlRequest::Stop { fast, timeout: Some(timeout) }, patience) {
         Ok((ControlReply::Ended { reason: ExitReason::Killed }, _)) if !fast => {
             Ok(vec![format!("CT {ctid} did not stop by itself in time and was killed")])
         }
         Ok((ControlReply::Failed { cause }, _)) => Err(Failure::new(ExitCode::StopFailed, cause)),
         Ok(_) => Ok(Vec::new()),
-        Err(e) => Err(Failure::new(ExitCode::StopFailed, format!("the monitor of CT {ctid} does not answer: {e}"))),
+        Err(e) => match target::running(&session.paths, ctid) {
+            Ok(Some(record)) => kill(&record).map(|()| {
+                let pid = record.monitor.pid;
+                vec![format!("CT {ctid} was killed, because its monitor (pid {pid}) did not answer: {e}")]
+            }),
+            // It ended while it was asked.
+            Ok(None) if e.kind() != io::ErrorKind::TimedOut => Ok(Vec::new()),
+            Ok(None) => Ok(vec![format!("CT {ctid} has ended, but its monitor did not say so")]),
+            Err(f) => Err(failed(&format_args!("{e}; {}", f.message))),
+        },
     }
+}
+
+/// Ends a container without its monitor.
+fn kill(record: &RunRecord) -> Result<(), Failure> {
+    let (ctid, dir) = (record.ctid, &record.cgroup);
+    cgroup::kill(dir).and_then(|()| cgroup::wait_empty(dir, GONE)).map_err(|e| {
+        Failure::new(ExitCode::StopFailed, format!("CT {ctid} cannot be killed through {}: {e}", dir.display()))
+    })
+}
+
+/// Seconds a container has to stop by itself, as vzd would have it: its own, the manager's, the built-in default. What
+/// cannot be read is left to the next of them.
+fn stop_timeout(session: &Session, ctid: Ctid) -> u32 {
+    let table = |file: PathBuf| fs::read_to_string(file).ok()?.parse::<toml::Table>().ok();
+    let seconds =
+        |v: &toml::Value| v.as_integer().and_then(|n| u32::try_from(n).ok()).filter(|n| (1..=3600).contains(n));
+    let own = || table(session.paths.conf(ctid))?.get("stop_timeout").and_then(seconds);
+    let managers = || table(session.paths.manager_config())?.get("defaults")?.get("stop_timeout").and_then(seconds);
+    own().or_else(managers).unwrap_or_else(|| Defaults::default().stop_timeout)
 }
 
 /// Asks again while another operation has the container.

@@ -156,13 +156,6 @@ impl Stopping {
     }
 }
 
-/// Kills everything in our cgroup level of the container, thawing it first: a frozen process cannot die.
-pub fn kill_cgroup(cgroup: &Path) -> std::io::Result<()> {
-    // Absent on the level itself only when the cgroup is already gone.
-    let _ = fs::write(cgroup.join("cgroup.freeze"), "0");
-    fs::write(cgroup.join("cgroup.kill"), "1")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -33,6 +33,9 @@ use vz_types::{
 /// What mounting (a journal replay included) and every launch step may take at most.
 const STEP_DEADLINE: Duration = Duration::from_secs(90);
 
+/// How long a monitor's socket may take to have room for another client.
+const CONNECT: Duration = Duration::from_secs(5);
+
 /// Why vzmon did not do as asked.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -188,7 +191,8 @@ impl Monitor {
         let (ours, theirs) = pair()?;
         let log_path = paths.run().join("vzmon-task.log");
         let mut child = self.spawn(mode, theirs, &log_path, None)?;
-        let reply = send(&ours, plan, mode).and_then(|()| receive::<TaskReply>(&ours, mode, STEP_DEADLINE));
+        let sent = send(&ours, plan, mode).or_else(|e| if has_ended(&e) { Ok(()) } else { Err(e) });
+        let reply = sent.and_then(|()| receive::<TaskReply>(&ours, mode, STEP_DEADLINE));
         let status = end(&mut child, reply.is_ok());
         match reply? {
             Some((TaskReply::Done, _)) => Ok(()),
@@ -202,8 +206,9 @@ impl Monitor {
         let (ours, theirs) = pair()?;
         let log = plan.run_dir.join("monitor.log");
         let child = self.spawn("run", theirs, &log, cgroup)?;
-        let launching = Launching { child: Some(child), socket: ours, log, steps: Vec::new(), warnings: Vec::new() };
-        send(&launching.socket, plan, "sending the plan")?;
+        let mut launching =
+            Launching { child: Some(child), socket: ours, log, steps: Vec::new(), warnings: Vec::new() };
+        launching.say(plan, "sending the plan")?;
         Ok(launching)
     }
 }
@@ -280,7 +285,7 @@ impl Launching {
     /// Lets init run.
     pub fn go(mut self) -> Result<Launched, Error> {
         let what = "booting the container";
-        send(&self.socket, &LaunchAnswer::Go, what)?;
+        self.say(&LaunchAnswer::Go, what)?;
         match self.next(what)? {
             (MonitorEvent::Running { init }, _) => match self.child.take() {
                 Some(child) => Ok(Launched {
@@ -306,6 +311,16 @@ impl Launching {
     /// The monitor's pid.
     pub fn pid(&self) -> Option<i32> {
         self.child.as_ref().map(Spawned::pid)
+    }
+
+    /// Sends; a monitor that has ended has left word why, which tells more than a closed socket.
+    fn say(&mut self, message: &impl Serialize, what: &'static str) -> Result<(), Error> {
+        match send(&self.socket, message, what) {
+            Err(e) if has_ended(&e) => loop {
+                self.next(what)?;
+            },
+            sent => sent,
+        }
     }
 
     fn next(&mut self, what: &'static str) -> Result<(MonitorEvent, Vec<OwnedFd>), Error> {
@@ -366,6 +381,11 @@ fn send(socket: &impl AsFd, message: &impl Serialize, what: &'static str) -> Res
     seqpacket::send(socket, &text, &[]).map_err(|source| Error::Talk { what, source })
 }
 
+/// Whether a message could not be sent because the other side has ended; what it said before can still be received.
+fn has_ended(e: &Error) -> bool {
+    matches!(e, Error::Talk { source, .. } if source.kind() == io::ErrorKind::BrokenPipe)
+}
+
 /// The next message, or `None` when the other side is gone.
 fn receive<T: DeserializeOwned>(
     socket: &impl AsFd,
@@ -387,7 +407,7 @@ fn receive<T: DeserializeOwned>(
 pub fn control(run_dir: &Path, request: &ControlRequest, deadline: Duration) -> Result<ControlReply, Error> {
     let path = run_dir.join("control.sock");
     let unreachable = |source| Error::Unreachable { path: path.clone(), source };
-    let socket = seqpacket::connect(run_dir, "control.sock").map_err(unreachable)?;
+    let socket = seqpacket::connect(run_dir, "control.sock", deadline.min(CONNECT)).map_err(unreachable)?;
     let what = "asking the monitor";
     let began = Instant::now();
     send(&socket, request, what)?;
@@ -404,5 +424,30 @@ pub fn control(run_dir: &Path, request: &ControlRequest, deadline: Duration) -> 
                 format!("no answer after {} ms", began.elapsed().as_millis()),
             ),
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_monitor_that_ended_is_reported_in_its_own_words_and_not_as_a_broken_pipe() {
+        // With and without a message of ours that it left unread.
+        for unread in [false, true] {
+            let (ours, theirs) = seqpacket::pair().unwrap();
+            let launching =
+                Launching { child: None, socket: ours, log: PathBuf::new(), steps: Vec::new(), warnings: Vec::new() };
+            if unread {
+                send(&launching.socket, &LaunchAnswer::Abort, "testing").unwrap();
+            }
+            let words = || MonitorEvent::Failed { step: "storage".into(), cause: "no such disk".into() };
+            send(&theirs, &words(), "testing").unwrap();
+            drop(theirs);
+            let told = launching.go().unwrap_err();
+            assert!(
+                matches!(&told, Error::Failed { step: Some(s), cause } if s == "storage" && cause == "no such disk")
+            );
+        }
     }
 }

@@ -6,6 +6,7 @@
 
 pub mod bpf;
 pub mod caps;
+pub mod cgroup;
 pub mod device_bpf;
 pub mod loopdev;
 pub mod mount;
