@@ -319,7 +319,7 @@ fn sealed_already(record: &RunRecord) -> Option<OwnedFd> {
     let exe = File::open(format!("/proc/{}/exe", monitor.pid)).ok()?;
     let sealed = rustix::fs::fcntl_get_seals(&exe).is_ok_and(|seals| seals.contains(SEALS));
     // Looked at only now: what was opened is the monitor's if the monitor still has that number.
-    (sealed && target::is_alive(monitor)).then(|| exe.into())
+    (sealed && target::is_alive(monitor).unwrap_or(false)).then(|| exe.into())
 }
 
 /// The program in memory, sealed. `MFD_EXEC` says that executing it is meant (memfd_create(2), Linux 6.3); older

@@ -29,6 +29,7 @@ use std::{
     process::ExitCode,
 };
 use vz_sys::{
+    proc,
     process::{self, Cloned, SingleThreaded},
     pty,
     seccomp::Filter,
@@ -101,7 +102,7 @@ fn running(run_dir: &Path) -> Result<(RunRecord, OwnedFd), Failure> {
     })?;
     let pidfd = process::pidfd_open(state.init.pid).map_err(|_| gone())?;
     // The pidfd pins the process, so a match now holds for as long as we use it.
-    match process::start_time(state.init.pid) {
+    match proc::start_time(state.init.pid) {
         Ok(t) if t == state.init.start_time => Ok((state, pidfd)),
         _ => Err(gone()),
     }

@@ -32,7 +32,7 @@ use std::{
     process::ExitCode,
     time::{Duration, Instant},
 };
-use vz_sys::{cgroup, device_bpf, process, process::SingleThreaded, seqpacket};
+use vz_sys::{cgroup, device_bpf, proc, process, process::SingleThreaded, seqpacket};
 use vz_types::{
     plan::{ControlReply, ControlRequest, LaunchAnswer, LaunchPlan, MonitorEvent, NOT_UNDERSTOOD, PROTOCOL},
     policy::device_rules,
@@ -159,15 +159,16 @@ impl Launch {
         let state = RunRecord {
             ctid: plan.ctid,
             init: waiting.init,
-            monitor: ProcessId { pid: me, start_time: process::start_time(me).at("record", "read our start time")? },
+            monitor: ProcessId { pid: me, start_time: proc::start_time(me).at("record", "read our start time")? },
             cgroup: plan.cgroup.clone(),
             uid_base: plan.storage.uid_base,
             boots: 1,
             booted_at: now,
+            booted_monotonic: Some(proc::boottime().as_secs()),
             started_at: now,
             link: plan.link.clone(),
             addresses: plan.addresses.clone(),
-            host_boot_id: record::host_boot_id().at("record", "read the host's boot id")?,
+            host_boot_id: proc::boot_id().at("record", "read the host's boot id")?,
             features: plan.features.clone(),
             protocol: PROTOCOL,
             version: env!("CARGO_PKG_VERSION").into(),
@@ -463,6 +464,7 @@ impl Monitor {
         self.state.init = waiting.init;
         self.state.boots += 1;
         self.state.booted_at = record::now();
+        self.state.booted_monotonic = Some(proc::boottime().as_secs());
         record::write_json(self.run_dir.as_fd(), STATE, &self.state, false).at("record", "write state.json")?;
         let (_, pidfd) = waiting.go()?;
         self.pidfd = pidfd;

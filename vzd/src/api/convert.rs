@@ -16,12 +16,17 @@ use vz_types::{
 pub struct Clock {
     /// Seconds since the epoch.
     epoch: u64,
+    /// Seconds since the host's boot.
+    boottime: u64,
 }
 
 impl Clock {
     /// Now.
     pub fn now() -> Self {
-        Self { epoch: std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_secs()) }
+        Self {
+            epoch: std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_secs()),
+            boottime: vz_sys::proc::boottime().as_secs(),
+        }
     }
 }
 
@@ -197,7 +202,7 @@ pub fn info(paths: &Paths, v: View, now: Clock) -> wire::CtInfo {
         uid_base: Some(v.row.uid_base.get()),
         uuid: Some(v.row.uuid.clone()),
         numproc: v.numproc,
-        uptime: live.map(|l| now.epoch.saturating_sub(l.booted_at)),
+        uptime: live.map(|l| l.uptime(now.epoch, now.boottime)),
         boots: live.map(|l| l.boots),
         pid: live.map(|l| l.init.pid),
         monitor_pid: live.map(|l| l.monitor.pid),

@@ -2,6 +2,7 @@
 //! that is not there. Looked at when asked, because an operator may mount or remount while vzd runs.
 
 use std::{collections::BTreeSet, fs, path::Path};
+use vz_sys::proc;
 use vz_types::{
     CtConfig, ExitCode,
     limits::{
@@ -44,11 +45,13 @@ impl Host {
             let (name, hierarchy, _, on) = (f.next()?, f.next()?.parse().ok()?, f.next()?, f.next()?);
             Some((name.to_owned(), hierarchy, on == "1"))
         };
-        let options = mount_options(mount);
+        let mounts = proc::mountinfo().unwrap_or_default();
+        // The last one mounted there is the one in use.
+        let tree = mounts.iter().rfind(|m| m.mount_point == mount);
         Self {
             controllers: controllers.to_vec(),
             versions: text.lines().filter(|l| !l.starts_with('#')).filter_map(row).collect(),
-            recursive_protection: options.split(',').any(|o| o == "memory_recursiveprot"),
+            recursive_protection: tree.is_some_and(|m| m.has_super_option("memory_recursiveprot")),
             // Present in every cgroup but the root one; a kernel without swap accounting has it nowhere.
             swap_files: any_below(mount, "memory.swap.max"),
             sockets: super::sockets::supported(mount),
@@ -125,16 +128,6 @@ impl Host {
     }
 }
 
-fn mount_options(mount: &Path) -> String {
-    let text = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let options = |l: &str| {
-        let (before, after) = l.split_once(" - ")?;
-        let at = before.split(' ').nth(4)?;
-        (Path::new(at) == mount).then(|| after.rsplit(' ').next().map(str::to_owned))?
-    };
-    text.lines().filter_map(options).next_back().unwrap_or_default()
-}
-
 fn any_below(mount: &Path, file: &str) -> bool {
     let Ok(entries) = fs::read_dir(mount) else { return false };
     entries.flatten().any(|e| e.path().join(file).exists())
@@ -142,21 +135,13 @@ fn any_below(mount: &Path, file: &str) -> bool {
 
 /// What a host has, in figures.
 pub fn size() -> HostSize {
-    let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let kib = |key: &str| -> u64 {
-        let line = meminfo.lines().find_map(|l| l.strip_prefix(key)?.strip_prefix(':'));
-        line.and_then(|l| l.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0) << 10
-    };
     HostSize {
-        memory: kib("MemTotal"),
-        swap: kib("SwapTotal"),
+        memory: meminfo("MemTotal"),
+        swap: meminfo("SwapTotal"),
         cpus: list("/sys/devices/system/cpu/online"),
         nodes: list("/sys/devices/system/node/online"),
-        pids: fs::read_to_string("/proc/sys/kernel/pid_max")
-            .ok()
-            .and_then(|t| t.trim().parse().ok())
-            .unwrap_or(4_194_304),
-        files: fs::read_to_string("/proc/sys/fs/nr_open").ok().and_then(|t| t.trim().parse().ok()).unwrap_or(1 << 20),
+        pids: proc::number("/proc/sys/kernel/pid_max").unwrap_or(4_194_304),
+        files: proc::number("/proc/sys/fs/nr_open").unwrap_or(1 << 20),
     }
 }
 
@@ -164,11 +149,9 @@ fn list(path: &str) -> BTreeSet<u16> {
     fs::read_to_string(path).ok().and_then(|t| t.trim().parse::<Mask>().ok()).map_or_else(|| [0].into(), |m| m.0)
 }
 
-/// One figure of `/proc/meminfo` in bytes.
+/// One figure of `/proc/meminfo` in bytes; 0 where the kernel does not tell it.
 pub fn meminfo(key: &str) -> u64 {
-    let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let line = text.lines().find_map(|l| l.strip_prefix(key)?.strip_prefix(':').map(str::to_owned));
-    line.and_then(|l| l.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0) << 10
+    proc::meminfo(key).unwrap_or(0)
 }
 
 /// The exit code of a limit that cannot be had: 148 for I/O, else 6.

@@ -6,7 +6,7 @@ use rustix::{
     thread::{LinkNameSpaceType, move_into_link_name_space},
 };
 use std::{collections::BTreeMap, fs, path::Path};
-use vz_sys::rlimits::pids;
+use vz_sys::{proc, rlimits::pids};
 use vz_types::limits::PAGE;
 
 /// The figures of one look.
@@ -38,10 +38,9 @@ pub fn sample(cgroup: &Path, init: i32) -> Sample {
     let mut queued: BTreeMap<u32, u64> = BTreeMap::new();
     for pid in &pids {
         s.numfile += fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, |d| d.count() as u64);
-        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-        let kib =
-            status.lines().find_map(|l| l.strip_prefix("VmData:")?.split_whitespace().next()?.parse::<u64>().ok());
-        s.privvmpages += kib.unwrap_or(0) * 1024 / PAGE;
+        // One that has ended meanwhile counts no more.
+        let Ok(status) = proc::status(*pid) else { continue };
+        s.privvmpages += status.bytes("VmData").unwrap_or(0) / PAGE;
         if let Some((uid, n)) = signals(&status) {
             let most = queued.entry(uid).or_default();
             *most = n.max(*most);
@@ -82,17 +81,17 @@ fn rules(init: i32) -> Option<u64> {
 }
 
 /// Real uid of a process, and the signals queued for that user (`SigQ` of proc_pid_status(5)).
-fn signals(status: &str) -> Option<(u32, u64)> {
-    let word = |key: &str| status.lines().find_map(|l| l.strip_prefix(key)?.split_whitespace().next());
-    Some((word("Uid:")?.parse().ok()?, word("SigQ:")?.split('/').next()?.parse().ok()?))
+fn signals(status: &proc::Status) -> Option<(u32, u64)> {
+    let uid = status.field("Uid")?.split_whitespace().next()?.parse().ok()?;
+    Some((uid, status.field("SigQ")?.split('/').next()?.parse().ok()?))
 }
 
 #[cfg(test)]
 mod tests {
     #[test]
     fn queued_signals_are_a_users() {
-        let status = "Name:\tx\nUid:\t524288\t524289\t0\t0\nSigQ:\t17/100\n";
-        assert_eq!(super::signals(status), Some((524_288, 17)));
-        assert_eq!(super::signals("Name:\tx\n"), None);
+        let signals = |text: &str| super::signals(&vz_sys::proc::Status::new(text));
+        assert_eq!(signals("Name:\tx\nUid:\t524288\t524289\t0\t0\nSigQ:\t17/100\n"), Some((524_288, 17)));
+        assert_eq!(signals("Name:\tx\n"), None);
     }
 }

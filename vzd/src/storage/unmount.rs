@@ -109,7 +109,12 @@ pub fn sweep(paths: &Paths, live: &BTreeSet<Ctid>) -> Vec<String> {
         })
     };
     // Later lines of mountinfo are mounted on earlier ones.
-    for path in mount_points().into_iter().rev().filter(|p| dead(p)) {
+    let mounts = match vz_sys::proc::mountinfo() {
+        Ok(mounts) => mounts,
+        // Nothing is removed that may have something mounted in it.
+        Err(e) => return vec![format!("leftovers stay where they are, because the mounts cannot be read: {e}")],
+    };
+    for path in mounts.into_iter().rev().map(|m| m.mount_point).filter(|p| dead(p)) {
         match rustix::mount::unmount(&path, UnmountFlags::NOFOLLOW) {
             Ok(()) => said.push(format!("unmounted the leftover {}", path.display())),
             Err(_) => match rustix::mount::unmount(&path, UnmountFlags::NOFOLLOW | UnmountFlags::DETACH) {
@@ -147,43 +152,4 @@ pub(super) fn resolved(path: &Path) -> PathBuf {
 
 fn hidden(path: &Path) -> bool {
     path.file_name().is_some_and(|n| n.as_encoded_bytes().starts_with(b"."))
-}
-
-/// Mount points of this mount namespace, in order, with the kernel's octal escapes undone.
-fn mount_points() -> Vec<PathBuf> {
-    let text = std::fs::read("/proc/self/mountinfo").unwrap_or_default();
-    text.split(|b| *b == b'\n')
-        .filter_map(|line| line.split(|b| *b == b' ').nth(4))
-        .map(|raw| PathBuf::from(std::ffi::OsString::from(unescape(raw))))
-        .collect()
-}
-
-fn unescape(raw: &[u8]) -> String {
-    let mut out = Vec::with_capacity(raw.len());
-    let mut i = 0;
-    while i < raw.len() {
-        let octal =
-            raw.get(i + 1..i + 4).and_then(|d| std::str::from_utf8(d).ok()).and_then(|d| u8::from_str_radix(d, 8).ok());
-        match (raw[i], octal) {
-            (b'\\', Some(byte)) => {
-                out.push(byte);
-                i += 4;
-            }
-            (byte, _) => {
-                out.push(byte);
-                i += 1;
-            }
-        }
-    }
-    String::from_utf8_lossy(&out).into_owned()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn mountinfo_escapes_are_undone() {
-        assert_eq!(unescape(br"/a\040b\134c"), r"/a b\c");
-    }
 }

@@ -12,6 +12,7 @@ pub mod loopdev;
 pub mod mount;
 pub mod netlink;
 pub mod peer;
+pub mod proc;
 pub mod process;
 pub mod pty;
 pub mod rlimits;
