@@ -16,8 +16,7 @@ use crate::{
     confine,
     error::{At, StepError},
     launch::reap,
-    request::{self, Request},
-    setup,
+    request, setup,
 };
 use nix::sched::CloneFlags;
 use std::{
@@ -35,7 +34,7 @@ use vz_sys::{
     seccomp::Filter,
     seqpacket,
 };
-use vz_types::{plan::AttachPlan, run::RunRecord};
+use vz_types::{inits::Request, plan::AttachPlan, run::RunRecord};
 
 mod relay;
 
@@ -85,11 +84,18 @@ pub fn main(one: SingleThreaded, fd: Option<&str>) -> ExitCode {
     })
 }
 
+/// The plan on this descriptor. On standard input it is all of that, and the program inside has none.
 fn read_plan(fd: i32) -> io::Result<AttachPlan> {
-    let mut file = File::from(process::inherited_fd(fd)?);
+    let mut file = match fd {
+        0 => File::from(rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?),
+        other => File::from(process::inherited_fd(other)?),
+    };
     io::Seek::rewind(&mut file)?;
     let mut text = String::new();
     file.read_to_string(&mut text)?;
+    if fd == 0 {
+        rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
+    }
     Ok(serde_json::from_str(&text)?)
 }
 

@@ -1,5 +1,5 @@
 //! `start --wait`: whether the container has reached its default runlevel, asked of its own init. What PID 1 is
-//! decides how it is asked; each way is a row of [`INITS`].
+//! decides how it is asked ([`vz_types::inits`]).
 
 use super::{Engine, Error, Result, lock, process, run::Live};
 use std::{
@@ -11,7 +11,12 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
-use vz_types::{Ctid, ExitCode, plan::AttachPlan, run::RunRecord};
+use vz_types::{
+    Ctid, ExitCode,
+    inits::{self, Booted as Way},
+    plan::{AttachPlan, PROTOCOL},
+    run::RunRecord,
+};
 
 mod inittab;
 
@@ -25,30 +30,6 @@ const QUESTION: Duration = Duration::from_secs(170);
 const SERVICES: Duration = Duration::from_secs(30);
 /// Most that is read of an answer.
 const ANSWER: u64 = 64 << 10;
-
-/// How an init is asked whether it is done booting.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Way {
-    /// `systemctl is-system-running`.
-    Systemd,
-    /// An init of inittab(5) starts what it respawns (the console's getty, as a rule) when all that the runlevel waits for
-    /// is done: so one of those runs.
-    Inittab,
-    /// openrc-init opens its control channel after the default runlevel.
-    Openrc,
-    /// runit's second stage: `runsvdir` runs, and the services it supervises are up.
-    Runit,
-}
-
-/// One row per init: last path component of PID 1's executable.
-const INITS: &[(&str, Way)] = &[
-    ("systemd", Way::Systemd),
-    ("init", Way::Inittab),
-    ("busybox", Way::Inittab),
-    ("openrc-init", Way::Openrc),
-    ("runit", Way::Runit),
-    ("runit-init", Way::Runit),
-];
 
 /// What is known of a boot under way.
 enum Progress {
@@ -72,7 +53,7 @@ impl Engine {
         };
         let Some(live) = lock(&self.cell(ctid).live).clone() else { return Err(ended()) };
         let name = init_name(live.record.init.pid);
-        let Some((_, way)) = INITS.iter().find(|(n, _)| *n == name) else {
+        let Some(way) = inits::of_exe(Path::new(&name)).map(|i| i.booted) else {
             return Ok(format!(
                 "Container is started; its init ({name}) does not tell when its default runlevel is reached"
             ));
@@ -193,11 +174,8 @@ impl Engine {
             rustix::fs::memfd_create("vz-attach-plan", rustix::fs::MemfdFlags::CLOEXEC).map_err(|e| io(e.into()))?;
         let mut plan_file = File::from(memfd);
         plan_file.write_all(&text).and_then(|()| plan_file.rewind()).map_err(io)?;
-        // vzmon takes the plan on a descriptor above the standard ones; the shell is what can place it there
-        // without this threaded process changing descriptor flags that another spawn would see.
-        let mut child = Command::new("/bin/sh")
-            .args(["-c", "exec \"$0\" attach 3 3<&0 </dev/null"])
-            .arg(self.monitor()?.program())
+        let mut child = Command::new(self.monitor()?.program())
+            .args(["attach", "0", &PROTOCOL.to_string()])
             .env_clear()
             .stdin(plan_file)
             .stdout(Stdio::piped())

@@ -7,6 +7,7 @@ pub mod addr;
 pub mod config;
 pub mod ctid;
 pub mod exit;
+pub mod inits;
 pub mod limits;
 pub mod manager;
 pub mod names;
