@@ -11,6 +11,7 @@ use crate::wire::{
     ListRequest, RestartRequest, SetRequest, StartRequest, StopRequest, TemplateInfo, Version, Why,
 };
 use hyper::{Method, Request};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Serialize, de::DeserializeOwned};
 use std::{
     collections::BTreeMap,
@@ -492,14 +493,8 @@ fn query<B: Serialize>(value: &B) -> Result<String, ClientError> {
 
 /// One path segment, with everything but letters, digits and `-_.` percent-encoded.
 fn segment(text: &str) -> String {
-    text.bytes().fold(String::with_capacity(text.len()), |mut out, b| {
-        if b.is_ascii_alphanumeric() || b"-_.".contains(&b) {
-            out.push(b as char);
-        } else {
-            out.push_str(&format!("%{b:02X}"));
-        }
-        out
-    })
+    const KEPT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.');
+    utf8_percent_encode(text, KEPT).to_string()
 }
 
 #[cfg(test)]
@@ -511,6 +506,7 @@ mod tests {
         assert_eq!(segment("101"), "101");
         assert_eq!(segment("web-1.a_b"), "web-1.a_b");
         assert_eq!(segment("../x?y"), "..%2Fx%3Fy");
+        assert_eq!(segment("ж ~"), "%D0%B6%20%7E");
     }
 
     #[test]

@@ -17,6 +17,7 @@ pub mod run;
 pub mod size;
 pub mod sshkey;
 pub mod state;
+pub mod time;
 
 pub use addr::CtAddr;
 pub use config::CtConfig;
