@@ -115,6 +115,7 @@ fn recover(args: &Args) -> anyhow::Result<()> {
 }
 
 fn serve(args: &Args) -> anyhow::Result<()> {
+    vz_sys::heap::be_thrifty();
     start_log(args)?;
     if !nix::unistd::geteuid().is_root() {
         bail!("it must run as root");

@@ -186,8 +186,11 @@ impl Cgroups {
     /// born there is left alone.
     pub fn keep_monitor(&self, pid: i32) -> Result<(), Error> {
         let path = self.base.join(MONITORS);
-        let there = fs::read_to_string(path.join("cgroup.procs")).unwrap_or_default();
-        if there.lines().any(|l| l.parse() == Ok(pid)) {
+        // Its own word, not the list of all that are there: this is asked for every container.
+        let own = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+        let unified = own.lines().find_map(|l| l.strip_prefix("0::"));
+        let below = |p: &str| path.ends_with(p.trim_start_matches('/'));
+        if unified.is_some_and(|p| p.ends_with(&format!("/{MONITORS}")) && below(p)) {
             return Ok(());
         }
         let _order = self.order.lock().unwrap_or_else(PoisonError::into_inner);

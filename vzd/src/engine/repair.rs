@@ -1,12 +1,20 @@
 //! A thread that puts back what others take away of the host's side of the network: a flushed table, a
-//! deleted link. Asleep until the kernel reports a change, and at most half a minute.
+//! deleted link. Asleep until the kernel reports a change; then only those it concerns are looked at, and everybody each
+//! half minute.
 
 use super::{Engine, Error, lock, monitor};
-use crate::network::Expected;
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use crate::network::{Concern, Expected};
+use std::{
+    collections::BTreeSet,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use vz_types::{Ctid, plan::ControlRequest};
 
-/// Longest time between two looks.
+/// Before the first look at everybody.
+const FIRST: Duration = Duration::from_secs(2);
+/// Longest time between two of them.
 const AT_MOST: Duration = Duration::from_secs(30);
 
 impl Engine {
@@ -25,11 +33,25 @@ impl Engine {
             Ok(watch) => watch,
             Err(e) => return tracing::error!("the host's network is not guarded: {}", Error::from(e).report()),
         };
+        // Soon after the beginning, when whoever waits for vzd has had its answer.
+        let mut due = Instant::now() + FIRST;
         loop {
-            if let Err(e) = watch.wait(AT_MOST) {
-                return tracing::error!("the host's network is guarded no more: {e}");
-            }
-            let repaired = match self.network.verify_and_repair(&self.connected()) {
+            let seen = match watch.wait(due.saturating_duration_since(Instant::now())) {
+                Ok(seen) => seen,
+                Err(e) => return tracing::error!("the host's network is guarded no more: {e}"),
+            };
+            let concern = if Instant::now() >= due { Concern::Everything } else { self.network.concerns(&seen) };
+            let looked = match &concern {
+                Concern::Everything => {
+                    due = Instant::now() + AT_MOST;
+                    let looked = self.network.verify_and_repair(&self.connected(None));
+                    // That and long lists in between leave much free memory, which nobody else would give back.
+                    vz_sys::heap::give_back();
+                    looked
+                }
+                Concern::Only(cts) => self.network.repair_some(&self.connected(Some(cts))),
+            };
+            let repaired = match looked {
                 Ok(repaired) => repaired,
                 Err(e) => {
                     tracing::warn!("the host's network cannot be looked at: {}", Error::from(e).report());
@@ -45,9 +67,15 @@ impl Engine {
         }
     }
 
-    /// Running containers no operation is changing.
-    fn connected(&self) -> Vec<Expected> {
-        let cells: Vec<_> = lock(&self.cells).iter().map(|(ctid, cell)| (*ctid, cell.clone())).collect();
+    /// Running containers, of `these` or all, that no operation is changing.
+    fn connected(&self, these: Option<&BTreeSet<Ctid>>) -> Vec<Expected> {
+        let cells: Vec<_> = {
+            let all = lock(&self.cells);
+            match these {
+                None => all.iter().map(|(ctid, cell)| (*ctid, cell.clone())).collect(),
+                Some(these) => these.iter().filter_map(|c| Some((*c, all.get(c)?.clone()))).collect(),
+            }
+        };
         let idle = cells.into_iter().filter(|(_, cell)| lock(&cell.busy).is_none());
         idle.filter_map(|(ctid, cell)| {
             let mut live = lock(&cell.live);

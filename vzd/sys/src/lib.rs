@@ -7,9 +7,11 @@
 pub mod bpf;
 pub mod caps;
 pub mod device_bpf;
+pub mod heap;
 pub mod loopdev;
 pub mod mount;
 pub mod netlink;
+pub mod nftables;
 pub mod peer;
 pub mod process;
 pub mod pty;
