@@ -187,6 +187,19 @@ impl Field {
         }
     }
 
+    /// Whether it says how full the disk is.
+    pub fn is_disk(&self) -> bool {
+        self.name.starts_with("disk")
+    }
+
+    /// The counter it is a part of.
+    pub fn counter(&self) -> Option<&'static str> {
+        match self.get {
+            Get::Info(_) => None,
+            Get::Bean(name, _) => Some(name),
+        }
+    }
+
     /// Its value for one container.
     pub fn value(&self, info: &CtInfo) -> Value {
         match self.get {

@@ -159,7 +159,11 @@ impl Client {
     }
     /// The same without counters, limits and parameters, which take longest to look up.
     pub fn list_brief(&self) -> Result<Vec<CtInfo>, ClientError> {
-        self.get(&format!("/v1/cts{}", query(&ListRequest { brief: true })?))
+        self.list_asked(&ListRequest { brief: true, ..ListRequest::default() })
+    }
+    /// Those that are asked for, in CTID order.
+    pub fn list_asked(&self, asked: &ListRequest) -> Result<Vec<CtInfo>, ClientError> {
+        self.get(&format!("/v1/cts{}", query(asked)?))
     }
     /// One container, by CTID or name.
     pub fn info(&self, ct: &str) -> Result<CtInfo, ClientError> {

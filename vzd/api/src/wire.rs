@@ -451,11 +451,20 @@ pub struct TemplateInfo {
 }
 
 /// What of the containers is wanted. In the query string.
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ListRequest {
     /// Without counters, limits and parameters, which take longest to look up.
     pub brief: bool,
+    /// Only these: CTIDs and names with commas between. One that is not there is left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ct: Option<String>,
+    /// Only these counters, their names with commas between; all without it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub counters: Option<String>,
+    /// Whether to look how full disks are; true without it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disk: Option<bool>,
 }
 
 /// Make an OS template from a root filesystem in a tar archive, which is the request's body. In the query string.

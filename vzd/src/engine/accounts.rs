@@ -2,29 +2,40 @@
 //! figures into what is kept over runs; and the events behind them.
 //!
 //! ```text
-//!  every 5 s and when asked:  cgroup files -> fold -> inventory (when something changed)
-//!                                          \-> events (OOM kill, fork failure, ...) -> inventory, log
+//!  every 5 s:  processor time of the cgroup as at the last look?  yes: nothing was done inside, nothing is read
+//!                                                                  no, when asked, and once a minute in any case:
+//!              cgroup files -> fold -> noted down -> inventory, one commit for all containers of a round
+//!                                  \-> events (OOM kill, fork failure, ...) -> inventory, log
 //!  before a cgroup is removed: once more
 //! ```
 //! The kernel counts from zero in each new cgroup, so a fail count is remembered together with what the kernel said
 //! when it was last looked at: only the difference is added, whoever was killed in between.
+//!
+//! Whoever changes an account notes down what (`Account::dirty`, `Account::unwritten`), lets go of it, and calls
+//! [`Engine::commit_accounts`], which alone writes, in order, what the accounts hold at that moment.
 
-use super::{Engine, Result, lock, now, oom};
+mod notice;
+mod rounds;
+
+pub(crate) use rounds::Round;
+
+use super::{Engine, Result, lock, now, oom, run::Live};
 use crate::{
     inventory::{CounterRow, CtRow, Minute},
     limits::{
-        apply::{self, Write},
+        Files, apply,
         host::Host,
-        processes::{self, Sample},
-        read::{self, Pressure, Raw},
+        processes::{self, Locks, Sample},
+        read::{self, Raw},
         sockets,
     },
 };
 use std::{
-    collections::{HashMap, VecDeque},
-    path::Path,
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    fs,
+    os::unix::fs::MetadataExt,
     sync::{
-        Arc, Condvar, Mutex, PoisonError,
+        Arc, Condvar, Mutex,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
@@ -38,14 +49,10 @@ use vz_types::{
     },
 };
 
-/// Between two looks at every running container.
-const TICK: Duration = Duration::from_secs(5);
-/// Between two looks at every process of a container.
+/// Between two looks at every process of a container, and at one in which nothing was done.
 const SAMPLE: Duration = Duration::from_secs(60);
 /// How far back pressure is remembered, in seconds.
 const HOUR: u64 = 3600;
-/// Between two notes of pressure, in seconds.
-const MINUTE: u64 = 60;
 
 /// One counter, to be shown.
 #[derive(Clone, Debug)]
@@ -65,15 +72,53 @@ pub struct Bean {
 /// What is remembered of one container in memory.
 #[derive(Debug, Default)]
 pub(crate) struct Account {
-    rows: HashMap<Ub, CounterRow>,
+    rows: [CounterRow; COUNTERS.len()],
+    /// Counters whose row is not in the inventory yet, one bit each.
+    dirty: u32,
     loaded: bool,
-    sample: Option<(Instant, Sample)>,
+    sample: Option<Sampled>,
+    last: Last,
+    limits: Option<LimitsNow>,
+    /// Its part of `user_beancounters`.
+    text: Box<str>,
     /// Kernel totals at the last tick, for events.
     seen: Option<Totals>,
     /// Totals of pressure and throttled time of the last hour, one a minute, as in the inventory.
     minutes: VecDeque<Minute>,
+    /// Those that are not in the inventory yet.
+    unwritten: Vec<Minute>,
     disk_full: bool,
 }
+
+/// A look at the processes.
+#[derive(Clone, Copy, Debug)]
+struct Sampled {
+    at: Instant,
+    /// Processor time when it was taken.
+    usage: Option<u64>,
+    sample: Sample,
+}
+
+/// The last look at the cgroup.
+#[derive(Clone, Debug, Default)]
+struct Last {
+    at: Option<Instant>,
+    usage: Option<u64>,
+    raws: Vec<Raw>,
+    /// Counters of which the kernel held something else than what was asked for, and what.
+    wrong: Vec<(&'static str, String)>,
+}
+
+/// What limits it while it runs, with what that was made from.
+#[derive(Debug)]
+struct LimitsNow {
+    note: Option<Stamp>,
+    config: Arc<CtConfig>,
+    set: Arc<CtConfig>,
+}
+
+/// Tells one version of a file from the next.
+type Stamp = (u64, i64, i64);
 
 /// Totals that become events when they rise.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -90,6 +135,12 @@ struct Totals {
 #[derive(Debug, Default)]
 pub(crate) struct Accounts {
     all: Mutex<HashMap<Ctid, Arc<Mutex<Account>>>>,
+    /// Who has something that is not in the inventory yet.
+    noted: Mutex<BTreeSet<Ctid>>,
+    /// Held while accounts are read to be written: what is written later is never older.
+    writing: Mutex<()>,
+    /// Guarantees of containers whose cgroup is there, those that have any, once they were read.
+    pub(super) promises: Mutex<Option<BTreeMap<Ctid, [u64; 2]>>>,
     kernel_log: Mutex<oom::KernelLog>,
     bell: (Mutex<bool>, Condvar),
     /// Something was refused and is not durable yet.
@@ -101,6 +152,10 @@ pub(crate) struct Accounts {
 impl Accounts {
     fn of(&self, ctid: Ctid) -> Arc<Mutex<Account>> {
         lock(&self.all).entry(ctid).or_default().clone()
+    }
+
+    fn known(&self, ctid: Ctid) -> Option<Arc<Mutex<Account>>> {
+        lock(&self.all).get(&ctid).cloned()
     }
 
     /// Forgets what is in memory of a container that is gone.
@@ -116,80 +171,49 @@ struct Look {
 }
 
 impl Engine {
-    /// Starts the thread that keeps the accounts. It ends with the process.
-    pub fn keep_accounts(self: &Arc<Self>) -> std::io::Result<()> {
-        let engine = self.clone();
-        std::thread::Builder::new().name("accounts".into()).stack_size(256 << 10).spawn(move || {
-            loop {
-                engine.tick();
-                let (flag, bell) = &engine.accounts.bell;
-                let rung = lock(flag);
-                let (mut rung, _) =
-                    bell.wait_timeout_while(rung, TICK, |r| !*r).unwrap_or_else(PoisonError::into_inner);
-                *rung = false;
-            }
-        })?;
-        Ok(())
-    }
-
-    /// Looks at every running container, and writes the classic files.
-    fn tick(&self) {
-        let Ok(rows) = self.inventory.containers() else { return };
-        let running: Vec<&CtRow> = rows.iter().filter(|r| self.is_running(r.ctid)).collect();
-        let mut texts = Vec::new();
-        for row in &running {
-            let Ok(config) = self.conf.read(row.ctid) else { continue };
-            let beans = self.beans(row, Some(&config), true);
-            self.notice_disk(row, &config);
-            texts.push((row.ctid, beans));
-        }
-        if let Err(e) = self.write_texts(&texts) {
-            tracing::warn!("the beancounter files cannot be written: {e}");
-        }
-        if self.accounts.unsynced.swap(false, Ordering::Relaxed) {
-            self.inventory.flush();
-        }
+    /// What a container's part of the host's file was at the last look.
+    pub(crate) fn account_text<T>(&self, ctid: Ctid, read: impl FnOnce(&str) -> T) -> T {
+        read(&lock(&self.accounts.of(ctid)).text)
     }
 
     /// The counters of a container, running or not; a running one is looked at now. `sample`: at its processes too,
     /// when that is due.
     pub(crate) fn beans(&self, row: &CtRow, config: Option<&CtConfig>, sample: bool) -> Vec<Bean> {
-        let ctid = row.ctid;
-        let host = self.host_limits().ok();
+        let Some(config) = config else { return Vec::new() };
+        let live = lock(&self.cell(row.ctid).live).clone().filter(|l| !l.ended());
+        let set = live.as_ref().and_then(|_| self.live_limits(row.ctid)).map(|set| set.in_config(config));
+        let files = live.as_ref().map(|l| self.files(&l.record.cgroup));
+        let at = live.as_ref().zip(files.as_ref());
+        let beans = self.beans_at(&Round::asked(true), row.ctid, at, set.as_ref().unwrap_or(config), sample);
+        self.commit_accounts();
+        beans
+    }
+
+    /// The same for one of several that are looked at together, with the limits it has now; the caller commits.
+    pub(crate) fn beans_at(
+        &self,
+        round: &Round,
+        ctid: Ctid,
+        live: Option<(&Live, &Files<'_>)>,
+        set: &CtConfig,
+        sample: bool,
+    ) -> Vec<Bean> {
+        let host = round.host.get_or_init(|| self.host_limits().ok());
         let account = self.accounts.of(ctid);
         let mut account = lock(&account);
         self.load(ctid, &mut account);
-        let live = lock(&self.cell(ctid).live).clone().filter(|l| !l.ended());
-        let raws = match &live {
-            None => vec![Raw { held: Some(0), ..Raw::default() }; COUNTERS.len()],
-            Some(live) => {
-                let due = account.sample.is_none_or(|(at, _)| at.elapsed() >= SAMPLE);
-                if sample && due || account.sample.is_none() {
-                    account.sample =
-                        Some((Instant::now(), processes::sample(&live.record.cgroup, live.record.init.pid)));
-                }
-                let mut look = self.look(&live.record.cgroup, account.sample.map(|(_, s)| s));
-                let numproc = &mut look.raws[Ub::Numproc as usize].held;
-                // Without the controller they are counted.
-                *numproc = numproc.or_else(|| self.cgroups().ok()?.count(ctid));
-                self.notice(ctid, &mut account, &live.record.cgroup, &look.totals);
-                look.raws
-            }
+        let (raws, wrong) = match live {
+            None => (vec![Raw { held: Some(0), ..Raw::default() }; COUNTERS.len()], Vec::new()),
+            Some((live, files)) => self.figures(round, ctid, &mut account, (live, files), set, sample),
         };
         self.fold(ctid, &mut account, &raws);
-        let set = match (&live, config) {
-            (Some(_), Some(c)) => self.live_limits(ctid).map_or_else(|| c.clone(), |set| set.in_config(c)),
-            (_, Some(c)) => c.clone(),
-            (_, None) => return Vec::new(),
-        };
-        let dir = live.as_ref().map(|l| l.record.cgroup.as_path());
         COUNTERS
             .iter()
             .zip(&raws)
-            .map(|(c, raw)| {
-                let kept = account.rows.get(&c.ub).copied().unwrap_or_default();
+            .zip(&account.rows)
+            .map(|((c, raw), kept)| {
                 let pair = set.limits.get(c.ub);
-                let (class, reason) = class_of(c.ub, &set, host.as_deref(), dir);
+                let (class, reason) = class_of(c.ub, set, host.as_deref(), &wrong, live.map(|(_, files)| files));
                 let held = raw.held.unwrap_or(0);
                 Bean {
                     ub: c.ub,
@@ -208,16 +232,101 @@ impl Engine {
             .collect()
     }
 
-    fn look(&self, cgroup: &Path, sample: Option<Sample>) -> Look {
-        let sockets = sockets::figures(cgroup);
-        let raws = read::all(cgroup, sample.as_ref(), sockets);
-        let keyed = |file: &str, key: &str| read::keyed_file(cgroup, file, key).unwrap_or(0);
+    /// A running container's figures, and what the kernel holds instead of what was asked for: looked at now, or as they
+    /// were when nothing was done inside since.
+    fn figures(
+        &self,
+        round: &Round,
+        ctid: Ctid,
+        account: &mut Account,
+        (live, files): (&Live, &Files<'_>),
+        set: &CtConfig,
+        sample: bool,
+    ) -> (Vec<Raw>, Vec<(&'static str, String)>) {
+        let usage = files.usage();
+        // A round that takes the trouble looks at everything.
+        if !sample && account.last.is_still(usage) && account.last.is_fresh() {
+            let mut raws = account.last.raws.clone();
+            if let Some(figures) = round.sockets.then(|| sockets::figures(files.path())).flatten() {
+                read::put_sockets(&mut raws, figures);
+                if let Some(seen) = account.seen {
+                    let sockets = [figures[0].fails, figures[1].fails];
+                    self.notice(ctid, account, files, &Totals { sockets, ..seen });
+                }
+            }
+            return (raws, account.last.wrong.clone());
+        }
+        if due(account.sample.as_ref(), usage, || sample && round.take()) {
+            let locks = round.locks.get_or_init(Locks::read);
+            let sample = processes::sample(files.path(), live.record.init.pid, locks);
+            account.sample = Some(Sampled { at: Instant::now(), usage, sample });
+        }
+        let mut look = self.look(files, account.sample.map(|s| s.sample));
+        let numproc = &mut look.raws[Ub::Numproc as usize].held;
+        // Without the controller they are counted.
+        *numproc = numproc.or_else(|| self.count_now(ctid, files));
+        self.notice(ctid, account, files, &look.totals);
+        let host = round.host.get_or_init(|| self.host_limits().ok());
+        let wrong = wrong(host.as_deref(), set, files);
+        account.last = Last { at: Some(Instant::now()), usage, raws: look.raws.clone(), wrong: wrong.clone() };
+        (look.raws, wrong)
+    }
+
+    /// The files of a container's cgroup.
+    pub(crate) fn files(&self, cgroup: &std::path::Path) -> Files<'_> {
+        match self.cgroups() {
+            Ok(cgroups) => Files::with(cgroup, cgroups.controllers()),
+            Err(_) => Files::open(cgroup),
+        }
+    }
+
+    /// Processes and threads inside.
+    pub(crate) fn count(&self, ctid: Ctid, files: &Files<'_>) -> Option<u64> {
+        let known = self.accounts.known(ctid).and_then(|account| {
+            let account = lock(&account);
+            let still = account.last.is_still(files.usage());
+            still.then(|| account.last.raws.get(Ub::Numproc as usize)?.held).flatten()
+        });
+        known.or_else(|| self.count_now(ctid, files))
+    }
+
+    fn count_now(&self, ctid: Ctid, files: &Files<'_>) -> Option<u64> {
+        files.number("pids.current").or_else(|| read::threads(files)).or_else(|| self.cgroups().ok()?.count(ctid))
+    }
+
+    fn limits_stamp(&self, ctid: Ctid) -> Option<Stamp> {
+        let m = fs::metadata(self.paths.ct_run(ctid).join(super::limits::NOTE)).ok()?;
+        Some((m.ino(), m.mtime(), m.mtime_nsec()))
+    }
+
+    /// The limits a running container has now: its configuration's, with what was changed without saving.
+    pub(crate) fn limits_now(&self, ctid: Ctid, config: &Arc<CtConfig>) -> Arc<CtConfig> {
+        let note = self.limits_stamp(ctid);
+        let account = self.accounts.of(ctid);
+        let mut account = lock(&account);
+        match &account.limits {
+            Some(l) if l.note == note && Arc::ptr_eq(&l.config, config) => l.set.clone(),
+            _ => {
+                let live = note.and_then(|_| self.live_limits(ctid)).map(|set| Arc::new(set.in_config(config)));
+                // Most have what their configuration says, and then it is kept once.
+                let set = live.filter(|set| **set != **config).unwrap_or_else(|| config.clone());
+                account.limits = Some(LimitsNow { note, config: config.clone(), set: set.clone() });
+                account.last = Last::default();
+                set
+            }
+        }
+    }
+
+    fn look(&self, files: &Files<'_>, sample: Option<Sample>) -> Look {
+        let sockets = sockets::figures(files.path());
+        let raws = read::all(files, sample.as_ref(), sockets);
+        let keyed = |file: &'static str, key: &str| files.keyed(file, key).unwrap_or(0);
         let totals = Totals {
             oom_kill: keyed("memory.events", "oom_kill"),
             forks: raws[Ub::Numproc as usize].fails,
             swap: raws[Ub::Swappages as usize].fails,
             high: keyed("memory.events", "high"),
-            throttled_us: read::throttled(cgroup),
+            throttled_us: read::throttled(files),
             sockets: sockets.map_or([0; 2], |s| [s[0].fails, s[1].fails]),
         };
         Look { raws, totals }
@@ -226,7 +335,10 @@ impl Engine {
     fn load(&self, ctid: Ctid, account: &mut Account) {
         if !account.loaded {
             match self.inventory.counters(ctid) {
-                Ok(rows) => (account.rows, account.loaded) = (rows.into_iter().collect(), true),
+                Ok(rows) => {
+                    rows.into_iter().for_each(|(ub, row)| account.rows[ub as usize] = row);
+                    account.loaded = true;
+                }
                 Err(e) => tracing::warn!(ctid = ctid.get(), "{e}"),
             }
             match self.inventory.minutes(ctid, now().saturating_sub(HOUR)) {
@@ -236,67 +348,103 @@ impl Engine {
         }
     }
 
+    /// Writes down what has changed in any account, in one commit.
+    pub(crate) fn commit_accounts(&self) {
+        let _order = lock(&self.accounts.writing);
+        let noted = std::mem::take(&mut *lock(&self.accounts.noted));
+        let (mut counters, mut minutes) = (Vec::new(), Vec::new());
+        for ctid in noted {
+            // One that was destroyed meanwhile has nothing to be remembered.
+            let Some(account) = self.accounts.known(ctid) else { continue };
+            let mut account = lock(&account);
+            let dirty = std::mem::take(&mut account.dirty);
+            let changed = COUNTERS.iter().filter(|c| dirty >> c.ub as u32 & 1 == 1);
+            counters.extend(changed.map(|c| (ctid, c.ub, account.rows[c.ub as usize])));
+            minutes.extend(account.unwritten.drain(..).map(|m| (ctid, m)));
+        }
+        if let Err(e) = self.inventory.keep(&counters, &minutes, now().saturating_sub(HOUR)) {
+            tracing::warn!("{e}");
+        }
+    }
+
     /// Adds the kernel's figures to what is remembered.
     fn fold(&self, ctid: Ctid, account: &mut Account, raws: &[Raw]) {
-        let mut changed = Vec::new();
         for (c, raw) in COUNTERS.iter().zip(raws) {
-            let row = account.rows.entry(c.ub).or_default();
-            let new = folded(*row, raw);
-            if new != *row {
+            let row = account.rows[c.ub as usize];
+            let new = folded(row, raw);
+            if new != row {
                 if new.failcnt != row.failcnt {
                     self.accounts.unsynced.store(true, Ordering::Relaxed);
                 }
-                *row = new;
-                changed.push((c.ub, new));
-            }
-        }
-        if !changed.is_empty() {
-            if let Err(e) = self.inventory.set_counters(ctid, &changed) {
-                tracing::warn!(ctid = ctid.get(), "{e}");
+                self.put(ctid, account, c.ub, new);
             }
         }
     }
 
+    /// Changes one counter and notes that down.
+    fn put(&self, ctid: Ctid, account: &mut Account, ub: Ub, row: CounterRow) {
+        account.rows[ub as usize] = row;
+        account.dirty |= 1 << ub as u32;
+        lock(&self.accounts.noted).insert(ctid);
+    }
+
     /// A cgroup was made anew: the kernel counts from zero.
     pub(crate) fn accounts_fresh(&self, ctid: Ctid) {
-        let account = self.accounts.of(ctid);
-        let mut account = lock(&account);
-        self.load(ctid, &mut account);
-        (account.seen, account.sample) = (Some(Totals::default()), None);
-        self.note_minute(ctid, &mut account, Minute { at: now(), begins: true, totals: [0; 4] });
-        let mut changed = Vec::new();
-        for (ub, row) in account.rows.iter_mut().filter(|(_, r)| r.seen_fails != 0 || r.peak_base != 0) {
-            (row.seen_fails, row.peak_base) = (0, 0);
-            changed.push((*ub, *row));
+        {
+            let account = self.accounts.of(ctid);
+            let mut account = lock(&account);
+            self.load(ctid, &mut account);
+            (account.seen, account.sample, account.last) = (Some(Totals::default()), None, Last::default());
+            self.note_minute(ctid, &mut account, Minute { at: now(), begins: true, totals: [0; 4] });
+            for c in COUNTERS {
+                let row = account.rows[c.ub as usize];
+                if row.seen_fails != 0 || row.peak_base != 0 {
+                    self.put(ctid, &mut account, c.ub, CounterRow { seen_fails: 0, peak_base: 0, ..row });
+                }
+            }
         }
-        if let Err(e) = self.inventory.set_counters(ctid, &changed) {
-            tracing::warn!(ctid = ctid.get(), "{e}");
-        }
+        self.commit_accounts();
     }
 
     /// The last look before a container's cgroup goes.
     pub(crate) fn accounts_close(&self, row: &CtRow) {
         let Ok(cgroups) = self.cgroups() else { return };
         let dir = cgroups.path(row.ctid);
+        self.promise_nothing(row.ctid);
         if !dir.is_dir() {
             return;
         }
-        let account = self.accounts.of(row.ctid);
-        let mut account = lock(&account);
-        self.load(row.ctid, &mut account);
-        let look = self.look(&dir, None);
-        self.notice(row.ctid, &mut account, &dir, &look.totals);
-        self.note_minute(row.ctid, &mut account, minute(&dir, &look.totals));
-        self.fold(row.ctid, &mut account, &look.raws);
+        {
+            let files = self.files(&dir);
+            let account = self.accounts.of(row.ctid);
+            let mut account = lock(&account);
+            self.load(row.ctid, &mut account);
+            let look = self.look(&files, None);
+            self.notice(row.ctid, &mut account, &files, &look.totals);
+            self.note_minute(row.ctid, &mut account, notice::minute(&files, &look.totals));
+            self.fold(row.ctid, &mut account, &look.raws);
+            // What only a running one needs.
+            (account.sample, account.limits) = (None, None);
+            (account.last, account.text) = (Last::default(), Box::default());
+        }
+        self.commit_accounts();
     }
 
     /// `--reset_ub`: maxheld becomes held, failcnt 0.
     pub(crate) fn reset_counters(&self, ctid: Ctid) -> Result<()> {
+        // Nothing older is written after this.
+        let _order = lock(&self.accounts.writing);
         let account = self.accounts.of(ctid);
         let mut account = lock(&account);
         self.load(ctid, &mut account);
         let live = lock(&self.cell(ctid).live).clone().filter(|l| !l.ended());
-        let raws = live.map(|l| self.look(&l.record.cgroup, account.sample.map(|(_, s)| s)).raws);
+        let raws = live.map(|l| {
+            let files = self.files(&l.record.cgroup);
+            let mut raws = self.look(&files, account.sample.map(|s| s.sample)).raws;
+            let numproc = &mut raws[Ub::Numproc as usize].held;
+            *numproc = numproc.or_else(|| self.count_now(ctid, &files));
+            raws
+        });
         let rows: Vec<(Ub, CounterRow)> = COUNTERS
             .iter()
             .map(|c| {
@@ -311,193 +459,12 @@ impl Engine {
             })
             .collect();
         self.inventory.set_counters(ctid, &rows)?;
-        account.rows = rows.into_iter().collect();
+        rows.into_iter().for_each(|(ub, row)| account.rows[ub as usize] = row);
+        account.dirty = 0;
+        // The next round writes the texts anew.
+        account.last = Last::default();
         Ok(())
     }
-
-    /// Turns risen totals into events.
-    fn notice(&self, ctid: Ctid, account: &mut Account, cgroup: &Path, now_is: &Totals) {
-        // After a restart of vzd the first look only sets the mark: what happened before is in the fail counts.
-        let before = account.seen.replace(*now_is);
-        let due = |m: &Minute| now().abs_diff(m.at) >= MINUTE;
-        if account.minutes.back().is_none_or(due) {
-            self.note_minute(ctid, account, minute(cgroup, now_is));
-        }
-        let Some(was) = before else { return };
-        let limit = |ub: Ub| {
-            let config = self.conf.read(ctid).ok();
-            let set = config.and_then(|c| Some(self.live_limits(ctid)?.in_config(&c).limits));
-            set.map_or_else(
-                || "its limit".into(),
-                |l| format!("its limit of {}", vz_types::limits::amount::show(l.get(ub).limit, ub.row().unit)),
-            )
-        };
-        let rose = |a: u64, b: u64| b.saturating_sub(a);
-        let kills = rose(was.oom_kill, now_is.oom_kill);
-        if kills > 0 {
-            let base = format!("/{}/{ctid}", self.paths.cgroup_name());
-            let victims = lock(&self.accounts.kernel_log).victims_of(&base);
-            for n in 0..kills.min(20) {
-                let text = match victims.get(n as usize) {
-                    Some(v) => format!(
-                        "out of memory at {}: the kernel killed `{}` (pid {} on the host, uid {}, {} in memory)",
-                        limit(Ub::Physpages),
-                        v.name,
-                        v.pid,
-                        v.uid,
-                        vz_types::limits::amount::human(v.bytes)
-                    ),
-                    None => format!("out of memory at {}: the kernel killed a process", limit(Ub::Physpages)),
-                };
-                self.event(ctid, "oom-kill", Some("physpages"), 1, &text);
-            }
-        }
-        for (count, kind, ub, what) in [
-            (
-                rose(was.forks, now_is.forks),
-                "fork-failed",
-                Ub::Numproc,
-                "processes could not be started: numproc is at",
-            ),
-            (
-                rose(was.swap, now_is.swap),
-                "swap-full",
-                Ub::Swappages,
-                "memory could not be swapped out: swappages is at",
-            ),
-            (
-                rose(was.high, now_is.high),
-                "memory-high",
-                Ub::Physpages,
-                "allocations were slowed down: physpages is above its barrier, below",
-            ),
-            (
-                rose(was.sockets[0], now_is.sockets[0]),
-                "socket-refused",
-                Ub::Numtcpsock,
-                "TCP sockets were refused: numtcpsock is at",
-            ),
-            (
-                rose(was.sockets[1], now_is.sockets[1]),
-                "socket-refused",
-                Ub::Numothersock,
-                "sockets were refused: numothersock is at",
-            ),
-        ] {
-            if count > 0 {
-                self.event(ctid, kind, Some(ub.name()), count, &format!("{what} {}", limit(ub)));
-            }
-        }
-        let throttled = rose(was.throttled_us, now_is.throttled_us);
-        // Half a second of one tick: a limit that is felt.
-        if throttled > 500_000 {
-            self.event(
-                ctid,
-                "throttled",
-                Some("cpulimit"),
-                1,
-                "its processes waited for processor time although they could run: cpulimit or cpus is at its limit",
-            );
-        }
-    }
-
-    /// Remembers a minute, here and in the inventory.
-    fn note_minute(&self, ctid: Ctid, account: &mut Account, m: Minute) {
-        let since = m.at.saturating_sub(HOUR);
-        // A clock that was put back leaves nothing of the future.
-        account.minutes.retain(|old| old.at >= since && old.at < m.at);
-        account.minutes.push_back(m);
-        if let Err(e) = self.inventory.add_minute(ctid, &m, since) {
-            tracing::warn!(ctid = ctid.get(), "{e}");
-        }
-    }
-
-    /// Disk quota at its end, once per time it gets there.
-    fn notice_disk(&self, row: &CtRow, config: &CtConfig) {
-        let Some(usage) = self.disk_usage(row, config) else { return };
-        let full = |left: u64, limit: u64| limit > 0 && left.saturating_mul(200) <= limit;
-        let what = if full(usage.space_left.0, usage.space_limit.0) {
-            Some(("diskspace", format!("the disk is full: {} of {}", usage.space_used, config.disk.space)))
-        } else if full(usage.inodes_limit.saturating_sub(usage.inodes_used), usage.inodes_limit) {
-            Some(("diskinodes", format!("no inode is left: {} of {}", usage.inodes_used, config.disk.inodes)))
-        } else {
-            None
-        };
-        let account = self.accounts.of(row.ctid);
-        let was = std::mem::replace(&mut lock(&account).disk_full, what.is_some());
-        if let (Some((counter, text)), false) = (what, was) {
-            self.event(row.ctid, "disk-full", Some(counter), 1, &text);
-        }
-    }
-
-    fn event(&self, ctid: Ctid, kind: &str, counter: Option<&str>, count: u64, text: &str) {
-        tracing::warn!(ctid = ctid.get(), event = kind, counter, count, "{text}");
-        match self.inventory.add_event(ctid, now(), kind, counter, count, text) {
-            Ok(id) => {
-                self.accounts.unsynced.store(true, Ordering::Relaxed);
-                let (last, bell) = &self.accounts.events;
-                *lock(last) = id;
-                bell.notify_all();
-            }
-            Err(e) => tracing::warn!(ctid = ctid.get(), "{e}"),
-        }
-    }
-
-    /// Pressure and throttled time of a container: now, if it runs, and its rate in percent over what is remembered (at
-    /// most an hour), with the seconds of running that covers. `None`: nothing is remembered.
-    pub(crate) fn pressure(&self, ctid: Ctid) -> Option<(PressureNow, [f64; 4], u64)> {
-        let cgroup = lock(&self.cell(ctid).live).clone().filter(|l| !l.ended()).map(|l| l.record.cgroup);
-        let now = cgroup.as_ref().map_or_else(PressureNow::default, |dir| PressureNow {
-            cpu: read::pressure(dir, "cpu"),
-            memory: read::pressure(dir, "memory"),
-            io: read::pressure(dir, "io"),
-            throttled_us: read::throttled(dir),
-        });
-        let account = self.accounts.of(ctid);
-        let mut account = lock(&account);
-        self.load(ctid, &mut account);
-        let mut minutes: Vec<Minute> = account.minutes.iter().copied().collect();
-        let since = super::now().saturating_sub(HOUR);
-        minutes.retain(|m| m.at >= since);
-        if cgroup.is_some() {
-            let of = |p: &Option<Pressure>| p.map_or(0, |p| p.some_total);
-            let totals = [of(&now.cpu), of(&now.memory), of(&now.io), now.throttled_us];
-            minutes.push(Minute { at: super::now(), begins: false, totals });
-        }
-        let (rates, seconds) = rates(&minutes)?;
-        Some((now, rates, seconds))
-    }
-}
-
-/// The kernel's totals at this moment.
-fn minute(cgroup: &Path, totals: &Totals) -> Minute {
-    let total = |r: &str| read::pressure(cgroup, r).map_or(0, |p| p.some_total);
-    let totals = [total("cpu"), total("memory"), total("io"), totals.throttled_us];
-    Minute { at: now(), begins: false, totals }
-}
-
-/// Percent of the time between these moments, and the seconds of it: the time between two runs does not count.
-fn rates(minutes: &[Minute]) -> Option<([f64; 4], u64)> {
-    minutes.first()?;
-    let (mut sums, mut seconds) = ([0u64; 4], 0u64);
-    for pair in minutes.windows(2).filter(|p| !p[1].begins) {
-        seconds += pair[1].at.saturating_sub(pair[0].at);
-        for (sum, (was, is)) in sums.iter_mut().zip(pair[0].totals.iter().zip(pair[1].totals)) {
-            // Less than before: another run whose beginning was not seen.
-            *sum += if is < *was { is } else { is - was };
-        }
-    }
-    let percent = |sum: u64| (sum as f64 / 1e4 / seconds.max(1) as f64).min(100.0);
-    Some((sums.map(percent), seconds))
-}
-
-/// Pressure of a container at this moment.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct PressureNow {
-    pub(crate) cpu: Option<Pressure>,
-    pub(crate) memory: Option<Pressure>,
-    pub(crate) io: Option<Pressure>,
-    pub(crate) throttled_us: u64,
 }
 
 /// What a counter comes to with these figures of the kernel's.
@@ -512,28 +479,59 @@ fn folded(row: CounterRow, raw: &Raw) -> CounterRow {
     }
 }
 
+impl Last {
+    /// Whether nothing was done inside since: nobody can have without processor time.
+    fn is_still(&self, usage: Option<u64>) -> bool {
+        self.at.is_some() && usage.is_some() && self.usage == usage
+    }
+
+    /// Whether it is young enough for what others can change: the host takes memory back, root on it writes limits.
+    fn is_fresh(&self) -> bool {
+        self.at.is_some_and(|at| at.elapsed() < SAMPLE)
+    }
+}
+
+/// Whether processes are to be looked at: there was no look yet, or the last one is old, it is this one's turn, and
+/// something was done since.
+fn due(last: Option<&Sampled>, usage: Option<u64>, turn: impl FnOnce() -> bool) -> bool {
+    match last {
+        None => true,
+        // Only who needs a turn takes one.
+        Some(s) => s.at.elapsed() >= SAMPLE && (usage.is_none() || s.usage != usage) && turn(),
+    }
+}
+
+/// Counters of which the kernel holds something else than what was asked for, and what.
+fn wrong(host: Option<&Host>, config: &CtConfig, files: &Files<'_>) -> Vec<(&'static str, String)> {
+    let Some(host) = host else { return Vec::new() };
+    let possible = host.possible(kernel::settings(config));
+    possible.iter().filter_map(|s| Some((s.name, apply::in_force(files, s).err()?))).collect()
+}
+
 /// The class of a counter of this container: what the table says, unless the host cannot, or the kernel holds
 /// something else than what was asked for.
-fn class_of(ub: Ub, config: &CtConfig, host: Option<&Host>, dir: Option<&Path>) -> (Class, Option<String>) {
+fn class_of(
+    ub: Ub,
+    config: &CtConfig,
+    host: Option<&Host>,
+    wrong: &[(&'static str, String)],
+    files: Option<&Files<'_>>,
+) -> (Class, Option<String>) {
     let row = ub.row();
     let Some(host) = host else { return (Class::Unenforced, Some("no cgroup2 filesystem is mounted".into())) };
     let (class, gap) = host.class(ub);
     if let Some(gap) = gap {
         return (class, Some(gap.reason));
     }
-    if let Some(dir) = dir {
-        let wrong = kernel::settings(config)
-            .iter()
-            .filter(|s| s.name == row.name && row.controller.is_some())
-            .find_map(|s| apply::in_force(dir, &Write::from(s)).err());
-        if let Some(wrong) = wrong {
-            return (Class::Unenforced, Some(wrong));
-        }
+    if let Some((_, wrong)) = wrong.iter().find(|(name, _)| *name == row.name && row.controller.is_some()) {
+        return (Class::Unenforced, Some(wrong.clone()));
+    }
+    if let Some(files) = files {
         if matches!(row.held, Held::Sockets)
             && config.limits.get(ub).limit.number().is_some()
             && class == Class::Enforced
         {
-            if let Err(why) = sockets::in_force(dir, ub, config.limits.get(ub).limit) {
+            if let Err(why) = sockets::in_force(files.path(), ub, config.limits.get(ub).limit) {
                 return (Class::Unenforced, Some(why));
             }
         }
@@ -551,6 +549,29 @@ mod tests {
     }
 
     #[test]
+    fn a_container_without_processor_time_since_the_last_look_is_still() {
+        let last = |usage| Last { at: Some(Instant::now()), usage, ..Last::default() };
+        assert!(last(Some(5)).is_still(Some(5)) && last(Some(5)).is_fresh());
+        assert!(!last(Some(5)).is_still(Some(6)));
+        assert!(!last(None).is_still(None), "where nobody can tell it is looked at");
+        assert!(!Last::default().is_still(Some(5)) && !Last::default().is_fresh());
+    }
+
+    #[test]
+    fn processes_are_looked_at_once_and_then_when_it_is_time_and_something_was_done() {
+        let old = Instant::now().checked_sub(SAMPLE).unwrap();
+        let sampled = |at, usage| Sampled { at, usage, sample: Sample::default() };
+        assert!(due(None, Some(1), || false));
+        assert!(due(Some(&sampled(old, Some(1))), Some(2), || true));
+        assert!(due(Some(&sampled(old, None)), None, || true));
+        assert!(!due(Some(&sampled(old, Some(1))), Some(2), || false));
+        assert!(!due(Some(&sampled(old, Some(1))), Some(1), || true));
+        let taken = std::cell::Cell::new(false);
+        assert!(!due(Some(&sampled(Instant::now(), Some(1))), Some(2), || taken.replace(true) | true));
+        assert!(!taken.get(), "no turn is taken in vain");
+    }
+
+    #[test]
     fn fail_counts_add_up_over_runs_and_are_never_counted_twice() {
         let mut row = CounterRow::default();
         for (kernel, total) in [(0, 0), (3, 3), (3, 3), (5, 5)] {
@@ -564,17 +585,6 @@ mod tests {
         // A mark that was lost: what the kernel says now has happened since.
         row = folded(row, &raw(1, None, 1));
         assert_eq!(row.failcnt, 8);
-    }
-
-    #[test]
-    fn pressure_of_the_last_hour_adds_up_over_runs_and_leaves_out_the_time_between() {
-        let m = |at, begins, cpu| Minute { at, begins, totals: [cpu, 0, 0, 0] };
-        assert_eq!(rates(&[]), None);
-        assert_eq!(rates(&[m(0, true, 0)]), Some(([0.0; 4], 0)));
-        // 30 s of 60, then not running for 1000 s, then 6 s of 40.
-        let (rates, seconds) =
-            rates(&[m(0, true, 0), m(60, false, 30_000_000), m(1060, true, 0), m(1100, false, 6_000_000)]).unwrap();
-        assert_eq!((rates[0], seconds), (36.0, 100));
     }
 
     #[test]

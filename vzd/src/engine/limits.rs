@@ -4,7 +4,7 @@
 //! What a running container has now is in `limits.json` of its run directory, because a change that is not saved is not
 //! in its configuration. The kernel's files are written first and read back; the note follows.
 
-use super::{Cgroups, Engine, Error, Result, monitor, run::Live};
+use super::{Engine, Error, Result, monitor, run::Live};
 use crate::{
     conf,
     inventory::CtRow,
@@ -16,6 +16,7 @@ use crate::{
 };
 use serde::{Deserialize, Serialize};
 use std::{
+    collections::BTreeMap,
     fs,
     path::Path,
     sync::Arc,
@@ -56,7 +57,7 @@ impl LimitSet {
 }
 
 /// The note in the run directory.
-const NOTE: &str = "limits.json";
+pub(crate) const NOTE: &str = "limits.json";
 /// What the monitor may take to change what is inside.
 const CONTROL: Duration = Duration::from_secs(20);
 /// How long a look at the host counts: an operator may mount or remount while vzd runs, and a list asks for every
@@ -148,7 +149,7 @@ impl Engine {
         if let Err(e) = sockets::guard(&dir, &Inside::of(config)) {
             tracing::warn!(ctid = ctid.get(), "root inside can raise tcpsndbuf, tcprcvbuf and shmpages: {e}");
         }
-        protect(cgroups)
+        self.protect(ctid)
     }
 
     /// Limits a container's disks, its own image's among them, which is there once it is mounted.
@@ -290,7 +291,7 @@ impl Engine {
                 return Err(e);
             }
         }
-        protect(cgroups)?;
+        self.protect(ctid)?;
         self.note_limits(ctid, &LimitSet::of(new))
     }
 
@@ -320,7 +321,7 @@ impl Engine {
         writes.extend(self.disk_writes(row.ctid, &config, true)?);
         write(&cgroups.path(row.ctid), &writes)?;
         show_inside(&cgroups.path(row.ctid));
-        protect(cgroups)?;
+        self.protect(row.ctid)?;
         for ub in [Ub::Numtcpsock, Ub::Numothersock] {
             sockets::limit(&cgroups.path(row.ctid), ub, config.limits.get(ub).limit)
                 .map_err(socket_error(row.ctid, ub))?;
@@ -355,17 +356,47 @@ impl Engine {
 
     /// Bytes of `memory.min` promised to running containers, but for one.
     pub(crate) fn promised(&self, but: Option<Ctid>) -> Result<u64> {
-        let rows = self.inventory.containers()?;
-        let running = rows.iter().filter(|r| Some(r.ctid) != but && self.is_running(r.ctid));
-        Ok(running
-            .filter_map(|r| self.live_limits(r.ctid)?.limits.get(Ub::Oomguarpages).barrier.number())
-            .map(|pages| pages.saturating_mul(PAGE))
-            .sum())
+        let cells: Vec<(Ctid, _)> = super::lock(&self.cells).iter().map(|(ctid, cell)| (*ctid, cell.clone())).collect();
+        let runs = |cell: &super::Cell| super::lock(&cell.live).as_ref().is_some_and(|l| !l.ended());
+        let running = cells.iter().filter(|(ctid, cell)| Some(*ctid) != but && runs(cell));
+        let pages = running.filter_map(|(ctid, _)| {
+            let set = match self.conf.read(*ctid) {
+                Ok(config) => self.limits_now(*ctid, &config).limits.clone(),
+                // A broken file takes no promise back.
+                Err(_) => self.live_limits(*ctid)?.limits,
+            };
+            set.get(Ub::Oomguarpages).barrier.number()
+        });
+        Ok(pages.map(|pages| pages.saturating_mul(PAGE)).fold(0, u64::saturating_add))
     }
 
-    /// Whether its monitor lives.
-    pub(crate) fn is_running(&self, ctid: Ctid) -> bool {
-        super::lock(&self.cell(ctid).live).as_ref().is_some_and(|l| !l.ended())
+    /// Guarantees reach a container only through its parent: our own level promises exactly what its containers are
+    /// promised, no more, or `memory_recursiveprot` would hand the rest to those that have none. Called when a
+    /// container's own may have changed.
+    fn protect(&self, ctid: Ctid) -> Result<()> {
+        let cgroups = self.cgroups()?;
+        if !cgroups.controllers().iter().any(|c| c == "memory") {
+            return Ok(());
+        }
+        let own = |c: Ctid| PROMISES.map(|(_, file)| apply::number(&cgroups.path(c), file).unwrap_or(0));
+        let mut known = super::lock(&self.accounts.promises);
+        // Asked of every container once; from then on only of the one that changes.
+        let all = known.get_or_insert_with(|| cgroups.list().into_iter().map(|c| (c, own(c))).collect());
+        all.insert(ctid, own(ctid));
+        all.retain(|_, promised| *promised != [0; 2]);
+        promise(cgroups.base(), all)
+    }
+
+    /// A container's cgroup is about to go, and with it what it was promised.
+    pub(crate) fn promise_nothing(&self, ctid: Ctid) {
+        let Ok(cgroups) = self.cgroups() else { return };
+        let mut known = super::lock(&self.accounts.promises);
+        let Some(all) = known.as_mut() else { return };
+        if all.remove(&ctid).is_some() {
+            if let Err(e) = promise(cgroups.base(), all) {
+                tracing::warn!(ctid = ctid.get(), "what it was promised is not given back yet: {}", e.report());
+            }
+        }
     }
 }
 
@@ -409,17 +440,13 @@ fn show_inside(dir: &Path) {
     }
 }
 
-/// Guarantees reach a container only through its parent: our own level promises exactly what its containers are
-/// promised, no more, or `memory_recursiveprot` would hand the rest to those that have none.
-fn protect(cgroups: &Cgroups) -> Result<()> {
-    if !cgroups.controllers().iter().any(|c| c == "memory") {
-        return Ok(());
-    }
-    for file in ["memory.low", "memory.min"] {
-        let sum: u64 =
-            cgroups.list().iter().filter_map(|c| apply::number(&cgroups.path(*c), file)).fold(0, u64::saturating_add);
-        let name = if file == "memory.min" { "oomguarpages" } else { "vmguarpages" };
-        let base = cgroups.base();
+/// Guarantees, and the file of each.
+const PROMISES: [(&str, &str); 2] = [("vmguarpages", "memory.low"), ("oomguarpages", "memory.min")];
+
+/// Makes our own level promise the sum of these.
+fn promise(base: &Path, all: &BTreeMap<Ctid, [u64; 2]>) -> Result<()> {
+    for (n, (name, file)) in PROMISES.into_iter().enumerate() {
+        let sum = all.values().map(|promised| promised[n]).fold(0, u64::saturating_add);
         if apply::number(base, file) != Some(sum) {
             write(base, &[Write { name, file, value: (sum - sum % PAGE).to_string() }])?;
         }
@@ -440,4 +467,24 @@ pub(crate) fn remarks(changes: &LimitChanges) -> Vec<String> {
         out.push(format!("held per process, not for the container's sum: {}", each.join(", ")));
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn our_level_promises_the_sum_of_what_containers_are_promised() {
+        let base = tempfile::tempdir().unwrap();
+        let held = || PROMISES.map(|(_, file)| apply::number(base.path(), file));
+        let mut all: BTreeMap<Ctid, [u64; 2]> =
+            [(101.try_into().unwrap(), [8192, 0]), (102.try_into().unwrap(), [4096, 4096])].into();
+        promise(base.path(), &all).unwrap();
+        assert_eq!(held(), [Some(12_288), Some(4096)]);
+        all.pop_first();
+        promise(base.path(), &all).unwrap();
+        assert_eq!(held(), [Some(4096), Some(4096)]);
+        promise(base.path(), &BTreeMap::new()).unwrap();
+        assert_eq!(held(), [Some(0), Some(0)]);
+    }
 }

@@ -43,7 +43,7 @@ pub use error::{Error, Result};
 pub use monitor::{Error as MonitorError, Monitor};
 pub use recover::rebuild;
 pub use request::{Changes, CreateSpec, Outcome, SetMode, SetSpec, StartSpec, StopSpec};
-pub use view::{Extent, View};
+pub use view::{Extent, View, Wants};
 
 use crate::{
     conf::ConfStore,

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!  start:          a tmpfs at /run/vz/bc/CTID, first texts, bin/vzubc  -> cloned into the container by vzmon
-//!  every 5 s:      texts replaced, through the host's mount
+//!  every 5 s:      texts replaced that have changed, through the host's mount
 //!  end, or sweep:  unmounted here; the container's own mount went with its namespace
 //! ```
 //! It is a filesystem of its own, so that nothing of the host's `/run` is mounted inside, and what is inside can neither
@@ -12,7 +12,13 @@
 use super::{Engine, Error, Result, accounts::Bean};
 use crate::inventory::CtRow;
 use rustix::mount::{MountAttrFlags, UnmountFlags, unmount};
-use std::{collections::BTreeSet, fs, io, os::unix::fs::PermissionsExt, path::Path};
+use std::{
+    collections::BTreeSet,
+    fs,
+    io::{self, Write},
+    os::unix::fs::PermissionsExt,
+    path::Path,
+};
 use vz_sys::mount;
 use vz_types::{
     CtConfig, Ctid,
@@ -33,30 +39,31 @@ fn get(beans: &[Bean], ub: Ub) -> Figures {
 }
 
 impl Engine {
-    /// The classic files of the host and of each running container.
-    pub(crate) fn write_texts(&self, all: &[(Ctid, Vec<Bean>)]) -> io::Result<()> {
-        let rows: Vec<_> = all.iter().map(|(c, beans)| (c.get(), |ub: Ub| get(beans, ub))).collect();
-        replace(&self.paths.user_beancounters(), &text::user_beancounters(&rows), 0o644)?;
-        for (ctid, beans) in all {
-            match self.write_own_texts(*ctid, beans) {
-                // It ends at this moment.
-                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-                done => done?,
-            }
+    /// The classic file of the host, from what each of these containers' accounts says.
+    pub(crate) fn write_texts(&self, all: &[Ctid]) -> io::Result<()> {
+        let path = self.paths.user_beancounters();
+        let temp = path.with_extension("new");
+        let mut file = io::BufWriter::with_capacity(64 << 10, fs::File::create(&temp)?);
+        file.write_all(header().as_bytes())?;
+        for ctid in all {
+            self.account_text(*ctid, |text| file.write_all(text.as_bytes()))?;
         }
-        Ok(())
+        file.flush()?;
+        fs::set_permissions(&temp, fs::Permissions::from_mode(0o644))?;
+        fs::rename(&temp, path)
     }
 
-    /// Those of one container.
-    fn write_own_texts(&self, ctid: Ctid, beans: &[Bean]) -> io::Result<()> {
+    /// Those of one container; answers its part of the host's.
+    pub(crate) fn write_own_texts(&self, ctid: Ctid, beans: &[Bean]) -> io::Result<String> {
         let get = |ub: Ub| get(beans, ub);
+        let mut text = text::user_beancounters(&[(ctid.get(), get)]);
         let dir = self.paths.bc(ctid);
-        if !dir.is_dir() {
-            return Ok(());
+        if dir.is_dir() {
+            replace(&dir.join("user_beancounters"), &text, 0o644)?;
+            replace(&dir.join("resources"), &text::resources(get), 0o644)?;
+            replace(&dir.join("classes"), &classes(beans), 0o644)?;
         }
-        replace(&dir.join("user_beancounters"), &text::user_beancounters(&[(ctid.get(), get)]), 0o644)?;
-        replace(&dir.join("resources"), &text::resources(get), 0o644)?;
-        replace(&dir.join("classes"), &classes(beans), 0o644)
+        Ok(text.split_off(header().len()))
     }
 
     /// Makes the filesystem that a container is to see as its /run/vz, with its first files.
@@ -98,6 +105,11 @@ impl Engine {
     }
 }
 
+/// What comes before the first container.
+fn header() -> String {
+    text::user_beancounters::<fn(Ub) -> Figures>(&[])
+}
+
 /// A line for each counter: its name, class, and what is to be said about it, with tabs between.
 fn classes(beans: &[Bean]) -> String {
     let line = |b: &Bean| format!("{}\t{}\t{}\n", b.ub, b.class.word(), b.reason.as_deref().unwrap_or_default());
@@ -131,4 +143,16 @@ fn replace(path: &Path, text: &str, mode: u32) -> io::Result<()> {
     fs::write(&temp, text)?;
     fs::set_permissions(&temp, fs::Permissions::from_mode(mode))?;
     fs::rename(&temp, path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_text_of_all_is_the_header_and_each_ones_part() {
+        let f = |_: Ub| Figures { held: 1, ..Figures::default() };
+        let part = |ctid: u32| text::user_beancounters(&[(ctid, f)]).split_off(header().len());
+        assert_eq!(header() + &part(101) + &part(102), text::user_beancounters(&[(101, f), (102, f)]));
+    }
 }

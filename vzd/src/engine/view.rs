@@ -1,9 +1,9 @@
 //! What can be seen of a container at a moment: nothing here changes anything or waits for a lock that
 //! an operation holds, so listing works whatever is under way.
 
-use super::{Engine, Result, lock};
+use super::{Engine, Result, accounts::Round, lock};
 use crate::{conf, inventory::CtRow, storage};
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 use vz_types::{CtAddr, CtConfig, CtState, Ctid, run::RunRecord};
 
 /// How much of a container is looked at.
@@ -13,6 +13,19 @@ pub enum Extent {
     Brief,
     /// Its counters and limits too, which takes some hundred system calls for each that runs.
     Whole,
+}
+
+/// What of which containers is wanted.
+#[derive(Clone, Debug)]
+pub struct Wants {
+    /// These, or all.
+    pub these: Option<BTreeSet<Ctid>>,
+    /// How much of each.
+    pub extent: Extent,
+    /// How full its disk is.
+    pub disk: bool,
+    /// Its sockets at this moment, where counters are wanted at all.
+    pub sockets: bool,
 }
 
 /// One container, seen.
@@ -45,40 +58,74 @@ pub struct View {
 impl Engine {
     /// Every container in CTID order, seen that far.
     pub fn list(&self, extent: Extent) -> Result<Vec<View>> {
-        Ok(self.inventory.containers()?.into_iter().map(|row| self.view(row, extent)).collect())
+        let mut all = Vec::new();
+        self.look_over(&Wants { these: None, extent, disk: true, sockets: true }, |view| all.push(view))?;
+        Ok(all)
+    }
+
+    /// Shows `each` container that is wanted, in CTID order, one after the other, so that a thousand are not held in
+    /// memory at once.
+    pub fn look_over(&self, wants: &Wants, mut each: impl FnMut(View)) -> Result<()> {
+        let extent = wants.extent;
+        let round = Round::asked(wants.sockets);
+        match &wants.these {
+            None => self
+                .inventory
+                .containers()?
+                .into_iter()
+                .for_each(|row| each(self.view(&round, row, extent, wants.disk))),
+            Some(these) => {
+                for ctid in these {
+                    if let Some(row) = self.inventory.container(*ctid)? {
+                        each(self.view(&round, row, extent, wants.disk));
+                    }
+                }
+            }
+        }
+        if extent == Extent::Whole {
+            self.commit_accounts();
+        }
+        Ok(())
     }
 
     /// One container.
     pub fn show(&self, ctid: Ctid) -> Result<View> {
-        Ok(self.view(self.row(ctid)?, Extent::Whole))
+        let view = self.view(&Round::asked(true), self.row(ctid)?, Extent::Whole, true);
+        self.commit_accounts();
+        Ok(view)
     }
 
-    fn view(&self, row: CtRow, extent: Extent) -> View {
+    fn view(&self, round: &Round, row: CtRow, extent: Extent, disk: bool) -> View {
         let config = self.conf.read(row.ctid);
         let state = self.state(&row);
         let live = match lock(&self.cell(row.ctid).live).as_mut() {
             Some(live) if !live.ended() => {
                 live.refresh(&self.paths.ct_run(row.ctid));
-                Some(live.record.clone())
+                Some(live.clone())
             }
             _ => None,
         };
         let addresses = match (&live, &config) {
-            (Some(live), _) => live.addresses.clone(),
+            (Some(live), _) => live.record.addresses.clone(),
             (None, Ok(config)) => config.network.ip.clone(),
             (None, Err(_)) => Vec::new(),
         };
-        let usage = config.as_ref().ok().and_then(|c| self.disk_usage(&row, c));
-        let numproc = live.as_ref().and_then(|_| self.cgroups().ok()?.count(row.ctid));
-        let cgroup = live.as_ref().map(|l| l.cgroup.clone());
+        let usage = config.as_ref().ok().filter(|_| disk).and_then(|c| self.disk_usage(&row, c));
+        let files = live.as_ref().map(|l| self.files(&l.record.cgroup));
+        let numproc = files.as_ref().and_then(|files| self.count(row.ctid, files));
+        let cgroup = live.as_ref().map(|l| l.record.cgroup.clone());
         let looked_at = config.as_ref().ok().filter(|_| extent == Extent::Whole);
-        let beans = looked_at.map_or_else(Vec::new, |c| self.beans(&row, Some(c), false));
-        let limits = looked_at.map(|c| {
-            let set = live.as_ref().and_then(|_| self.live_limits(row.ctid));
-            set.map_or_else(|| (**c).clone(), |set| set.in_config(c))
+        let limits = looked_at.map(|c| match live {
+            Some(_) => self.limits_now(row.ctid, c),
+            None => c.clone(),
         });
+        let beans = limits
+            .as_ref()
+            .map_or_else(Vec::new, |set| self.beans_at(round, row.ctid, live.as_ref().zip(files.as_ref()), set, false));
         let gaps = limits.as_ref().and_then(|c| self.gaps(row.ctid, c).ok()).unwrap_or_default();
         let unenforced = gaps.into_iter().map(|g| (g.name.to_owned(), g.reason)).collect();
+        let limits = limits.map(|c| (*c).clone());
+        let live = live.map(|l| l.record);
         View { beans, limits, unenforced, config, state, live, addresses, numproc, usage, cgroup, row }
     }
 

@@ -1,7 +1,7 @@
 //! What outlives a run of a container: peaks and fail counts of its beancounters, and its events.
 
 use super::{Inventory, Result, sqlite};
-use rusqlite::params;
+use rusqlite::{Transaction, params};
 use vz_types::{Ctid, limits::Ub};
 
 /// Events kept per container; older ones go.
@@ -72,21 +72,29 @@ impl Inventory {
         rows.map(|r| r.map_err(sqlite(what))).collect()
     }
 
-    /// Remembers one more of a container that still exists, and forgets those before `since`.
-    pub fn add_minute(&self, ctid: Ctid, m: &Minute, since: u64) -> Result<()> {
-        let what = "remembering pressure";
-        let int = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
-        let [cpu, memory, io, throttled] = m.totals.map(int);
+    /// Remembers counters and moments of any number of containers that still exist, all at once, and forgets moments of
+    /// these before `since`.
+    pub fn keep(&self, counters: &[(Ctid, Ub, CounterRow)], minutes: &[(Ctid, Minute)], since: u64) -> Result<()> {
+        if counters.is_empty() && minutes.is_empty() {
+            return Ok(());
+        }
+        let what = "remembering counters and pressure";
         self.transaction(what, false, |t| {
-            t.prepare_cached(
-                "INSERT OR REPLACE INTO minute SELECT ?1,?2,?3,?4,?5,?6,?7 WHERE EXISTS(SELECT 1 FROM container WHERE ctid=?1)",
-            )
-            .and_then(|mut q| q.execute(params![ctid.get(), int(m.at), m.begins, cpu, memory, io, throttled]))
-            .map_err(sqlite(what))?;
-            t.prepare_cached("DELETE FROM minute WHERE ctid=?1 AND at<?2")
-                .and_then(|mut q| q.execute(params![ctid.get(), int(since)]))
-                .map_err(sqlite(what))
-                .map(drop)
+            for (ctid, ub, r) in counters {
+                put_counter(t, *ctid, *ub, r).map_err(sqlite(what))?;
+            }
+            for (ctid, m) in minutes {
+                let [cpu, memory, io, throttled] = m.totals.map(int);
+                t.prepare_cached(
+                    "INSERT OR REPLACE INTO minute SELECT ?1,?2,?3,?4,?5,?6,?7 WHERE EXISTS(SELECT 1 FROM container WHERE ctid=?1)",
+                )
+                .and_then(|mut q| q.execute(params![ctid.get(), int(m.at), m.begins, cpu, memory, io, throttled]))
+                .map_err(sqlite(what))?;
+                t.prepare_cached("DELETE FROM minute WHERE ctid=?1 AND at<?2")
+                    .and_then(|mut q| q.execute(params![ctid.get(), int(since)]))
+                    .map_err(sqlite(what))?;
+            }
+            Ok(())
         })
     }
 
@@ -126,29 +134,11 @@ impl Inventory {
     /// Remembers counters of a container that still exists.
     pub fn set_counters(&self, ctid: Ctid, rows: &[(Ub, CounterRow)]) -> Result<()> {
         let what = "remembering counters";
-        let int = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
         if rows.is_empty() {
             return Ok(());
         }
         self.transaction(what, false, |t| {
-            for (ub, r) in rows {
-                t.prepare_cached(
-                    "INSERT INTO counter SELECT ?1,?2,?3,?4,?5,?6 WHERE EXISTS(SELECT 1 FROM container WHERE ctid=?1) \
-                     ON CONFLICT(ctid,name) DO UPDATE SET maxheld=?3, failcnt=?4, seen_fails=?5, peak_base=?6",
-                )
-                .and_then(|mut q| {
-                    q.execute(params![
-                        ctid.get(),
-                        ub.name(),
-                        int(r.maxheld),
-                        int(r.failcnt),
-                        int(r.seen_fails),
-                        int(r.peak_base)
-                    ])
-                })
-                .map_err(sqlite(what))?;
-            }
-            Ok(())
+            rows.iter().try_for_each(|(ub, r)| put_counter(t, ctid, *ub, r).map_err(sqlite(what)))
         })
     }
 
@@ -228,6 +218,19 @@ impl Inventory {
         out.reverse();
         Ok(out)
     }
+}
+
+fn int(n: u64) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
+}
+
+fn put_counter(t: &Transaction<'_>, ctid: Ctid, ub: Ub, r: &CounterRow) -> rusqlite::Result<()> {
+    t.prepare_cached(
+        "INSERT INTO counter SELECT ?1,?2,?3,?4,?5,?6 WHERE EXISTS(SELECT 1 FROM container WHERE ctid=?1) \
+         ON CONFLICT(ctid,name) DO UPDATE SET maxheld=?3, failcnt=?4, seen_fails=?5, peak_base=?6",
+    )?
+    .execute(params![ctid.get(), ub.name(), int(r.maxheld), int(r.failcnt), int(r.seen_fails), int(r.peak_base)])
+    .map(drop)
 }
 
 fn first_ctid() -> Ctid {

@@ -1,7 +1,13 @@
 //! What this host has and what it can enforce: controllers on its cgroup2 tree, and the reason and the remedy for each
 //! that is not there. Looked at when asked, because an operator may mount or remount while vzd runs.
 
-use std::{collections::BTreeSet, fs, path::Path};
+use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
+use std::{
+    collections::BTreeSet,
+    fs,
+    io::{BufRead, BufReader},
+    path::Path,
+};
 use vz_types::{
     CtConfig, ExitCode,
     limits::{
@@ -125,14 +131,36 @@ impl Host {
     }
 }
 
+/// Options of the filesystem mounted at a path. The table is long on a host with many containers, so it is read only up to
+/// the mount's own line, which its number tells (statx(2), proc_pid_mountinfo(5)).
 fn mount_options(mount: &Path) -> String {
-    let text = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let options = |l: &str| {
-        let (before, after) = l.split_once(" - ")?;
-        let at = before.split(' ').nth(4)?;
-        (Path::new(at) == mount).then(|| after.rsplit(' ').next().map(str::to_owned))?
-    };
-    text.lines().filter_map(options).next_back().unwrap_or_default()
+    let Ok(table) = fs::File::open("/proc/self/mountinfo") else { return String::new() };
+    let number = mount_number(mount);
+    let mut found = String::new();
+    for line in BufReader::new(table).lines().map_while(Result::ok) {
+        let Some((id, at, options)) = mount_line(&line) else { continue };
+        if number == Some(id) {
+            return options.to_owned();
+        }
+        // Where the kernel does not tell the number, the last at that place is the one that is seen.
+        if number.is_none() && Path::new(at) == mount {
+            options.clone_into(&mut found);
+        }
+    }
+    found
+}
+
+fn mount_number(mount: &Path) -> Option<u64> {
+    let s = statx(CWD, mount, AtFlags::NO_AUTOMOUNT, StatxFlags::MNT_ID).ok()?;
+    (s.stx_mask & StatxFlags::MNT_ID.bits() != 0).then_some(s.stx_mnt_id)
+}
+
+/// Number, place and filesystem options of a line of the table.
+fn mount_line(line: &str) -> Option<(u64, &str, &str)> {
+    let (before, after) = line.split_once(" - ")?;
+    let mut words = before.split(' ');
+    let id = words.next()?.parse().ok()?;
+    Some((id, words.nth(3)?, after.rsplit(' ').next()?))
 }
 
 fn any_below(mount: &Path, file: &str) -> bool {
@@ -174,4 +202,17 @@ pub fn meminfo(key: &str) -> u64 {
 /// The exit code of a limit that cannot be had: 148 for I/O, else 6.
 pub fn code(name: &str) -> ExitCode {
     if name.starts_with("io") { ExitCode::IoParams } else { ExitCode::Resource }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mounts_line_is_read_and_this_hosts_root_has_one() {
+        let line = "36 35 98:0 /mnt1 /mnt/parent rw,noatime master:1 - cgroup2 none rw,nsdelegate,memory_recursiveprot";
+        assert_eq!(mount_line(line), Some((36, "/mnt/parent", "rw,nsdelegate,memory_recursiveprot")));
+        assert_eq!(mount_line("nonsense"), None);
+        assert!(mount_options(Path::new("/proc")).contains('r'));
+    }
 }

@@ -5,7 +5,11 @@ use rustix::{
     fd::AsFd,
     thread::{LinkNameSpaceType, move_into_link_name_space},
 };
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+};
 use vz_sys::rlimits::pids;
 use vz_types::limits::PAGE;
 
@@ -30,8 +34,30 @@ pub struct Sample {
     pub numothersock: u64,
 }
 
+/// Who holds file locks on this host: one pid for each lock, and for each that waits.
+#[derive(Clone, Debug, Default)]
+pub struct Locks(Vec<i32>);
+
+impl Locks {
+    /// Reads them: one text for the whole host, so it is read once for all containers that are looked at together.
+    pub fn read() -> Self {
+        Self::parse(&fs::read_to_string("/proc/locks").unwrap_or_default())
+    }
+
+    fn parse(text: &str) -> Self {
+        // "1: POSIX  ADVISORY  WRITE 1234 ..." (proc_locks(5)); a waiter has "->" after the number.
+        let holder = |l: &str| l.split_whitespace().filter(|w| *w != "->").nth(4)?.parse::<i32>().ok();
+        Self(text.lines().filter_map(holder).collect())
+    }
+
+    /// How many are held by these processes.
+    fn of(&self, pids: &BTreeSet<i32>) -> u64 {
+        self.0.iter().filter(|p| pids.contains(p)).count() as u64
+    }
+}
+
 /// Looks at every process of a container; `init` is its first.
-pub fn sample(cgroup: &Path, init: i32) -> Sample {
+pub fn sample(cgroup: &Path, init: i32, locks: &Locks) -> Sample {
     let pids = pids(cgroup);
     let mut s = Sample::default();
     // By user: the kernel counts a user's signals, not a process's.
@@ -48,10 +74,7 @@ pub fn sample(cgroup: &Path, init: i32) -> Sample {
         }
     }
     s.numsiginfo = queued.values().sum();
-    let locks = fs::read_to_string("/proc/locks").unwrap_or_default();
-    // "1: POSIX  ADVISORY  WRITE 1234 ..." (proc_locks(5)); a waiter has "->" after the number.
-    let holder = |l: &str| l.split_whitespace().filter(|w| *w != "->").nth(4)?.parse::<i32>().ok();
-    s.numflock = locks.lines().filter_map(holder).filter(|p| pids.contains(p)).count() as u64;
+    s.numflock = locks.of(&pids);
     let pts = fs::read_dir(format!("/proc/{init}/root/dev/pts"));
     s.numpty = pts.map_or(0, |d| d.flatten().filter(|e| e.file_name() != "ptmx").count() as u64);
     s.numiptent = rules(init);
@@ -89,6 +112,17 @@ fn signals(status: &str) -> Option<(u32, u64)> {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+
+    #[test]
+    fn locks_are_counted_by_who_holds_or_waits_for_them() {
+        let locks = Locks::parse(
+            "1: POSIX  ADVISORY  WRITE 1234 08:01:5 0 EOF\n1: -> POSIX  ADVISORY  WRITE 77 08:01:5 0 EOF\n2: FLOCK  ADVISORY  READ 1234 08:01:6 0 EOF\nx\n",
+        );
+        assert_eq!(locks.of(&[1234].into()), 2);
+        assert_eq!(locks.of(&[77, 5].into()), 1);
+    }
+
     #[test]
     fn queued_signals_are_a_users() {
         let status = "Name:\tx\nUid:\t524288\t524289\t0\t0\nSigQ:\t17/100\n";

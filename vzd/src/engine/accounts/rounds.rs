@@ -1,0 +1,153 @@
+//! Rounds: every running container is looked at again and again, those in which nothing was done for next to nothing.
+
+use super::{Engine, SAMPLE, lock};
+use crate::{
+    engine::run::Live,
+    limits::{Host, processes::Locks},
+};
+use std::{
+    cell::{Cell, OnceCell},
+    collections::BTreeMap,
+    sync::{Arc, PoisonError, atomic::Ordering},
+    time::{Duration, Instant},
+};
+use vz_types::Ctid;
+
+/// Before the first look of a vzd, when whoever waits for it has had its answer.
+const FIRST: Duration = Duration::from_secs(1);
+/// Between two looks at every running container.
+const TICK: Duration = Duration::from_secs(5);
+/// So many times longer than a round has taken is waited before the next, however many containers there are.
+const REST: u32 = 50;
+
+/// What containers that are looked at together share.
+pub(crate) struct Round {
+    pub(super) locks: OnceCell<Locks>,
+    pub(super) host: OnceCell<Option<Arc<Host>>>,
+    /// How many may still be looked at although it is only their time.
+    spare: Cell<usize>,
+    /// Sockets come and go without the container's doing, so they are asked for in any case, if anybody wants to know.
+    pub(super) sockets: bool,
+}
+
+impl Round {
+    /// Because somebody asks.
+    pub(crate) fn asked(sockets: bool) -> Self {
+        Self { locks: OnceCell::new(), host: OnceCell::new(), spare: Cell::new(0), sockets }
+    }
+
+    /// Of so many running containers, all of which have their turn within a minute.
+    fn regular(running: usize) -> Self {
+        let rounds = (SAMPLE.as_secs() / TICK.as_secs()) as usize;
+        Self { spare: Cell::new(running.div_ceil(rounds) * 2), ..Self::asked(true) }
+    }
+
+    /// One of those whose turn it is; false: the next round will do.
+    pub(super) fn take(&self) -> bool {
+        let left = self.spare.get();
+        self.spare.set(left.saturating_sub(1));
+        left > 0
+    }
+}
+
+impl Engine {
+    /// Starts the thread that keeps the accounts. It ends with the process.
+    pub fn keep_accounts(self: &Arc<Self>) -> std::io::Result<()> {
+        let engine = self.clone();
+        std::thread::Builder::new().name("accounts".into()).stack_size(256 << 10).spawn(move || {
+            let mut pause = FIRST;
+            let mut shown = None;
+            loop {
+                let (flag, bell) = &engine.accounts.bell;
+                let rung = lock(flag);
+                let (mut rung, _) =
+                    bell.wait_timeout_while(rung, pause, |r| !*r).unwrap_or_else(PoisonError::into_inner);
+                *rung = false;
+                drop(rung);
+                let begun = Instant::now();
+                engine.tick(&mut shown);
+                pause = TICK.max(begun.elapsed() * REST);
+            }
+        })?;
+        Ok(())
+    }
+
+    /// Looks at every running container, and writes the classic files. `shown`: whom the host's shows.
+    fn tick(&self, shown: &mut Option<Vec<Ctid>>) {
+        let running = self.running();
+        let round = Round::regular(running.len());
+        let mut changed = false;
+        for (ctid, live) in &running {
+            match self.look_again(&round, *ctid, live) {
+                Ok(one) => changed |= one,
+                Err(e) => tracing::warn!(ctid = ctid.get(), "the beancounter files cannot be written: {e}"),
+            }
+        }
+        self.commit_accounts();
+        let ctids: Vec<Ctid> = running.into_iter().map(|(ctid, _)| ctid).collect();
+        if changed || shown.as_ref() != Some(&ctids) || !self.paths.user_beancounters().exists() {
+            match self.write_texts(&ctids) {
+                Ok(()) => *shown = Some(ctids),
+                Err(e) => tracing::warn!("the beancounter files cannot be written: {e}"),
+            }
+        }
+        if self.accounts.unsynced.swap(false, Ordering::Relaxed) {
+            self.inventory.flush();
+        }
+    }
+
+    /// What runs now, in CTID order.
+    fn running(&self) -> Vec<(Ctid, Live)> {
+        let cells: BTreeMap<_, _> = lock(&self.cells).iter().map(|(ctid, cell)| (*ctid, cell.clone())).collect();
+        let live = |cell: &crate::engine::Cell| lock(&cell.live).clone().filter(|l| !l.ended());
+        cells.into_iter().filter_map(|(ctid, cell)| Some((ctid, live(&cell)?))).collect()
+    }
+
+    /// One container's turn in a round; whether its text has changed.
+    fn look_again(&self, round: &Round, ctid: Ctid, live: &Live) -> std::io::Result<bool> {
+        let files = self.files(&live.record.cgroup);
+        let account = self.accounts.of(ctid);
+        {
+            let account = lock(&account);
+            let same_limits = account.limits.as_ref().is_some_and(|l| l.note == self.limits_stamp(ctid));
+            if same_limits && account.last.is_still(files.usage()) && (account.last.is_fresh() || !round.take()) {
+                return Ok(false);
+            }
+        }
+        let Ok(config) = self.conf.read(ctid) else { return Ok(false) };
+        let set = self.limits_now(ctid, &config);
+        let beans = self.beans_at(round, ctid, Some((live, &files)), &set, true);
+        if let Ok(Some(row)) = self.inventory.container(ctid) {
+            self.notice_disk(&row, &config);
+        }
+        let text = match self.write_own_texts(ctid, &beans) {
+            // It ends at this moment.
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+            text => text?,
+        };
+        let mut account = lock(&account);
+        if *account.text == *text {
+            return Ok(false);
+        }
+        account.text = text.into();
+        Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_container_has_its_turn_within_a_minute_of_rounds() {
+        for running in [1, 12, 1000] {
+            let turns: usize = (0..12)
+                .map(|_| {
+                    let round = Round::regular(running);
+                    std::iter::repeat_with(|| round.take()).take_while(|t| *t).count()
+                })
+                .sum();
+            assert!(turns >= running, "{running}: {turns}");
+        }
+    }
+}
