@@ -19,6 +19,8 @@ const FIRST: Duration = Duration::from_secs(1);
 const TICK: Duration = Duration::from_secs(5);
 /// So many times longer than a round has taken is waited before the next, however many containers there are.
 const REST: u32 = 50;
+/// But never longer than this: events are waited for.
+const LONGEST: Duration = Duration::from_secs(20);
 
 /// What containers that are looked at together share.
 pub(crate) struct Round {
@@ -66,7 +68,7 @@ impl Engine {
                 drop(rung);
                 let begun = Instant::now();
                 engine.tick(&mut shown);
-                pause = TICK.max(begun.elapsed() * REST);
+                pause = (begun.elapsed() * REST).clamp(TICK, LONGEST);
             }
         })?;
         Ok(())
