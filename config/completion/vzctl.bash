@@ -16,6 +16,9 @@ _vzctl() {
             ",$1")
                 cmd="vzctl"
                 ;;
+            vzctl,cancel)
+                cmd="vzctl__subcmd__cancel"
+                ;;
             vzctl,check)
                 cmd="vzctl__subcmd__check"
                 ;;
@@ -49,6 +52,9 @@ _vzctl() {
             vzctl,help)
                 cmd="vzctl__subcmd__help"
                 ;;
+            vzctl,history)
+                cmd="vzctl__subcmd__history"
+                ;;
             vzctl,list)
                 cmd="vzctl__subcmd__list"
                 ;;
@@ -60,6 +66,9 @@ _vzctl() {
                 ;;
             vzctl,mount)
                 cmd="vzctl__subcmd__mount"
+                ;;
+            vzctl,operations)
+                cmd="vzctl__subcmd__operations"
                 ;;
             vzctl,recover)
                 cmd="vzctl__subcmd__recover"
@@ -94,8 +103,14 @@ _vzctl() {
             vzctl,version)
                 cmd="vzctl__subcmd__version"
                 ;;
+            vzctl,wait)
+                cmd="vzctl__subcmd__wait"
+                ;;
             vzctl,why)
                 cmd="vzctl__subcmd__why"
+                ;;
+            vzctl__subcmd__help,cancel)
+                cmd="vzctl__subcmd__help__subcmd__cancel"
                 ;;
             vzctl__subcmd__help,check)
                 cmd="vzctl__subcmd__help__subcmd__check"
@@ -127,6 +142,9 @@ _vzctl() {
             vzctl__subcmd__help,help)
                 cmd="vzctl__subcmd__help__subcmd__help"
                 ;;
+            vzctl__subcmd__help,history)
+                cmd="vzctl__subcmd__help__subcmd__history"
+                ;;
             vzctl__subcmd__help,list)
                 cmd="vzctl__subcmd__help__subcmd__list"
                 ;;
@@ -138,6 +156,9 @@ _vzctl() {
                 ;;
             vzctl__subcmd__help,mount)
                 cmd="vzctl__subcmd__help__subcmd__mount"
+                ;;
+            vzctl__subcmd__help,operations)
+                cmd="vzctl__subcmd__help__subcmd__operations"
                 ;;
             vzctl__subcmd__help,recover)
                 cmd="vzctl__subcmd__help__subcmd__recover"
@@ -171,6 +192,9 @@ _vzctl() {
                 ;;
             vzctl__subcmd__help,version)
                 cmd="vzctl__subcmd__help__subcmd__version"
+                ;;
+            vzctl__subcmd__help,wait)
+                cmd="vzctl__subcmd__help__subcmd__wait"
                 ;;
             vzctl__subcmd__help,why)
                 cmd="vzctl__subcmd__help__subcmd__why"
@@ -233,7 +257,7 @@ _vzctl() {
 
     case "${cmd}" in
         vzctl)
-            opts="-h -V --quiet --verbose --skiplock --root --json --help --version template create start stop restart destroy delete status exec exec2 enter console runscript mount umount set list why events metrics samples check recover version completion man help"
+            opts="-h -V --quiet --verbose --skiplock --root --background --json --help --version template create start stop restart destroy delete status exec exec2 enter console runscript mount umount set list operations wait cancel history why events metrics samples check recover version completion man help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -250,8 +274,26 @@ _vzctl() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        vzctl__subcmd__cancel)
+            opts="-h --quiet --verbose --skiplock --root --background --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --root)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         vzctl__subcmd__check)
-            opts="-h --quiet --verbose --skiplock --root --json --help"
+            opts="-h --quiet --verbose --skiplock --root --background --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -269,7 +311,7 @@ _vzctl() {
             return 0
             ;;
         vzctl__subcmd__completion)
-            opts="-h --vzlist --quiet --verbose --skiplock --root --json --help bash elvish fish powershell zsh"
+            opts="-h --vzlist --quiet --verbose --skiplock --root --background --json --help bash elvish fish powershell zsh"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -287,7 +329,7 @@ _vzctl() {
             return 0
             ;;
         vzctl__subcmd__console)
-            opts="-h --quiet --verbose --skiplock --root --json --help"
+            opts="-h --quiet --verbose --skiplock --root --background --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -305,7 +347,7 @@ _vzctl() {
             return 0
             ;;
         vzctl__subcmd__create)
-            opts="-h --ostemplate --config --layout --onboot --bootorder --name --description --disabled --hostname --nameserver --searchdomain --userpasswd --sshkey --sshuser --ipadd --ipdel --diskspace --diskinodes --features --ram --swap --vm_overcommit --cpuunits --cpulimit --cpus --cpumask --nodemask --ioprio --iolimit --iopslimit --kmemsize --lockedpages --privvmpages --shmpages --numproc --physpages --vmguarpages --oomguarpages --numtcpsock --numflock --numpty --numsiginfo --tcpsndbuf --tcprcvbuf --othersockbuf --dgramrcvbuf --numothersock --dcachesize --numfile --numiptent --swappages --quiet --verbose --skiplock --root --json --help"
+            opts="-h --ostemplate --config --layout --onboot --bootorder --name --description --disabled --hostname --nameserver --searchdomain --userpasswd --sshkey --sshuser --ipadd --ipdel --diskspace --diskinodes --features --ram --swap --vm_overcommit --cpuunits --cpulimit --cpus --cpumask --nodemask --ioprio --iolimit --iopslimit --kmemsize --lockedpages --privvmpages --shmpages --numproc --physpages --vmguarpages --oomguarpages --numtcpsock --numflock --numpty --numsiginfo --tcpsndbuf --tcprcvbuf --othersockbuf --dgramrcvbuf --numothersock --dcachesize --numfile --numiptent --swappages --quiet --verbose --skiplock --root --background --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -527,7 +569,7 @@ _vzctl() {
             return 0
             ;;
         vzctl__subcmd__destroy)
-            opts="-h --quiet --verbose --skiplock --root --json --help"
+            opts="-h --quiet --verbose --skiplock --root --background --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -545,7 +587,7 @@ _vzctl() {
             return 0
             ;;
         vzctl__subcmd__enter)
-            opts="-h --exec --quiet --verbose --skiplock --root --json --help"
+            opts="-h --exec --quiet --verbose --skiplock --root --background --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -567,7 +609,7 @@ _vzctl() {
             return 0
             ;;
         vzctl__subcmd__events)
-            opts="-f -h --follow --after --quiet --verbose --skiplock --root --json --help"
+            opts="-a -f -h --all --follow --after --quiet --verbose --skiplock --root --background --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -589,7 +631,7 @@ _vzctl() {
             return 0
             ;;
         vzctl__subcmd__exec)
-            opts="-h --quiet --verbose --skiplock --root --json --help"
+            opts="-h --quiet --verbose --skiplock --root --background --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -607,7 +649,7 @@ _vzctl() {
             return 0
             ;;
         vzctl__subcmd__exec2)
-            opts="-h --quiet --verbose --skiplock --root --json --help"
+            opts="-h --quiet --verbose --skiplock --root --background --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -625,8 +667,22 @@ _vzctl() {
             return 0
             ;;
         vzctl__subcmd__help)
-            opts="template create start stop restart destroy status exec exec2 enter console runscript mount umount set list why events metrics samples check recover version completion man help"
+            opts="template create start stop restart destroy status exec exec2 enter console runscript mount umount set list operations wait cancel history why events metrics samples check recover version completion man help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        vzctl__subcmd__help__subcmd__cancel)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
@@ -778,6 +834,20 @@ _vzctl() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        vzctl__subcmd__help__subcmd__history)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         vzctl__subcmd__help__subcmd__list)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -821,6 +891,20 @@ _vzctl() {
             return 0
             ;;
         vzctl__subcmd__help__subcmd__mount)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        vzctl__subcmd__help__subcmd__operations)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -1058,6 +1142,20 @@ _vzctl() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        vzctl__subcmd__help__subcmd__wait)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         vzctl__subcmd__help__subcmd__why)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -1072,8 +1170,26 @@ _vzctl() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        vzctl__subcmd__history)
+            opts="-h --quiet --verbose --skiplock --root --background --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --root)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         vzctl__subcmd__list)
-            opts="--quiet --verbose --skiplock --root --json"
+            opts="--quiet --verbose --skiplock --root --background --json"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1091,7 +1207,7 @@ _vzctl() {
             return 0
             ;;
         vzctl__subcmd__man)
-            opts="-h --quiet --verbose --skiplock --root --json --help"
+            opts="-h --quiet --verbose --skiplock --root --background --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1109,7 +1225,7 @@ _vzctl() {
             return 0
             ;;
         vzctl__subcmd__metrics)
-            opts="-h --quiet --verbose --skiplock --root --json --help"
+            opts="-h --quiet --verbose --skiplock --root --background --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1127,7 +1243,7 @@ _vzctl() {
             return 0
             ;;
         vzctl__subcmd__mount)
-            opts="-h --quiet --verbose --skiplock --root --json --help"
+            opts="-h --quiet --verbose --skiplock --root --background --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1144,8 +1260,34 @@ _vzctl() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        vzctl__subcmd__operations)
+            opts="-h --template --open --limit --quiet --verbose --skiplock --root --background --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --template)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --limit)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --root)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         vzctl__subcmd__recover)
-            opts="-h --quiet --verbose --skiplock --root --json --help"
+            opts="-h --quiet --verbose --skiplock --root --background --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1163,7 +1305,7 @@ _vzctl() {
             return 0
             ;;
         vzctl__subcmd__restart)
-            opts="-h --wait --force --fast --quiet --verbose --skiplock --root --json --help"
+            opts="-h --wait --force --fast --quiet --verbose --skiplock --root --background --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1181,7 +1323,7 @@ _vzctl() {
             return 0
             ;;
         vzctl__subcmd__runscript)
-            opts="-h --quiet --verbose --skiplock --root --json --help"
+            opts="-h --quiet --verbose --skiplock --root --background --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1199,7 +1341,7 @@ _vzctl() {
             return 0
             ;;
         vzctl__subcmd__samples)
-            opts="-h --quiet --verbose --skiplock --root --json --help"
+            opts="-h --quiet --verbose --skiplock --root --background --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1217,7 +1359,7 @@ _vzctl() {
             return 0
             ;;
         vzctl__subcmd__set)
-            opts="-h --onboot --bootorder --name --description --disabled --hostname --nameserver --searchdomain --userpasswd --sshkey --sshuser --ipadd --ipdel --diskspace --diskinodes --features --ram --swap --vm_overcommit --cpuunits --cpulimit --cpus --cpumask --nodemask --ioprio --iolimit --iopslimit --kmemsize --lockedpages --privvmpages --shmpages --numproc --physpages --vmguarpages --oomguarpages --numtcpsock --numflock --numpty --numsiginfo --tcpsndbuf --tcprcvbuf --othersockbuf --dgramrcvbuf --numothersock --dcachesize --numfile --numiptent --swappages --applyconfig --reset_ub --save --setmode --quiet --verbose --skiplock --root --json --help"
+            opts="-h --onboot --bootorder --name --description --disabled --hostname --nameserver --searchdomain --userpasswd --sshkey --sshuser --ipadd --ipdel --diskspace --diskinodes --features --ram --swap --vm_overcommit --cpuunits --cpulimit --cpus --cpumask --nodemask --ioprio --iolimit --iopslimit --kmemsize --lockedpages --privvmpages --shmpages --numproc --physpages --vmguarpages --oomguarpages --numtcpsock --numflock --numpty --numsiginfo --tcpsndbuf --tcprcvbuf --othersockbuf --dgramrcvbuf --numothersock --dcachesize --numfile --numiptent --swappages --applyconfig --reset_ub --save --setmode --quiet --verbose --skiplock --root --background --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1435,7 +1577,7 @@ _vzctl() {
             return 0
             ;;
         vzctl__subcmd__start)
-            opts="-h --remembered --wait --force --quiet --verbose --skiplock --root --json --help"
+            opts="-h --remembered --wait --force --quiet --verbose --skiplock --root --background --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1453,7 +1595,7 @@ _vzctl() {
             return 0
             ;;
         vzctl__subcmd__status)
-            opts="-h --quiet --verbose --skiplock --root --json --help"
+            opts="-h --quiet --verbose --skiplock --root --background --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1471,7 +1613,7 @@ _vzctl() {
             return 0
             ;;
         vzctl__subcmd__stop)
-            opts="-h --all --remember --fast --timeout --quiet --verbose --skiplock --root --json --help"
+            opts="-h --all --remember --fast --timeout --quiet --verbose --skiplock --root --background --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1493,7 +1635,7 @@ _vzctl() {
             return 0
             ;;
         vzctl__subcmd__template)
-            opts="-h --quiet --verbose --skiplock --root --json --help build import list show remove help"
+            opts="-h --quiet --verbose --skiplock --root --background --json --help build import list show remove help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1511,7 +1653,7 @@ _vzctl() {
             return 0
             ;;
         vzctl__subcmd__template__subcmd__build)
-            opts="-h --rebuild --quiet --verbose --skiplock --root --json --help"
+            opts="-h --rebuild --quiet --verbose --skiplock --root --background --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1627,7 +1769,7 @@ _vzctl() {
             return 0
             ;;
         vzctl__subcmd__template__subcmd__import)
-            opts="-h --name --replace --skip-devices --description --max-size --quiet --verbose --skiplock --root --json --help"
+            opts="-h --name --replace --skip-devices --description --max-size --quiet --verbose --skiplock --root --background --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1657,7 +1799,7 @@ _vzctl() {
             return 0
             ;;
         vzctl__subcmd__template__subcmd__list)
-            opts="-h --quiet --verbose --skiplock --root --json --help"
+            opts="-h --quiet --verbose --skiplock --root --background --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1675,7 +1817,7 @@ _vzctl() {
             return 0
             ;;
         vzctl__subcmd__template__subcmd__remove)
-            opts="-h --quiet --verbose --skiplock --root --json --help"
+            opts="-h --quiet --verbose --skiplock --root --background --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1693,7 +1835,7 @@ _vzctl() {
             return 0
             ;;
         vzctl__subcmd__template__subcmd__show)
-            opts="-h --quiet --verbose --skiplock --root --json --help"
+            opts="-h --quiet --verbose --skiplock --root --background --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1711,7 +1853,7 @@ _vzctl() {
             return 0
             ;;
         vzctl__subcmd__umount)
-            opts="-h --quiet --verbose --skiplock --root --json --help"
+            opts="-h --quiet --verbose --skiplock --root --background --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1729,7 +1871,25 @@ _vzctl() {
             return 0
             ;;
         vzctl__subcmd__version)
-            opts="-h --quiet --verbose --skiplock --root --json --help"
+            opts="-h --quiet --verbose --skiplock --root --background --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --root)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        vzctl__subcmd__wait)
+            opts="-h --quiet --verbose --skiplock --root --background --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1747,7 +1907,7 @@ _vzctl() {
             return 0
             ;;
         vzctl__subcmd__why)
-            opts="-h --quiet --verbose --skiplock --root --json --help"
+            opts="-h --quiet --verbose --skiplock --root --background --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

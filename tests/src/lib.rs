@@ -7,10 +7,12 @@
 //! | module | what |
 //! |---|---|
 //! | [`command`] | run a program with a deadline, keep all it said |
+//! | [`background`] | programs that run while the test does something else |
 //! | [`wait`] | wait for an event with a deadline: files, descriptors, processes |
 //! | [`netns`] | network namespaces, and work done inside them |
 //! | [`census`] | what a manager holds of the machine's resources, to compare before and after |
 //! | [`rig`] | the manager under test |
+//! | [`seen`] | what vzd tells of containers |
 //! | [`template`] | OS templates for tests: cached Debian ones, a tiny busybox one |
 //! | [`package`] | the Debian package, and throwaway roots to install it in |
 //! | [`tarball`] | root filesystems in archives, made without us |
@@ -20,6 +22,7 @@
 //! | [`vm`] | the virtual test host, driven from outside |
 //! | [`proxy`], [`dns`] | what the outside world is played by |
 
+pub mod background;
 pub mod census;
 pub mod command;
 pub mod dns;
@@ -29,6 +32,7 @@ pub mod package;
 pub mod probe;
 pub mod proxy;
 pub mod rig;
+pub mod seen;
 pub mod ssh;
 pub mod tarball;
 pub mod template;

@@ -29,6 +29,15 @@ pub fn flood() -> PathBuf {
     built("flood")
 }
 
+/// The program that stands in for the monitor and waits.
+///
+/// # Panics
+/// As [`binary`].
+#[track_caller]
+pub fn waiter() -> PathBuf {
+    built("waiter")
+}
+
 #[track_caller]
 fn built(name: &str) -> PathBuf {
     let source = template::checkout().join(format!("tests/probes/{name}.c"));

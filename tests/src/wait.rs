@@ -81,6 +81,11 @@ impl Process {
         let _ = rustix::process::pidfd_send_signal(&self.fd, rustix::process::Signal::TERM);
     }
 
+    /// Sends it SIGINT, as Ctrl-C does. One that has ended already is no error.
+    pub fn interrupt(&self) {
+        let _ = rustix::process::pidfd_send_signal(&self.fd, rustix::process::Signal::INT);
+    }
+
     /// Stops it where it is, or lets it go on. One that has ended already is no error.
     pub fn pause(&self, stop: bool) {
         let signal = if stop { rustix::process::Signal::STOP } else { rustix::process::Signal::CONT };

@@ -2,7 +2,10 @@
 
 #![allow(clippy::unwrap_used)] // a panic is how a test says no
 
-use std::{fs, time::Duration};
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
 use vz_tests::{Rig, template::Template::Tiny, wait::Process};
 use vz_types::ExitCode;
 
@@ -104,6 +107,75 @@ fn a_killed_monitor_takes_its_container_along_and_nothing_else() {
     rig.ok(&["start", "101"]);
     rig.settled(101);
     rig.assert_census(&before, "after the monitor was killed and the CT started again");
+}
+
+#[test]
+fn a_stopped_monitor_keeps_neither_console_nor_stop_all_without_vzd_waiting() {
+    let rig = running();
+    let record = rig.record(101);
+    let monitor = Process::open(u32::try_from(record.monitor.pid).unwrap()).unwrap();
+    let init = Process::open(u32::try_from(record.init.pid).unwrap()).unwrap();
+    monitor.pause(true);
+    let begun = Instant::now();
+    let out = rig.refused(&["console", "101"], ExitCode::System, "does not answer");
+    assert!(out.stderr.contains(&format!("pid {}", record.monitor.pid)), "{out}");
+    assert!(out.stderr.contains("vzctl stop 101 --fast"), "{out}");
+    // Not even where nobody else fits into the queue of its socket.
+    let address = rustix::net::SocketAddrUnix::new(rig.ct_run(101).join("control.sock")).unwrap();
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with};
+    let mut queue = Vec::new();
+    loop {
+        let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::NONBLOCK, None).unwrap();
+        if connect(&socket, &address) == Err(rustix::io::Errno::AGAIN) {
+            break;
+        }
+        queue.push(socket);
+    }
+    rig.refused(&["console", "101"], ExitCode::System, "does not answer");
+    rig.kill_vzd();
+    let out = rig.ok(&["stop", "--all", "--fast"]);
+    assert!(out.stderr.contains(&format!("its monitor (pid {}) did not answer", record.monitor.pid)), "{out}");
+    assert!(begun.elapsed() < Duration::from_secs(45), "{:?}", begun.elapsed());
+    assert!(init.ended(Duration::ZERO).unwrap(), "init was killed");
+    assert!(rig.status(101).ends_with("down"), "{}", rig.status(101));
+    // Let go on, the monitor notices by itself that its container is over.
+    drop(queue);
+    monitor.pause(false);
+    assert!(monitor.ended(SOON).unwrap());
+    rig.start_vzd(&[]);
+    assert_eq!(rig.status(101), "exist unmounted down");
+    rig.ok(&["start", "101"]);
+}
+
+#[test]
+fn a_console_that_reads_nothing_does_not_stop_its_monitor() {
+    use rustix::net::{AddressFamily, SendFlags, SocketType, connect, send, socket};
+    let rig = running();
+    let monitor = rig.record(101).monitor;
+    // More than a socket holds, in the log and then on the way.
+    rig.inside(101, "head -c 250000 /dev/zero | tr '\\0' x | fold >/dev/console; echo logged >/dev/console");
+    rig.wait_console(101, "logged", SOON);
+    let address = rustix::net::SocketAddrUnix::new(rig.ct_run(101).join("control.sock")).unwrap();
+    let deaf = socket(AddressFamily::UNIX, SocketType::SEQPACKET, None).unwrap();
+    connect(&deaf, &address).unwrap();
+    send(&deaf, br#"{"console":{"replay":true}}"#, SendFlags::empty()).unwrap();
+    // And one that connects and says nothing at all.
+    let silent = socket(AddressFamily::UNIX, SocketType::SEQPACKET, None).unwrap();
+    connect(&silent, &address).unwrap();
+    rig.ok(&["set", "101", "--ipadd", "10.99.0.2", "--save"]);
+    rig.inside(101, "head -c 600000 /dev/zero | tr '\\0' y | fold >/dev/console; echo after >/dev/console");
+    rig.wait_console(101, "after", SOON);
+    rig.ok(&["set", "101", "--ipadd", "10.99.0.3", "--save"]);
+    // All of the log is there for whoever takes his time.
+    let mut seen = Vec::new();
+    let mut buffer = vec![0; 128 << 10];
+    while !seen.windows(6).any(|w| w == b"logged") {
+        let n = rustix::net::recv(&deaf, &mut buffer, rustix::net::RecvFlags::DONTWAIT).unwrap().0;
+        seen.extend_from_slice(&buffer[..n]);
+    }
+    assert!(seen.iter().filter(|b| **b == b'x').count() > 200_000, "{} bytes", seen.len());
+    assert_eq!(rig.record(101).monitor, monitor);
+    rig.ok(&["stop", "101"]);
 }
 
 #[test]

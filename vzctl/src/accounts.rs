@@ -89,7 +89,8 @@ fn span(seconds: u64) -> String {
 
 fn event_line(e: &Event) -> String {
     let times = if e.count > 1 { format!(" ({} times)", e.count) } else { String::new() };
-    format!("{}  CT {}  {}: {}{times}", e.time, e.ctid, e.kind, e.text)
+    let by = e.asker.as_ref().map_or_else(String::new, |a| format!(", by {a}"));
+    format!("{}  CT {}  {}: {}{times}{by}", e.time, e.ctid, e.kind, e.text)
 }
 
 /// `events`.
@@ -99,7 +100,7 @@ pub fn events(s: &Session, args: &EventsArgs) -> Outcome {
         None => None,
     };
     let json = s.ui.json;
-    s.client.events(ct.as_deref(), args.after.unwrap_or(0), args.follow, |event| {
+    s.client.events(ct.as_deref(), args.after.unwrap_or(0), (args.follow, !args.all), |event| {
         if json {
             // One object a line: this is a stream.
             if let Ok(text) = serde_json::to_string(event) {

@@ -6,13 +6,15 @@
 //! boot of the host:                         /run is empty, nothing is remembered; vzd starts those with onboot
 //! ```
 //! Containers shut down side by side. Where vzd does not answer their monitors are asked, so that a host goes down in
-//! order even without it; vzd clears away after them when it starts.
+//! order even without it; vzd clears away after them when it starts. A monitor that does not answer keeps nobody waiting:
+//! its container is killed through its cgroup.
 
 use crate::{
     control,
     failure::{Failure, Outcome},
-    settings, target,
+    progress, settings, target,
     verbs::Session,
+    words,
 };
 use nix::poll::PollTimeout;
 use serde::Serialize;
@@ -24,16 +26,18 @@ use std::{
     time::{Duration, Instant},
 };
 use vz_api::{
-    client::ClientError,
-    wire::{StartRequest, StopRequest},
+    client::{Client, ClientError},
+    wire::{Done, StartRequest, StopRequest},
 };
+use vz_sys::cgroup;
 use vz_types::{
-    CtState, Ctid, ExitCode,
+    CtState, Ctid, ExitCode, Reason,
+    manager::Defaults,
     plan::{ControlReply, ControlRequest},
-    run::ExitReason,
+    run::{ExitReason, RunRecord},
 };
 
-/// How many are stopped at a time: most of it is waiting, and vzd serves 64 changes at once.
+/// How many are stopped at a time: most of it is waiting.
 const STOPS: usize = 48;
 /// How many are started at a time: that is work for the disks.
 const STARTS: usize = 4;
@@ -72,7 +76,16 @@ pub fn stop(session: &Session, fast: bool, timeout: Option<&str>, remember: bool
             fs::write(&file, text).map_err(|e| Failure::system(format_args!("cannot write {}", file.display()), e))?;
         }
         let one = |ctid: Ctid| match by_vzd {
-            true => unless_busy(|| session.client.stop(&ctid.to_string(), &request)).map(|d| d.warnings),
+            // A vzd that goes away and stays away leaves the monitors.
+            true => match unless_busy(|| asking(session).stop(&ctid.to_string(), &request)) {
+                Ok(done) => Ok(warnings(session, done)),
+                Err(Asked::Gone(_)) => stop_without_vzd(session, ctid, fast, timeout),
+                // It runs and is none that vzd knows.
+                Err(Asked::Refused(f)) if f.code == ExitCode::NoConfig => {
+                    stop_without_vzd(session, ctid, fast, timeout)
+                }
+                Err(Asked::Refused(f)) => Err(f),
+            },
             false => stop_without_vzd(session, ctid, fast, timeout),
         };
         // What boots first is needed by what boots later, so the last go first.
@@ -91,10 +104,11 @@ pub fn start(session: &Session) -> Outcome {
     };
     let queue: Vec<Ctid> = text.lines().filter_map(|l| l.parse().ok()).collect();
     let request = StartRequest { force: false, wait: false };
-    let one = |ctid: Ctid| match unless_busy(|| session.client.start(&ctid.to_string(), &request)) {
+    let one = |ctid: Ctid| match unless_busy(|| asking(session).start(&ctid.to_string(), &request)) {
         // Somebody was faster.
-        Err(f) if f.code == ExitCode::Running => Ok(Vec::new()),
-        other => other.map(|d| d.warnings),
+        Err(Asked::Refused(f)) if f.code == ExitCode::Running => Ok(Vec::new()),
+        Err(Asked::Refused(f) | Asked::Gone(f)) => Err(f),
+        Ok(done) => Ok(warnings(session, done)),
     };
     let all = each(session, "Starting", queue, STARTS, one);
     let _ = fs::remove_file(&file);
@@ -110,8 +124,9 @@ fn remembered(session: &Session) -> PathBuf {
 fn running(session: &Session, first: bool) -> Result<(Vec<Ctid>, bool), Failure> {
     match session.client.list_brief() {
         Ok(all) => {
-            let up = |s| matches!(s, CtState::Running | CtState::Starting | CtState::Stopping);
-            let mut found: Vec<_> = all.into_iter().filter(|i| up(i.state)).collect();
+            // What is not understood runs, as far as anybody can tell.
+            let up = |s| matches!(s, CtState::Running | CtState::Starting | CtState::Stopping | CtState::Unknown);
+            let mut found: Vec<_> = all.into_iter().filter(|i| up(i.state) || i.status == "running").collect();
             found.sort_by_key(|i| std::cmp::Reverse(i.bootorder.unwrap_or(0)));
             Ok((found.iter().filter_map(|i| Ctid::try_from(i.ctid).ok()).collect(), true))
         }
@@ -137,26 +152,98 @@ fn running(session: &Session, first: bool) -> Result<(Vec<Ctid>, bool), Failure>
     }
 }
 
-fn stop_without_vzd(session: &Session, ctid: Ctid, fast: bool, timeout: Option<u32>) -> Result<Vec<String>, Failure> {
-    match control::ask(&session.paths, ctid, &ControlRequest::Stop { fast, timeout }) {
+/// What a monitor may take beyond the time it gives its container.
+const GRACE: Duration = Duration::from_secs(15);
+/// And for a kill.
+const FAST: Duration = Duration::from_secs(5);
+/// How long killed processes may take to be gone.
+const GONE: Duration = Duration::from_secs(10);
+
+/// Asks the monitor itself to end its container. Answers what was not as asked for.
+pub fn stop_without_vzd(
+    session: &Session,
+    ctid: Ctid,
+    fast: bool,
+    timeout: Option<u32>,
+) -> Result<Vec<String>, Failure> {
+    let failed = |e: &dyn std::fmt::Display| {
+        Failure::new(ExitCode::StopFailed, format!("the monitor of CT {ctid} does not answer: {e}"))
+    };
+    // Ours is the one time that is known here: the monitor is told it, so that both count the same.
+    let timeout = timeout.unwrap_or_else(|| stop_timeout(session, ctid));
+    let patience = if fast { FAST } else { GRACE + Duration::from_secs(timeout.into()) };
+    match control::ask(&session.paths, ctid, &ControlRequest::Stop { fast, timeout: Some(timeout) }, patience) {
         Ok((ControlReply::Ended { reason: ExitReason::Killed }, _)) if !fast => {
             Ok(vec![format!("CT {ctid} did not stop by itself in time and was killed")])
         }
         Ok((ControlReply::Failed { cause }, _)) => Err(Failure::new(ExitCode::StopFailed, cause)),
         Ok(_) => Ok(Vec::new()),
-        Err(e) => Err(Failure::new(ExitCode::StopFailed, format!("the monitor of CT {ctid} does not answer: {e}"))),
+        Err(e) => match target::running(&session.paths, ctid) {
+            Ok(Some(record)) => kill(&record).map(|()| {
+                let pid = record.monitor.pid;
+                vec![format!("CT {ctid} was killed, because its monitor (pid {pid}) did not answer: {e}")]
+            }),
+            // It ended while it was asked.
+            Ok(None) if e.kind() != io::ErrorKind::TimedOut => Ok(Vec::new()),
+            Ok(None) => Ok(vec![format!("CT {ctid} has ended, but its monitor did not say so")]),
+            Err(f) => Err(failed(&format_args!("{e}; {}", f.message))),
+        },
     }
 }
 
+/// Ends a container without its monitor.
+fn kill(record: &RunRecord) -> Result<(), Failure> {
+    let (ctid, dir) = (record.ctid, &record.cgroup);
+    cgroup::kill(dir).and_then(|()| cgroup::wait_empty(dir, GONE)).map_err(|e| {
+        Failure::new(ExitCode::StopFailed, format!("CT {ctid} cannot be killed through {}: {e}", dir.display()))
+    })
+}
+
+/// Seconds a container has to stop by itself, as vzd would have it: its own, the manager's, the built-in default. What
+/// cannot be read is left to the next of them.
+fn stop_timeout(session: &Session, ctid: Ctid) -> u32 {
+    let table = |file: PathBuf| fs::read_to_string(file).ok()?.parse::<toml::Table>().ok();
+    let seconds =
+        |v: &toml::Value| v.as_integer().and_then(|n| u32::try_from(n).ok()).filter(|n| (1..=3600).contains(n));
+    let own = || table(session.paths.conf(ctid))?.get("stop_timeout").and_then(seconds);
+    let managers = || table(session.paths.manager_config())?.get("defaults")?.get("stop_timeout").and_then(seconds);
+    own().or_else(managers).unwrap_or_else(|| Defaults::default().stop_timeout)
+}
+
+/// Each under a number of its own, so that it is found again where the connection is lost.
+fn asking(session: &Session) -> Client {
+    session.client.numbered(progress::number()).in_background(session.background)
+}
+
+fn warnings(session: &Session, done: Done) -> Vec<String> {
+    words::told(done, &session.paths).warnings
+}
+
+/// Why a request has no good answer.
+enum Asked {
+    /// vzd went away, and did not come back.
+    Gone(Failure),
+    /// It says no.
+    Refused(Failure),
+}
+
+/// vzd ended before the container was asked to.
+fn interrupted(e: &ClientError) -> bool {
+    matches!(e, ClientError::Api(a) if matches!(a.reason, Some(Reason::VzdEnded { .. } | Reason::Quitting)))
+}
+
 /// Asks again while another operation has the container.
-fn unless_busy<T>(request: impl Fn() -> Result<T, ClientError>) -> Result<T, Failure> {
+fn unless_busy<T>(request: impl Fn() -> Result<T, ClientError>) -> Result<T, Asked> {
     let begun = Instant::now();
     loop {
         match request() {
-            Err(e) if e.code() == ExitCode::Locked && begun.elapsed() < BUSY => {
+            Err(e) if (e.code() == ExitCode::Locked || interrupted(&e)) && begun.elapsed() < BUSY => {
                 let _ = nix::poll::poll(&mut [], PollTimeout::from(AGAIN_MS));
             }
-            other => return Ok(other?),
+            Err(e @ (ClientError::Broken { .. } | ClientError::NotRunning { .. } | ClientError::NeverBegan { .. })) => {
+                return Err(Asked::Gone(e.into()));
+            }
+            other => return other.map_err(|e| Asked::Refused(e.into())),
         }
     }
 }
@@ -189,7 +276,8 @@ fn each(
                 }
             };
             if done {
-                session.ui.say(&format!("{word} CT {ctid}: done in {seconds:.1} s"));
+                let how = if session.background { "asked for" } else { "done" };
+                session.ui.say(&format!("{word} CT {ctid}: {how} in {seconds:.1} s"));
             }
             all.push(One { ctid: ctid.get(), done, seconds, message, code });
         }

@@ -1,7 +1,7 @@
 //! The command line as it is typed: plain values only. Meaning and checks come later ([`crate::settings`],
 //! [`crate::target`]), so that each bad value gets its own exit code. Completion and man pages are generated from here.
 
-use crate::limits::LimitArgs;
+use crate::settings::SettingsArgs;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -51,6 +51,9 @@ pub struct Global {
         default_value = "/"
     )]
     pub root: PathBuf,
+    /// Do not wait for the change: print the number of its operation, and exit
+    #[arg(long, global = true, help_heading = "Options of every verb")]
+    pub background: bool,
     /// Answer in JSON on standard output; errors too, beside their message on standard error
     #[arg(long, global = true, help_heading = "Options of every verb")]
     pub json: bool,
@@ -158,6 +161,22 @@ pub enum Verb {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, num_args = 0.., value_name = "VZLIST-OPTION")]
         args: Vec<String>,
     },
+    /// List operations: what is under way, and what was done
+    Operations(OperationsArgs),
+    /// Wait until an operation has ended, and exit as it would have
+    Wait {
+        /// Its number (`vzctl operations`)
+        #[arg(value_name = "ID")]
+        id: String,
+    },
+    /// Ask an operation to end, and wait until what it has done is taken back
+    Cancel {
+        /// Its number (`vzctl operations`)
+        #[arg(value_name = "ID")]
+        id: String,
+    },
+    /// List who did what to a CT and when, oldest first; also of one that was destroyed
+    History(Target),
     /// Say what was refused to a CT because of limits, when, and what to change
     Why(Target),
     /// List what happened to CTs because of limits, oldest first
@@ -284,60 +303,21 @@ pub struct SetArgs {
     pub setmode: Option<String>,
 }
 
-/// Options of `set` and `create`, as typed.
-#[derive(Debug, Default, Args)]
-pub struct SettingsArgs {
-    /// Start it when the host has booted
-    #[arg(long, value_name = "yes|no", allow_hyphen_values = true)]
-    pub onboot: Option<String>,
-    /// Higher ones boot first, equal ones together
-    #[arg(long, value_name = "N", allow_hyphen_values = true)]
-    pub bootorder: Option<String>,
-    /// A name that can stand for the CTID; '' removes it
-    #[arg(long, value_name = "NAME", allow_hyphen_values = true)]
-    pub name: Option<String>,
-    /// One line of free text; '' removes it
-    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
-    pub description: Option<String>,
-    /// Refuse to start
-    #[arg(long, value_name = "yes|no", allow_hyphen_values = true)]
-    pub disabled: Option<String>,
-    /// Host name inside
-    #[arg(long, value_name = "NAME", allow_hyphen_values = true)]
-    pub hostname: Option<String>,
-    /// Name server, or inherit for the host's; repeatable, replaces all
-    #[arg(long, value_name = "ADDRESS|inherit", allow_hyphen_values = true)]
-    pub nameserver: Vec<String>,
-    /// Search domain; repeatable, replaces all
-    #[arg(long, value_name = "DOMAIN", allow_hyphen_values = true)]
-    pub searchdomain: Vec<String>,
-    /// Change a user's password inside now; asked for, or read from standard input, where it is left out or is -
-    #[arg(long, value_name = "USER[:PASSWORD]", allow_hyphen_values = true)]
-    pub userpasswd: Vec<String>,
-    /// Add a public key, or those of a file, to a user's authorized_keys now; the user is root unless prefixed
-    #[arg(long, aliases = ["sshkeys", "ssh-key", "ssh-keys"], value_name = "[USER:]KEY|FILE", allow_hyphen_values = true)]
-    pub sshkey: Vec<String>,
-    /// User of every --sshkey without a prefix
-    #[arg(long, value_name = "USER", allow_hyphen_values = true)]
-    pub sshuser: Option<String>,
-    /// Add an IPv4 or IPv6 address; repeatable
-    #[arg(long, value_name = "ADDRESS", allow_hyphen_values = true)]
-    pub ipadd: Vec<String>,
-    /// Remove an address, or all, before adding; repeatable
-    #[arg(long, value_name = "ADDRESS|all", allow_hyphen_values = true)]
-    pub ipdel: Vec<String>,
-    /// Space of its own files, like 10G; a bare number is KiB
-    #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
-    pub diskspace: Option<String>,
-    /// Inodes of its own files
-    #[arg(long, value_name = "N", allow_hyphen_values = true)]
-    pub diskinodes: Option<String>,
-    /// Open or close kernel surfaces: nesting, keyctl, io_uring, bpf, xfrm
-    #[arg(long, value_name = "NAME:on|off[,...]", allow_hyphen_values = true)]
-    pub features: Vec<String>,
-    /// Limits.
-    #[command(flatten)]
-    pub limits: LimitArgs,
+/// `operations`.
+#[derive(Debug, Args)]
+pub struct OperationsArgs {
+    /// Only of this CT
+    #[arg(value_name = "CTID|NAME", allow_hyphen_values = true)]
+    pub ct: Option<String>,
+    /// Only of this OS template
+    #[arg(long, value_name = "NAME", conflicts_with = "ct")]
+    pub template: Option<String>,
+    /// Only those that have not ended
+    #[arg(long)]
+    pub open: bool,
+    /// The newest so many, 1..10000
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub limit: u32,
 }
 
 /// `events`.
@@ -346,6 +326,9 @@ pub struct EventsArgs {
     /// Only of this CT
     #[arg(value_name = "CTID|NAME", allow_hyphen_values = true)]
     pub ct: Option<String>,
+    /// Changes of state too: created, started, booted, rebooted, stopped, crashed, changed, destroyed, found
+    #[arg(long, short = 'a')]
+    pub all: bool,
     /// Go on with those to come
     #[arg(long, short = 'f')]
     pub follow: bool,

@@ -207,10 +207,11 @@ fn run_between_start_and_stop(session: &Session, target: &Target, script: &Path)
     say(&format!("Container {name} is not running: it is started for the script and stopped after it"));
     // What ends the script must not end this process before the CT is stopped again.
     signals().thread_block().map_err(|e| Failure::system("cannot hold signals back", e))?;
-    session.client.start(&name, &StartRequest { force: false, wait: true })?;
+    let client = session.client.numbered(crate::progress::number());
+    client.start(&name, &StartRequest { force: false, wait: true })?;
     let ran =
         Command::new(&ours).arg("--root").arg(&session.paths.base).args(["runscript", &name]).arg(script).status();
-    let stopped = session.client.stop(&name, &StopRequest::default());
+    let stopped = session.client.numbered(crate::progress::number()).stop(&name, &StopRequest::default());
     say(&match &stopped {
         Ok(_) => format!("Container {name} was stopped again"),
         Err(_) => format!("Container {name} could not be stopped again"),
@@ -319,7 +320,7 @@ fn sealed_already(record: &RunRecord) -> Option<OwnedFd> {
     let exe = File::open(format!("/proc/{}/exe", monitor.pid)).ok()?;
     let sealed = rustix::fs::fcntl_get_seals(&exe).is_ok_and(|seals| seals.contains(SEALS));
     // Looked at only now: what was opened is the monitor's if the monitor still has that number.
-    (sealed && target::is_alive(monitor)).then(|| exe.into())
+    (sealed && target::is_alive(monitor).unwrap_or(false)).then(|| exe.into())
 }
 
 /// The program in memory, sealed. `MFD_EXEC` says that executing it is meant (memfd_create(2), Linux 6.3); older

@@ -9,7 +9,7 @@
 //! A reboot from inside changes nothing here: the monitor keeps the console open.
 
 use crate::{
-    control::{self, FRAME},
+    control::{self, FRAME, PROMPT},
     failure::{Failure, Outcome},
     target::{self, Target},
 };
@@ -20,18 +20,20 @@ use nix::{
         inotify::{AddWatchFlags, InitFlags, Inotify},
         signal::{SigSet, Signal},
         signalfd::{SfdFlags, SignalFd},
-        socket::{MsgFlags, recv, send},
+        socket::{MsgFlags, recv},
         termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr},
     },
 };
 use std::{
-    io::{IsTerminal, Write},
+    io::{self, IsTerminal, Write},
     os::fd::{AsFd, AsRawFd, OwnedFd},
     time::{Duration, Instant},
 };
+use vz_sys::seqpacket;
 use vz_types::{
     Ctid, Paths,
     plan::{ControlReply, ControlRequest},
+    run::RunRecord,
 };
 
 /// Bytes of input put into one frame.
@@ -51,7 +53,8 @@ enum End {
 
 /// Joins the console until the operator leaves it.
 pub fn console(paths: &Paths, target: &Target, quiet: bool) -> Outcome {
-    let ctid = target::must_run(paths, target)?.ctid;
+    let mut record = target::must_run(paths, target)?;
+    let ctid = record.ctid;
     let terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
     let say = |line: &str| {
         if terminal && !quiet {
@@ -59,16 +62,16 @@ pub fn console(paths: &Paths, target: &Target, quiet: bool) -> Outcome {
         }
     };
     let resized = window_changes()?;
-    let mut socket = join(paths, ctid, true)?;
+    let mut socket = join(paths, &record)?;
     say(&format!("Attached to CT {ctid}; type `Esc .` to leave"));
     let raw = if terminal { Some(Raw::enter()?) } else { None };
     let mut escape = Escape::default();
     let end = loop {
-        match relay(&socket, &resized, terminal, &mut escape)? {
+        match relay(&socket, &record, &resized, terminal, &mut escape)? {
             End::Down if terminal => {
                 say(&format!("\r\nCT {ctid} is down; waiting for its next start, `Esc .` leaves"));
                 match wait_for_start(paths, ctid, &mut escape)? {
-                    Some(again) => socket = again,
+                    Some(again) => (record, socket) = again,
                     None => break End::Left,
                 }
             }
@@ -84,21 +87,37 @@ pub fn console(paths: &Paths, target: &Target, quiet: bool) -> Outcome {
 }
 
 /// Connects and asks for the console.
-fn join(paths: &Paths, ctid: Ctid, replay: bool) -> Result<OwnedFd, Failure> {
+fn join(paths: &Paths, record: &RunRecord) -> Result<OwnedFd, Failure> {
+    let ctid = record.ctid;
     let failed = |what: &str, e: &dyn std::fmt::Display| {
         Failure::system(format_args!("cannot {what} the console of CT {ctid}"), e)
             .hint("its monitor (vzmon) may have ended; `vzctl status` tells")
     };
-    match control::ask(paths, ctid, &ControlRequest::Console { replay }) {
+    match control::ask(paths, ctid, &ControlRequest::Console { replay: true }, PROMPT) {
         Ok((ControlReply::Done, socket)) => Ok(socket),
         Ok((ControlReply::Failed { cause }, _)) => Err(failed("join", &cause)),
         Ok((ControlReply::Ended { .. }, _)) => Err(failed("join", &"the container has just ended")),
+        Err(e) if e.kind() == io::ErrorKind::TimedOut => Err(silent(record)),
         Err(e) => Err(failed("reach", &e)),
     }
 }
 
+/// The monitor takes or answers nothing.
+fn silent(record: &RunRecord) -> Failure {
+    let (ctid, pid) = (record.ctid, record.monitor.pid);
+    let what = format_args!("the console of CT {ctid} cannot be used");
+    Failure::system(what, format_args!("its monitor (pid {pid}) does not answer: it is stopped or hangs"))
+        .hint(format!("`vzctl stop {ctid} --fast` ends the container"))
+}
+
 /// Relays until one side ends.
-fn relay(socket: &OwnedFd, resized: &SignalFd, terminal: bool, escape: &mut Escape) -> Result<End, Failure> {
+fn relay(
+    socket: &OwnedFd,
+    record: &RunRecord,
+    resized: &SignalFd,
+    terminal: bool,
+    escape: &mut Escape,
+) -> Result<End, Failure> {
     let stdin = std::io::stdin();
     let mut buffer = vec![0; FRAME];
     let mut input_over: Option<Instant> = None;
@@ -154,7 +173,7 @@ fn relay(socket: &OwnedFd, resized: &SignalFd, terminal: bool, escape: &mut Esca
                 Ok(n) => {
                     let (bytes, left) =
                         if terminal { escape.filter(&buffer[..n]) } else { (buffer[..n].to_vec(), false) };
-                    if !bytes.is_empty() && !send_frame(socket, 0, &bytes)? {
+                    if !bytes.is_empty() && !send_frame(socket, record, &bytes)? {
                         return Ok(End::Down);
                     }
                     if left {
@@ -169,7 +188,7 @@ fn relay(socket: &OwnedFd, resized: &SignalFd, terminal: bool, escape: &mut Esca
 }
 
 /// Waits for the container's next start; `None` when the operator leaves.
-fn wait_for_start(paths: &Paths, ctid: Ctid, escape: &mut Escape) -> Result<Option<OwnedFd>, Failure> {
+fn wait_for_start(paths: &Paths, ctid: Ctid, escape: &mut Escape) -> Result<Option<(RunRecord, OwnedFd)>, Failure> {
     let failed = |e: Errno| Failure::system(format_args!("cannot wait for CT {ctid}"), e);
     let watch = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).map_err(failed)?;
     let events = AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO;
@@ -183,9 +202,9 @@ fn wait_for_start(paths: &Paths, ctid: Ctid, escape: &mut Escape) -> Result<Opti
                 return Err(failed(e));
             }
         }
-        if target::running(paths, ctid)?.is_some() {
-            if let Ok(socket) = join(paths, ctid, true) {
-                return Ok(Some(socket));
+        if let Some(record) = target::running(paths, ctid)? {
+            if let Ok(socket) = join(paths, &record) {
+                return Ok(Some((record, socket)));
             }
         }
         let mut fds = [PollFd::new(stdin.as_fd(), PollFlags::POLLIN), PollFd::new(watch.as_fd(), PollFlags::POLLIN)];
@@ -206,27 +225,26 @@ fn wait_for_start(paths: &Paths, ctid: Ctid, escape: &mut Escape) -> Result<Opti
     }
 }
 
-/// Sends one frame; `false` when nobody is there any more.
-fn send_frame(socket: &OwnedFd, kind: u8, bytes: &[u8]) -> Result<bool, Failure> {
-    let mut frame = Vec::with_capacity(bytes.len() + 1);
-    frame.push(kind);
-    frame.extend_from_slice(bytes);
-    loop {
-        match send(socket.as_raw_fd(), &frame, MsgFlags::MSG_NOSIGNAL) {
-            Ok(_) => return Ok(true),
-            Err(Errno::EINTR) => {}
-            Err(Errno::EPIPE | Errno::ECONNRESET | Errno::ENOTCONN) => return Ok(false),
-            Err(e) => return Err(Failure::system("cannot write to the console", e)),
-        }
+/// Sends what was typed; `false` when nobody is there any more.
+fn send_frame(socket: &OwnedFd, record: &RunRecord, bytes: &[u8]) -> Result<bool, Failure> {
+    match seqpacket::send_within(socket, &frame(0, bytes), &[], PROMPT) {
+        Ok(()) => Ok(true),
+        Err(e) if matches!(e.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::NotConnected) => Ok(false),
+        Err(e) if e.kind() == io::ErrorKind::TimedOut => Err(silent(record)),
+        Err(e) => Err(Failure::system("cannot write to the console", e)),
     }
 }
 
-/// Tells the console our window's size. A window without one is no reason to fail.
+fn frame(kind: u8, bytes: &[u8]) -> Vec<u8> {
+    [&[kind], bytes].concat()
+}
+
+/// Tells the console our window's size. A window without one is no reason to fail, nor is a monitor that is busy.
 fn send_size(socket: &OwnedFd) {
     if let Ok(size) = rustix::termios::tcgetwinsize(std::io::stdin()) {
         let json = format!("{{\"rows\":{},\"cols\":{}}}", size.ws_row, size.ws_col);
         if size.ws_row > 0 && size.ws_col > 0 {
-            drop(send_frame(socket, 1, json.as_bytes()));
+            let _ = seqpacket::try_send(socket, &frame(1, json.as_bytes()), &[]);
         }
     }
 }

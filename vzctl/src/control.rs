@@ -1,10 +1,12 @@
-//! A running container's monitor, asked directly through its control socket: no vzd is needed for that.
+//! A running container's monitor, asked directly through its control socket: no vzd is needed for that. A monitor that
+//! is stopped or hangs keeps nobody waiting.
 
-use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, connect, recv, send, socket};
 use std::{
     io,
-    os::fd::{AsRawFd, OwnedFd},
+    os::fd::OwnedFd,
+    time::{Duration, Instant},
 };
+use vz_sys::seqpacket;
 use vz_types::{
     Ctid, Paths,
     plan::{ControlReply, ControlRequest},
@@ -12,22 +14,26 @@ use vz_types::{
 
 /// The largest frame read; vzmon sends less.
 pub const FRAME: usize = 128 << 10;
+/// How long a monitor may take to answer what it can answer at once.
+pub const PROMPT: Duration = Duration::from_secs(5);
 
-/// Connects, asks, and waits for the answer as long as it takes. The socket goes on for those who have more to say.
+/// Connects, asks, and waits for the answer. The socket goes on for those who have more to say.
 ///
 /// # Errors
-/// The monitor cannot be reached, or its answer is none.
-pub fn ask(paths: &Paths, ctid: Ctid, request: &ControlRequest) -> io::Result<(ControlReply, OwnedFd)> {
-    let dir = std::fs::File::open(paths.ct_run(ctid))?;
-    // Through the descriptor, because a socket's address has room for 107 bytes only.
-    let address = UnixAddr::new(format!("/proc/self/fd/{}/control.sock", dir.as_raw_fd()).as_str())?;
-    let socket = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None)?;
-    connect(socket.as_raw_fd(), &address)?;
-    send(socket.as_raw_fd(), &serde_json::to_vec(request)?, MsgFlags::MSG_NOSIGNAL)?;
-    let mut buffer = vec![0; FRAME];
-    let n = recv(socket.as_raw_fd(), &mut buffer, MsgFlags::empty())?;
-    match n {
-        0 => Err(io::ErrorKind::UnexpectedEof.into()),
-        n => Ok((serde_json::from_slice(&buffer[..n])?, socket)),
+/// The monitor cannot be reached, its answer is none, or all of it took longer than `within` (`TimedOut`).
+pub fn ask(
+    paths: &Paths,
+    ctid: Ctid,
+    request: &ControlRequest,
+    within: Duration,
+) -> io::Result<(ControlReply, OwnedFd)> {
+    let until = Instant::now() + within;
+    let left = || until.saturating_duration_since(Instant::now());
+    let socket = seqpacket::connect(&paths.ct_run(ctid), "control.sock", left())?;
+    seqpacket::send_within(&socket, &serde_json::to_vec(request)?, &[], left())?;
+    let (answer, _) = seqpacket::recv(&socket, Some(left()))?;
+    if answer.is_empty() {
+        return Err(io::ErrorKind::UnexpectedEof.into());
     }
+    Ok((serde_json::from_slice(&answer)?, socket))
 }

@@ -12,6 +12,8 @@ pub struct Failure {
     pub message: String,
     /// What to do next.
     pub hint: Option<String>,
+    /// The refusal as vzd sent it.
+    pub api: Option<Box<ApiError>>,
 }
 
 /// What a verb answers: the status to exit with, which exec2 takes from the command it ran.
@@ -20,7 +22,7 @@ pub type Outcome = Result<u8, Failure>;
 impl Failure {
     /// A failure without a next step.
     pub fn new(code: ExitCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), hint: None }
+        Self { code, message: message.into(), hint: None, api: None }
     }
 
     /// The next step.
@@ -41,7 +43,13 @@ impl Failure {
 
     /// The same as JSON.
     pub fn to_api(&self) -> ApiError {
-        ApiError { code: self.code, message: self.message.clone(), hint: self.hint.clone() }
+        ApiError {
+            code: self.code,
+            message: self.message.clone(),
+            hint: self.hint.clone(),
+            reason: self.api.as_ref().and_then(|a| a.reason.clone()),
+            operation: self.api.as_ref().and_then(|a| a.operation.clone()),
+        }
     }
 }
 
@@ -54,6 +62,11 @@ impl From<ClientError> for Failure {
             message = format!("{message}: {s}");
             source = s.source();
         }
-        Self { code: e.code(), message, hint: e.hint() }
+        let (code, hint) = (e.code(), e.hint());
+        let api = match e {
+            ClientError::Api(api) => Some(api),
+            _ => None,
+        };
+        Self { code, message, hint, api }
     }
 }

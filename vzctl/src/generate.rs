@@ -51,6 +51,7 @@ pub fn write_all(dir: &Path) -> Outcome {
         ("config/completion/vzlist.fish", script(Shell::Fish, true)),
         ("docs/reference/cli.md", reference()),
         ("docs/reference/beancounters.md", crate::limits::reference()),
+        ("docs/reference/settings.md", crate::settings::reference()),
     ];
     let mut files: Vec<(String, String)> = files.into_iter().map(|(n, t)| (n.to_owned(), t)).collect();
     for (name, tool) in tools::ALL {

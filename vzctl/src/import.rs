@@ -3,7 +3,7 @@
 use crate::{
     args::ImportArgs,
     failure::{Failure, Outcome},
-    tables,
+    progress, tables,
     verbs::Session,
 };
 use std::{
@@ -36,10 +36,21 @@ pub fn run(session: &Session, args: &ImportArgs) -> Outcome {
         description: args.description.clone(),
         max_size,
     };
-    let ui = session.ui;
-    ui.say(&format!("Importing OS template {name}"));
+    if session.background {
+        return Err(Failure::new(
+            ExitCode::BadSyntax,
+            "an archive is read by vzctl, which has to stay until it is sent",
+        )
+        .hint("leave --background out, and let your shell run it in the background"));
+    }
+    let (ui, id) = (session.ui, progress::number());
+    let words = format!("Importing OS template {name}");
+    ui.say(&words);
     let bar = ui.bar();
-    let made = session.client.import(&name, &request, archive, length, |event| tables::show(&ui, &bar, event));
+    let client = session.client.numbered(id);
+    let made = progress::told_itself(&client, id, &words, || {
+        client.import(&name, &request, archive, length, |event| tables::show(&ui, &bar, event))
+    });
     bar.finish_and_clear();
     let made = made?;
     if ui.json {

@@ -16,15 +16,9 @@ pub struct LimitArgs(pub BTreeMap<String, String>);
 const HEADING: &str = "Limits";
 
 fn args() -> Vec<Arg> {
+    // The last one counts, as with vzctl.
     let option = |name: &'static str, value: &'static str, help: String| {
-        Arg::new(name)
-            .long(name)
-            .value_name(value)
-            .help(help)
-            .help_heading(HEADING)
-            .allow_hyphen_values(true)
-            // The last one counts, as with vzctl.
-            .overrides_with(name)
+        crate::settings::option(name, value, help).help_heading(HEADING).overrides_with(name)
     };
     let parameters = PARAMETERS.iter().map(|p| option(p.name, p.value, p.help.to_owned()));
     let counters = COUNTERS.iter().map(|c| {

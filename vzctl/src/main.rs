@@ -12,6 +12,8 @@ mod generate;
 mod import;
 mod limits;
 mod list;
+mod operations;
+mod progress;
 mod settings;
 mod status;
 mod tables;
@@ -19,6 +21,7 @@ mod target;
 mod tools;
 mod ui;
 mod verbs;
+mod words;
 
 use args::{Cli, ListArgs, TemplateVerb, Verb};
 use clap::{
@@ -75,7 +78,8 @@ fn vzctl(argv: Vec<OsString>) -> Outcome {
         Err(e) => return usage(&e),
     };
     let paths = Paths::new(absolute(&global.root)?);
-    let session = verbs::Session { client: Client::new(&paths), ui: Ui::new(&global), paths };
+    let background = global.background;
+    let session = verbs::Session { client: Client::new(&paths), ui: Ui::new(&global), paths, background };
     let (s, paths) = (&session, &session.paths);
     match verb {
         Verb::Template(TemplateVerb::Build { name, rebuild }) => tables::template_build(s, &name, rebuild),
@@ -105,6 +109,10 @@ fn vzctl(argv: Vec<OsString>) -> Outcome {
             let rest = json.into_iter().chain(args).map(OsString::from);
             vzlist([OsString::from("vzlist"), root].into_iter().chain(rest).collect())
         }
+        Verb::Operations(args) => operations::list(s, &args),
+        Verb::Wait { id } => operations::wait(s, &id),
+        Verb::Cancel { id } => operations::cancel(s, &id),
+        Verb::History(target) => operations::history(s, &target.ct),
         Verb::Why(target) => accounts::why(s, &target.ct),
         Verb::Events(args) => accounts::events(s, &args),
         Verb::Metrics => accounts::metrics(s),

@@ -97,12 +97,18 @@ fn of(session: &Session, target: &Target) -> Status {
 
 fn from_files(session: &Session, target: &Target) -> Status {
     let paths = &session.paths;
+    let mounted = |ctid: Ctid| {
+        target::is_mounted(paths, ctid).unwrap_or_else(|f| {
+            session.ui.warn(&format!("WARNING: it is not known whether CT {ctid} is mounted: {}", f.message));
+            false
+        })
+    };
     let state = |ctid: Ctid| match target::running(paths, ctid).map_err(|f| {
         // The line has no word for it; who reads only that is told what the mount table says.
         session.ui.warn(&format!("WARNING: it is not known whether CT {ctid} runs: {}", f.message));
     }) {
         Ok(Some(_)) => CtState::Running,
-        _ if target::is_mounted(paths, ctid) => CtState::Mounted,
+        _ if mounted(ctid) => CtState::Mounted,
         _ if target::is_configured(paths, ctid) => CtState::Stopped,
         _ => CtState::Absent,
     };

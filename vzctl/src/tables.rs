@@ -2,16 +2,17 @@
 
 use crate::{
     failure::{Failure, Outcome},
+    progress,
     verbs::Session,
 };
 use comfy_table::{ColumnConstraint, Table, Width, presets};
 use indicatif::ProgressBar;
 use std::io::IsTerminal;
 use vz_api::wire::{BuildEvent, BuildRequest, CheckItem, TemplateInfo};
-use vz_types::{Bytes, ExitCode, TemplateName};
+use vz_types::{Bytes, ExitCode, TemplateName, time::utc};
 
 /// Rows without lines around them; cells are never wrapped when nobody looks, so that `grep` finds them.
-fn table(header: &[&str]) -> Table {
+pub fn table(header: &[&str]) -> Table {
     let mut t = Table::new();
     t.load_style(presets::NOTHING);
     if std::io::stdout().is_terminal() {
@@ -21,7 +22,7 @@ fn table(header: &[&str]) -> Table {
     t
 }
 
-fn text(mut t: Table) -> String {
+pub fn text(mut t: Table) -> String {
     t.column_iter_mut().for_each(|c| _ = c.set_padding((0, 2)));
     t.lines().map(|l| l.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
 }
@@ -153,36 +154,27 @@ pub fn print_template(session: &Session, i: &TemplateInfo, packages: bool) {
     }
 }
 
-/// Seconds since the epoch as `2026-01-31 12:00:00 UTC` (days to civil date after the proleptic Gregorian calendar).
-fn utc(seconds: u64) -> String {
-    let (days, rest) = (seconds / 86_400, seconds % 86_400);
-    let z = days + 719_468;
-    let era = z / 146_097;
-    let day_of_era = z % 146_097;
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted = (5 * day_of_year + 2) / 153;
-    let (day, month) =
-        (day_of_year - (153 * shifted + 2) / 5 + 1, if shifted < 10 { shifted + 3 } else { shifted - 9 });
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
-    format!("{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02} UTC", rest / 3600, rest / 60 % 60, rest % 60)
-}
-
 /// `template remove`.
 pub fn template_remove(session: &Session, typed: &str) -> Outcome {
     let name = name(typed)?;
-    let done = session.ui.waiting(&format!("Removing OS template {name}"), || session.client.remove_template(&name))?;
-    session.ui.done(&done, &[format!("OS template {name} was removed")])?;
-    Ok(0)
+    let answer = session.change(&format!("Removing OS template {name}"), |c| c.remove_template(&name));
+    session.finish(answer, &[], &[&format!("OS template {name} was removed")])
 }
 
 /// `template build`: a bar at a terminal, stages else, the whole log with --verbose.
 pub fn template_build(session: &Session, typed: &str, rebuild: bool) -> Outcome {
     let name = name(typed)?;
-    let ui = session.ui;
-    ui.say(&format!("Building OS template {name}"));
+    let (ui, id) = (session.ui, progress::number());
+    let client = session.client.numbered(id);
+    if session.background {
+        return session.finish(client.begin_build(&name, &BuildRequest { rebuild }), &[], &[]);
+    }
+    let words = format!("Building OS template {name}");
+    ui.say(&words);
     let bar = ui.bar();
-    let built = session.client.build(&name, &BuildRequest { rebuild }, |event| show(&ui, &bar, event));
+    let built = progress::told_itself(&client, id, &words, || {
+        client.build(&name, &BuildRequest { rebuild }, |event| show(&ui, &bar, event))
+    });
     bar.finish_and_clear();
     let built = built?;
     if ui.json {
@@ -208,7 +200,7 @@ pub fn show(ui: &crate::ui::Ui, bar: &ProgressBar, event: &BuildEvent) {
         }
         BuildEvent::Log { line } => {
             // What the build prints could steer a terminal.
-            let line: String = line.chars().filter(|c| !c.is_control()).collect();
+            let line = crate::ui::plain(line);
             if ui.verbose {
                 bar.suspend(|| ui.say(&format!("  {line}")));
             }
@@ -221,13 +213,6 @@ pub fn show(ui: &crate::ui::Ui, bar: &ProgressBar, event: &BuildEvent) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn seconds_become_dates() {
-        assert_eq!(utc(0), "1970-01-01 00:00:00 UTC");
-        assert_eq!(utc(951_782_400), "2000-02-29 00:00:00 UTC");
-        assert_eq!(utc(1_767_225_599), "2025-12-31 23:59:59 UTC");
-    }
 
     #[test]
     fn sizes_have_one_digit_after_the_point() {

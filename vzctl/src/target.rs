@@ -3,7 +3,8 @@
 
 use crate::failure::Failure;
 use serde::Deserialize;
-use std::{fs, io, path::PathBuf, str::FromStr};
+use std::{fs, io, str::FromStr};
+use vz_sys::proc;
 use vz_types::{CtName, Ctid, ExitCode, Paths, run::ProcessId, run::RunRecord};
 
 /// What stands where a CT is meant.
@@ -111,8 +112,9 @@ pub fn running(paths: &Paths, ctid: Ctid) -> Result<Option<RunRecord>, Failure> 
     };
     let record: RunRecord = serde_json::from_slice(&text)
         .map_err(|e| Failure::system(format_args!("{} is not a run record", file.display()), e))?;
-    let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    let alive = record.host_boot_id.trim() == boot_id.trim() && is_alive(record.init);
+    let unknown = |e| Failure::system(format_args!("cannot tell whether CT {ctid} runs"), e);
+    let same_boot = record.host_boot_id.trim() == proc::boot_id().map_err(unknown)?;
+    let alive = same_boot && is_alive(record.init).map_err(unknown)?;
     Ok(Some(record).filter(|r| alive && r.ctid == ctid))
 }
 
@@ -130,22 +132,15 @@ pub fn must_run(paths: &Paths, target: &Target) -> Result<RunRecord, Failure> {
     })
 }
 
-/// Field 22 of `/proc/PID/stat` (proc_pid_stat(5)) is unchanged, and the process is no zombie. The second field, the
-/// program's name, may hold anything, so counting starts behind its last parenthesis.
-pub fn is_alive(process: ProcessId) -> bool {
-    let Ok(stat) = fs::read_to_string(format!("/proc/{}/stat", process.pid)) else { return false };
-    let Some((_, rest)) = stat.rsplit_once(')') else { return false };
-    let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
-    let state = fields.first().copied().unwrap_or("X");
-    !matches!(state, "Z" | "X") && fields.get(19).and_then(|f| f.parse().ok()) == Some(process.start_time)
+/// The process on record is there and no zombie.
+pub fn is_alive(process: ProcessId) -> io::Result<bool> {
+    proc::is_alive(process.pid, process.start_time)
 }
 
 /// The container's files are mounted on the host.
-pub fn is_mounted(paths: &Paths, ctid: Ctid) -> bool {
-    let root: PathBuf = paths.root(ctid);
-    let Ok(table) = fs::read_to_string("/proc/self/mountinfo") else { return false };
-    // Field 5 is the mount point (proc_pid_mountinfo(5)); none of ours holds a character that is escaped there.
-    table.lines().any(|l| l.split(' ').nth(4).is_some_and(|m| root.as_os_str() == m))
+pub fn is_mounted(paths: &Paths, ctid: Ctid) -> Result<bool, Failure> {
+    let mounts = proc::mountinfo().map_err(|e| Failure::system("cannot read the mounts", e))?;
+    Ok(mounts.iter().any(|m| m.mount_point == paths.root(ctid)))
 }
 
 #[cfg(test)]
@@ -182,18 +177,17 @@ mod tests {
         let ctid = Ctid::try_from(101).unwrap();
         fs::create_dir_all(paths.ct_run(ctid)).unwrap();
         let pid = std::process::id();
-        let stat = fs::read_to_string("/proc/self/stat").unwrap();
-        let start: u64 = stat.rsplit_once(')').unwrap().1.split_ascii_whitespace().nth(19).unwrap().parse().unwrap();
-        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+        let start = proc::start_time(pid as i32).unwrap();
+        let boot = proc::boot_id().unwrap();
         let write = |start: u64, boot: &str| {
             let p = serde_json::json!({"pid": pid, "start_time": start});
             let r = serde_json::json!({"ctid": 101, "init": p, "monitor": p, "cgroup": "/", "uid_base": 524288, "boots": 1,
                 "booted_at": 1, "started_at": 1, "link": null, "addresses": [], "host_boot_id": boot});
             fs::write(paths.ct_run(ctid).join("state.json"), r.to_string()).unwrap();
         };
-        write(start, boot.trim());
+        write(start, &boot);
         assert!(running(&paths, ctid).unwrap().is_some());
-        write(start + 1, boot.trim());
+        write(start + 1, &boot);
         assert!(running(&paths, ctid).unwrap().is_none());
         write(start, "other");
         assert!(running(&paths, ctid).unwrap().is_none());

@@ -6,7 +6,6 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use std::{
     io::{IsTerminal, Write},
-    sync::{Arc, Condvar, Mutex, PoisonError},
     time::Duration,
 };
 use vz_api::wire::Done;
@@ -21,9 +20,6 @@ pub struct Ui {
     /// JSON on standard output.
     pub json: bool,
 }
-
-/// Before this, waiting needs no explanation.
-const PATIENCE: Duration = Duration::from_secs(2);
 
 impl Ui {
     /// As the global options say.
@@ -55,8 +51,8 @@ impl Ui {
         print_error(line);
     }
 
-    /// The answer to a change: sentences, warnings, steps; `classic` where vzd sent no sentences.
-    pub fn done(&self, done: &Done, classic: &[String]) -> Result<(), Failure> {
+    /// The answer to a change: sentences, warnings, steps; `classic` where there are no sentences.
+    pub fn done(&self, done: Done, classic: &[String]) -> Result<(), Failure> {
         for w in &done.warnings {
             match w.starts_with("WARNING") {
                 true => self.warn(w),
@@ -64,7 +60,7 @@ impl Ui {
             }
         }
         if self.json {
-            return self.object(done);
+            return self.object(&done);
         }
         for line in if done.messages.is_empty() { classic } else { &done.messages } {
             self.say(line);
@@ -76,39 +72,6 @@ impl Ui {
             }
         }
         Ok(())
-    }
-
-    /// Runs `work`; at a terminal a spinner with `words` appears when it takes more than two seconds.
-    pub fn waiting<T>(&self, words: &str, work: impl FnOnce() -> T) -> T {
-        if self.quiet || !std::io::stderr().is_terminal() {
-            return work();
-        }
-        let finished = Arc::new((Mutex::new(false), Condvar::new()));
-        let (theirs, words) = (Arc::clone(&finished), words.to_owned());
-        let spinner = std::thread::spawn(move || {
-            let (flag, bell) = &*theirs;
-            let wait = |patience| {
-                let guard = flag.lock().unwrap_or_else(PoisonError::into_inner);
-                *bell.wait_timeout_while(guard, patience, |done| !*done).unwrap_or_else(PoisonError::into_inner).0
-            };
-            if !wait(PATIENCE) {
-                let bar = ProgressBar::new_spinner().with_message(words);
-                bar.set_style(
-                    ProgressStyle::with_template("{spinner} {msg} ({elapsed})")
-                        .unwrap_or_else(|_| ProgressStyle::default_spinner()),
-                );
-                while !wait(Duration::from_millis(120)) {
-                    bar.tick();
-                }
-                bar.finish_and_clear();
-            }
-        });
-        let out = work();
-        *finished.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
-        finished.1.notify_all();
-        // The spinner thread cannot panic but in indicatif; a lost spinner is no reason to fail.
-        drop(spinner.join());
-        out
     }
 
     /// A bar of percents for a template build; hidden when nobody looks.
@@ -137,4 +100,9 @@ pub fn print_line(line: &str) {
 /// One line on standard error; there is nobody to tell that it is closed.
 pub fn print_error(line: &str) {
     drop(writeln!(std::io::stderr(), "{line}"));
+}
+
+/// Text of somebody else's, without what could steer a terminal.
+pub fn plain(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).collect()
 }

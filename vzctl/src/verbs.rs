@@ -1,18 +1,20 @@
 //! The verbs that vzd carries out: a request, the classic sentences, the exit code.
 
 use crate::{
+    all,
     args::{CreateArgs, SetArgs},
     failure::{Failure, Outcome},
-    settings,
-    target::Target,
+    progress, settings,
+    target::{self, Target},
     ui::Ui,
+    words,
 };
 use std::{path::PathBuf, process::Command};
 use vz_api::{
-    client::Client,
+    client::{Client, ClientError},
     wire::{CreateRequest, Done, RestartRequest, SetRequest, Settings, StartRequest, StopRequest},
 };
-use vz_types::{Ctid, ExitCode, Paths, TemplateName};
+use vz_types::{Ctid, ExitCode, Fact, Paths, TemplateName};
 
 /// The sentences of vzctl 4.11, printed where vzd sends none of its own.
 const STARTED: &[&str] = &["Starting container...", "Container is mounted", "Container start in progress..."];
@@ -28,13 +30,50 @@ pub struct Session {
     pub client: Client,
     /// How to print.
     pub ui: Ui,
+    /// Changes are left to go on.
+    pub background: bool,
 }
 
 impl Session {
-    fn finish(&self, answer: Result<Done, vz_api::client::ClientError>, classic: &[&str]) -> Outcome {
+    /// Asks for a change under a number of our own, tells of it while it takes long, and finds it again where the
+    /// connection is lost. `words` say what it is.
+    pub fn change<T>(
+        &self,
+        words: &str,
+        request: impl FnOnce(&Client) -> Result<T, ClientError>,
+    ) -> Result<T, ClientError> {
+        let id = progress::number();
+        let client = self.client.numbered(id).in_background(self.background);
+        match self.background {
+            true => request(&client),
+            false => progress::waiting(&self.ui, &self.client, id, words, || request(&client)),
+        }
+    }
+
+    /// Prints what became of it; `first` comes before what vzd tells, `classic` in place of nothing told.
+    pub fn finish(&self, answer: Result<Done, ClientError>, first: &[&str], classic: &[&str]) -> Outcome {
+        let mut done = words::told(answer?, &self.paths);
+        if self.background && done.facts.is_empty() {
+            let id = done.operation.clone().unwrap_or_default();
+            self.ui.done(done, &[format!("It goes on as operation {id}: `vzctl wait {id}` waits for its end")])?;
+            return Ok(0);
+        }
         let classic: Vec<String> = classic.iter().map(|s| (*s).to_owned()).collect();
-        self.ui.done(&answer?, &classic)?;
+        if !done.messages.is_empty() {
+            done.messages.splice(0..0, first.iter().map(|s| (*s).to_owned()));
+        }
+        self.ui.done(done, &classic)?;
         Ok(0)
+    }
+
+    /// Waits for the boot where the answer does not tell of it: the connection was lost meanwhile.
+    fn booted(&self, target: &Target, wait: bool, answer: Result<Done, ClientError>) -> Result<Done, ClientError> {
+        let mut done = answer?;
+        let told = done.facts.iter().any(|f| matches!(f, Fact::Booted { .. }));
+        if wait && !self.background && !told && !done.facts.is_empty() {
+            done.facts.extend(self.client.boot(&target.to_string())?.facts);
+        }
+        Ok(done)
     }
 
     /// `create`.
@@ -64,9 +103,10 @@ impl Session {
             layout: args.layout.clone(),
             settings,
         };
-        let answer = self.ui.waiting(&format!("Creating CT {ctid}"), || self.client.create(&request));
+        let answer = self.change(&format!("Creating CT {ctid}"), |c| c.create(&request));
         self.finish(
             answer,
+            &[],
             &[
                 &format!("Creating container private area ({ostemplate})"),
                 "Performing postcreate actions",
@@ -81,7 +121,8 @@ impl Session {
         let target: Target = target.parse()?;
         let words = format!("Starting CT {target}{}", if wait { ", waiting for its default runlevel" } else { "" });
         let request = StartRequest { force, wait };
-        self.finish(self.ui.waiting(&words, || self.client.start(&target.to_string(), &request)), STARTED)
+        let answer = self.change(&words, |c| c.start(&target.to_string(), &request));
+        self.finish(self.booted(&target, wait, answer), &[], STARTED)
     }
 
     /// `stop`.
@@ -89,19 +130,28 @@ impl Session {
         let target: Target = target.parse()?;
         let timeout = timeout.map(settings::timeout).transpose()?;
         let request = StopRequest { fast, timeout };
-        let answer =
-            self.ui.waiting(&format!("Stopping CT {target}"), || self.client.stop(&target.to_string(), &request));
-        self.finish(answer, STOPPED)
+        let answer = self.change(&format!("Stopping CT {target}"), |c| c.stop(&target.to_string(), &request));
+        match (&answer, &target) {
+            // vzd knows none, and yet it runs (an emptied inventory, say): its monitor ends it.
+            (Err(e), Target::Ctid(ctid))
+                if e.code() == ExitCode::NoConfig && matches!(target::running(&self.paths, *ctid), Ok(Some(_))) =>
+            {
+                let warnings = all::stop_without_vzd(self, *ctid, fast, timeout)?;
+                let done = Done { ctid: Some(ctid.get()), facts: vec![Fact::Stopped], ..Done::default() };
+                warnings.iter().for_each(|w| self.ui.warn(&format!("WARNING: {w}")));
+                self.finish(Ok(done), &[], STOPPED)
+            }
+            _ => self.finish(answer, &[], STOPPED),
+        }
     }
 
     /// `restart`.
     pub fn restart(&self, target: &str, wait: bool, force: bool, fast: bool) -> Outcome {
         let target: Target = target.parse()?;
         let request = RestartRequest { fast, force, wait };
-        let answer =
-            self.ui.waiting(&format!("Restarting CT {target}"), || self.client.restart(&target.to_string(), &request));
+        let answer = self.change(&format!("Restarting CT {target}"), |c| c.restart(&target.to_string(), &request));
         let classic = [&["Restarting container"], STOPPED, STARTED].concat();
-        self.finish(answer, &classic)
+        self.finish(self.booted(&target, wait, answer), &["Restarting container"], &classic)
     }
 
     /// `destroy`.
@@ -109,9 +159,10 @@ impl Session {
         let target: Target = target.parse()?;
         // Afterwards a name means nothing any more.
         let private = target.ctid(&self.paths).map(|c| self.paths.private(c).display().to_string()).unwrap_or_default();
-        let answer = self.ui.waiting(&format!("Destroying CT {target}"), || self.client.destroy(&target.to_string()));
+        let answer = self.change(&format!("Destroying CT {target}"), |c| c.destroy(&target.to_string()));
         self.finish(
             answer,
+            &[],
             &[&format!("Destroying container private area: {private}"), "Container private area was destroyed"],
         )
     }
@@ -119,13 +170,15 @@ impl Session {
     /// `mount`.
     pub fn mount(&self, target: &str) -> Outcome {
         let target: Target = target.parse()?;
-        self.finish(self.client.mount(&target.to_string()), &["Container is mounted"])
+        let answer = self.change(&format!("Mounting CT {target}"), |c| c.mount(&target.to_string()));
+        self.finish(answer, &[], &["Container is mounted"])
     }
 
     /// `umount`.
     pub fn umount(&self, target: &str) -> Outcome {
         let target: Target = target.parse()?;
-        self.finish(self.client.umount(&target.to_string()), &["Container is unmounted"])
+        let answer = self.change(&format!("Unmounting CT {target}"), |c| c.umount(&target.to_string()));
+        self.finish(answer, &[], &["Container is unmounted"])
     }
 
     /// `set`.
@@ -141,12 +194,11 @@ impl Session {
                 .hint("name what to change; `vzctl set --help` lists what there is"));
         }
         let request = SetRequest { settings, save: args.save, setmode: args.setmode.clone() };
-        let answer =
-            self.ui.waiting(&format!("Changing CT {target}"), || self.client.set(&target.to_string(), &request));
+        let answer = self.change(&format!("Changing CT {target}"), |c| c.set(&target.to_string(), &request));
         let saved =
             answer.as_ref().ok().filter(|_| args.save).and_then(|d| d.ctid).and_then(|c| Ctid::try_from(c).ok());
         let classic = saved.map(|c| format!("CT configuration saved to {}", self.paths.conf(c).display()));
-        self.finish(answer, &classic.as_deref().into_iter().collect::<Vec<_>>())
+        self.finish(answer, &[], &classic.as_deref().into_iter().collect::<Vec<_>>())
     }
 
     /// `recover`: the work of `vzd recover`, because only vzd knows its inventory and holds its lock.
@@ -161,7 +213,7 @@ impl Session {
             return Err(Failure::new(ExitCode::System, words.trim().trim_start_matches("vzd: ")));
         }
         let messages = String::from_utf8_lossy(&out.stdout).lines().map(str::to_owned).collect();
-        self.ui.done(&Done { messages, ..Done::default() }, &[])?;
+        self.ui.done(Done { messages, ..Done::default() }, &[])?;
         Ok(0)
     }
 

@@ -5,7 +5,10 @@
 
 mod probes;
 
-use crate::engine::{Cgroups, WANTED_CONTROLLERS};
+use crate::{
+    limits::cgroup::{Cgroups, WANTED as WANTED_CONTROLLERS},
+    monitor,
+};
 use probes::Found;
 use std::{
     path::{Path, PathBuf},
@@ -315,10 +318,10 @@ fn program_row(p: &Program) -> CheckItem {
 }
 
 fn monitor_row(config: &ManagerConfig) -> CheckItem {
-    let found = crate::engine::Monitor::find(config.vzmon.as_deref());
-    let remedy = found.as_ref().err().and_then(crate::engine::MonitorError::hint).unwrap_or_default();
+    let found = monitor::Monitor::find(config.vzmon.as_deref());
+    let remedy = found.as_ref().err().and_then(monitor::Error::hint).unwrap_or_default();
     let words = match found {
-        Ok(m) => Ok(version(m.program(), "--version").unwrap_or_default() + &format!(" ({})", m.program().display())),
+        Ok(program) => Ok(version(&program, "--version").unwrap_or_default() + &format!(" ({})", program.display())),
         Err(e) => Err(e.to_string()),
     };
     row("program", "vzmon", true, words, "it is what runs containers", &remedy)

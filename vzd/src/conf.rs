@@ -1,6 +1,6 @@
 //! What the operator wants of each container: `/etc/vz/conf/<CTID>.toml`. Read on use, so that edits by
 //! hand count at once; changed with toml_edit, so that comments and order stay; replaced atomically.
-//! May be imported by the engine; imports vz-types alone.
+//! Imports vz-types alone.
 
 use std::{
     collections::HashMap,
@@ -141,7 +141,11 @@ impl ConfStore {
             }
         }
         let result = self.text(ctid).and_then(|text| parse(&path, &text)).map(Arc::new);
-        cache.insert(ctid, (stamp, result.clone()));
+        // What could not be read this time may be read the next.
+        match &result {
+            Ok(_) | Err(Error::Invalid { .. }) => drop(cache.insert(ctid, (stamp, result.clone()))),
+            Err(_) => drop(cache.remove(&ctid)),
+        }
         result
     }
 
@@ -211,7 +215,7 @@ impl ConfStore {
     pub fn retire(&self, ctid: Ctid) -> Result<(), Error> {
         self.forget(ctid);
         let (from, to) = (self.paths.conf(ctid), self.paths.conf_destroyed(ctid));
-        absent_is_fine(fs::rename(&from, &to)).map_err(|e| Error::Write {
+        absent_is_fine(fs::rename(&from, &to)).and_then(|()| sync_dir(&from)).map_err(|e| Error::Write {
             path: from,
             cause: e.to_string(),
             full: false,
@@ -240,6 +244,11 @@ impl ConfStore {
     fn forget(&self, ctid: Ctid) {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner).remove(&ctid);
     }
+}
+
+/// Makes durable that a file was renamed or removed.
+fn sync_dir(file: &Path) -> std::io::Result<()> {
+    File::open(file.parent().unwrap_or(Path::new("/")))?.sync_all()
 }
 
 fn absent_is_fine(r: std::io::Result<()>) -> std::io::Result<()> {
@@ -323,6 +332,14 @@ pub fn fault(c: &CtConfig) -> Option<(&'static str, String)> {
     }
     let repeated = c.network.ip.iter().enumerate().find(|(i, ip)| c.network.ip[..*i].contains(ip));
     repeated.map(|(_, ip)| ("ip", format!("{ip} is there twice")))
+}
+
+/// The rules of [`fault`], as a refusal of a request.
+///
+/// # Errors
+/// Key and cause, in words.
+pub fn check(c: &CtConfig) -> Result<(), String> {
+    fault(c).map_or(Ok(()), |(key, cause)| Err(format!("{key}: {cause}")))
 }
 
 /// Applies the differences between `old` and `new` to `doc`, key by key.

@@ -9,11 +9,18 @@ use std::{
     io::{Read, Seek, Write},
     path::{Path, PathBuf},
     process::ExitCode,
+    sync::Arc,
     time::{Duration, Instant},
 };
 use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitExt};
 use vz_types::{ManagerConfig, Paths};
-use vzd::{api, conf, engine, onboot};
+use vzd::{
+    accounts, api, conf, error, fault, guard,
+    hands::Hands,
+    manager::Manager,
+    network::Network,
+    ops::{self, Ops, recover as recovery},
+};
 
 /// The vz daemon: manages the containers below one root.
 #[derive(Parser, Debug)]
@@ -74,7 +81,7 @@ fn main() -> ExitCode {
         Some(Command::Unpack) => return vzd::unpack::main(),
         Some(Command::Openapi) => print(&api::document()),
         Some(Command::Schema) => print(&format!("{}\n", vzd::inventory::STEPS.len())),
-        Some(Command::FaultPoints) => print(&(engine::steps::points().collect::<Vec<_>>().join("\n") + "\n")),
+        Some(Command::FaultPoints) => print(&(ops::points().join("\n") + "\n")),
         Some(Command::Recover) => recover(&args),
         None => serve(&args),
     };
@@ -108,13 +115,14 @@ fn paths(args: &Args) -> anyhow::Result<Paths> {
 fn recover(args: &Args) -> anyhow::Result<()> {
     let paths = paths(args)?;
     let _lock = Lock::take(&paths)?;
-    for line in engine::rebuild(&paths).map_err(|e| anyhow::anyhow!(e.report()))? {
+    for line in recovery::rebuild(&paths).map_err(|e| anyhow::anyhow!(e.report()))? {
         print(&format!("{line}\n"))?;
     }
     Ok(())
 }
 
 fn serve(args: &Args) -> anyhow::Result<()> {
+    vz_sys::heap::be_thrifty();
     start_log(args)?;
     if !nix::unistd::geteuid().is_root() {
         bail!("it must run as root");
@@ -122,55 +130,116 @@ fn serve(args: &Args) -> anyhow::Result<()> {
     let paths = paths(args)?;
     let _lock = Lock::take(&paths)?;
     let config = manager_config(&paths)?;
-    if !engine::steps::Fault::from_env().known() {
-        bail!("{} names no fault point; `vzd fault-points` lists them", engine::steps::FAULT_ENV);
-    }
+    known_fault()?;
+    raise_limits();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
-        .max_blocking_threads(64)
+        // Nothing is done on them: see `vzd::pool`.
+        .max_blocking_threads(1)
         .thread_stack_size(512 << 10)
-        .thread_keep_alive(Duration::from_secs(5))
         .enable_all()
         .build()
         .context("starting the runtime")?;
-    let engine = engine::Engine::open(paths.clone(), config, runtime.handle().clone()).map_err(|e| {
+    let told = |e: &error::Error| {
         let hint = e.hint().map_or_else(String::new, |h| format!(" ({h})"));
-        let told = format!("{}{hint}", e.report());
-        match &e {
-            engine::Error::Inventory(i) if i.needs_operator() => anyhow::Error::new(NeedsOperator(told)),
-            _ => anyhow::anyhow!(told),
-        }
+        format!("{}{hint}", e.report())
+    };
+    let network = Network::new(&paths, &config.network).map_err(|e| anyhow::anyhow!(told(&e.into())))?;
+    let network = Arc::new(network);
+    let hands = Hands::real(&paths, config.vzmon.as_deref(), config.cgroup_root.as_deref(), network.clone());
+    let manager = Manager::open(paths.clone(), config, hands).map_err(|e| match &e {
+        error::Error::Inventory(i) if i.needs_operator() => anyhow::Error::new(NeedsOperator(told(&e))),
+        _ => anyhow::anyhow!(told(&e)),
     })?;
-    engine.recover().map_err(|e| anyhow::anyhow!(e.report()))?;
+    let ops = Ops::new(manager, runtime.handle().clone()).context("starting threads")?;
+    recovery::take_up(&ops).map_err(|e| anyhow::anyhow!(e.report()))?;
     let socket = paths.socket();
     runtime.block_on(async {
         let listener = api::Listener::bind(&socket).with_context(|| format!("serving on {}", socket.display()))?;
         let mut term = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
         let mut int = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())?;
+        // What recovery does at once is done before the first is answered, unless it takes long.
+        ops.settled(AT_ONCE).await;
         notify(&[sd_notify::NotifyState::Ready]);
         tracing::info!(root = %paths.base.display(), socket = %socket.display(), version = env!("CARGO_PKG_VERSION"), "serving");
-        engine.guard_network().context("starting the thread that guards the network")?;
-        engine.keep_accounts().context("starting the thread that keeps the accounts")?;
-        let (booting, warming) = (engine.clone(), engine.clone());
-        let boot = tokio::task::spawn_blocking(move || onboot::run(&booting));
-        let warm = tokio::task::spawn_blocking(move || warming.templates.warm());
-        api::serve(listener, api::router(engine.clone()), async {
+        guard::start(&ops, network).context("starting the thread that guards the network")?;
+        accounts::keep(&ops.m).context("starting the thread that keeps the accounts")?;
+        tokio::spawn(ops::start_at_boot(ops.clone()));
+        tokio::spawn(keep_house(ops.clone()));
+        let warming = ops.m.clone();
+        ops.pools.heavy.post(move || warming.templates.warm());
+        api::serve(listener, api::router(ops.clone()), async {
             tokio::select! {
                 _ = term.recv() => {}
                 _ = int.recv() => {}
             }
-            engine.quit();
+            ops.m.quit();
             notify(&[sd_notify::NotifyState::Stopping]);
+            ops.give_up_heavy();
+            // Those that only wait for somebody are gone on with by the next vzd.
+            ops.quiet(LAST).await;
         })
         .await;
-        drop((boot, warm));
-        // Operations that no client waits for any more are finished as well.
-        engine.idle().await;
         anyhow::Ok(())
     })?;
     runtime.shutdown_timeout(Duration::from_secs(1));
     tracing::info!("ended; containers keep running");
     Ok(())
+}
+
+/// How long the first answer waits for what recovery does at once.
+const AT_ONCE: Duration = Duration::from_millis(250);
+/// How long vzd waits, before it ends, for what is being done.
+const LAST: Duration = Duration::from_secs(20);
+/// Between two looks at what could not be understood.
+const AGAIN: Duration = Duration::from_secs(5);
+
+/// What is to be done from time to time.
+async fn keep_house(ops: Arc<Ops>) {
+    let mut ticks = tokio::time::interval(AGAIN);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut count: u64 = 0;
+    loop {
+        ticks.tick().await;
+        let of = ops.clone();
+        // At the start, and once a day.
+        let day = count % (24 * 3600 / AGAIN.as_secs()) == 0;
+        count += 1;
+        let done = ops.pools.look.run(move || {
+            recovery::look_again(&of);
+            of.m.tell_reboots();
+            if day {
+                recovery::prune(&of.m);
+            }
+        });
+        let _ = done.await;
+    }
+}
+
+fn known_fault() -> anyhow::Result<()> {
+    let known = |point: &str| ops::points().iter().any(|p| p == point);
+    match fault::Fault::from_env().point() {
+        Some(point) if !known(point) => {
+            bail!("{} names no fault point; `vzd fault-points` lists them", fault::FAULT_ENV)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// As many descriptors as the kernel gives: one per running container, and some.
+fn raise_limits() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    const WANTED: u64 = 1 << 16;
+    let now = getrlimit(Resource::Nofile);
+    let enough = |n: Option<u64>| n.is_none_or(|n| n >= WANTED);
+    if enough(now.current) {
+        return;
+    }
+    let wish = Rlimit { current: Some(WANTED), maximum: Some(now.maximum.unwrap_or(WANTED).max(WANTED)) };
+    let most = Rlimit { current: now.maximum, maximum: now.maximum };
+    if setrlimit(Resource::Nofile, wish).or_else(|_| setrlimit(Resource::Nofile, most)).is_err() {
+        tracing::warn!("vzd can have few descriptors open ({:?})", now.current);
+    }
 }
 
 fn notify(state: &[sd_notify::NotifyState<'_>]) {

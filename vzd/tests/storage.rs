@@ -63,7 +63,7 @@ impl Host {
 
 impl Drop for Host {
     fn drop(&mut self) {
-        storage::sweep(&self.paths, &BTreeSet::new());
+        drop(storage::sweep(&self.paths, &BTreeSet::new()));
     }
 }
 
@@ -92,9 +92,9 @@ fn a_layer_has_the_space_and_inodes_that_were_asked_for() {
         let s = spec(space, inodes);
         let plan = h.create(101 + n as u32, &s);
         fsck(&plan.private.join("disk.img"));
-        let stopped = storage::usage(&plan, &s).unwrap();
+        let stopped = storage::usage(&plan).unwrap();
         let rw = mount_layer(&plan);
-        let mounted = storage::usage(&plan, &s).unwrap();
+        let mounted = storage::usage(&plan).unwrap();
         assert_eq!(mounted.space_limit, s.space, "{space}");
         assert_eq!(stopped.space_limit, s.space, "{space}");
         assert!(mounted.space_used.0 < 64 << 10, "{:?}", mounted);
@@ -135,7 +135,7 @@ fn the_limits_hold() {
     assert!(wrote <= s.space.0 && wrote > s.space.0 * 9 / 10, "{wrote}");
     drop(file);
     storage::umount(&plan).unwrap();
-    let full = storage::usage(&plan, &s).unwrap();
+    let full = storage::usage(&plan).unwrap();
     assert!(full.space_used.0 >= wrote, "read from the superblock: {full:?}");
 }
 
@@ -212,7 +212,7 @@ fn a_layer_grows_mounted_and_stopped_and_shrinks_stopped_only() {
     let plan = h.create(101, &spec("256M", 5000));
     let rw = mount_layer(&plan);
     std::fs::write(rw.join("upper/data"), vec![7; 100 << 20]).unwrap();
-    let limit = |s: &DiskSpec| storage::usage(&plan, s).unwrap().space_limit.0;
+    let limit = || storage::usage(&plan).unwrap().space_limit.0;
     let near = |got: u64, want: &str| {
         let want: Bytes = want.parse().unwrap();
         assert!(got.abs_diff(want.0) < 4 << 20, "{got} is not about {want}");
@@ -224,10 +224,10 @@ fn a_layer_grows_mounted_and_stopped_and_shrinks_stopped_only() {
     let grown = storage::resize(&plan, &spec("700M", 5000));
     if sys_resource {
         grown.unwrap();
-        near(limit(&spec("700M", 5000)), "700M");
+        near(limit(), "700M");
     } else {
         assert!(grown.unwrap_err().to_string().contains("CAP_SYS_RESOURCE"));
-        near(limit(&spec("256M", 5000)), "256M");
+        near(limit(), "256M");
     }
     let e = storage::resize(&plan, &spec("200M", 5000)).unwrap_err();
     assert!(e.to_string().contains("mounted"), "{e}");
@@ -236,10 +236,10 @@ fn a_layer_grows_mounted_and_stopped_and_shrinks_stopped_only() {
     assert_eq!(e.exit_code(), ExitCode::BadValue);
     storage::umount(&plan).unwrap();
     storage::resize(&plan, &spec("300M", 5000)).unwrap();
-    near(limit(&spec("300M", 5000)), "300M");
+    near(limit(), "300M");
     fsck(&plan.private.join("disk.img"));
     storage::resize(&plan, &spec("2G", 5000)).unwrap();
-    near(limit(&spec("2G", 5000)), "2G");
+    near(limit(), "2G");
     assert!(storage::resize(&plan, &spec("2G", 500_000)).unwrap_err().to_string().contains("fixed"));
     fsck(&plan.private.join("disk.img"));
     let rw = mount_layer(&plan);
@@ -278,14 +278,20 @@ fn a_sweep_takes_leftovers_and_spares_the_living() {
     let staging = h.paths.private_dir().join(".new-103");
     std::fs::create_dir_all(staging.join("rw/upper")).unwrap();
     storage::move_to_trash(&h.create(104, &s).private, &h.paths.trash_dir(), 104.try_into().unwrap()).unwrap().unwrap();
-    let said = storage::sweep(&h.paths, &BTreeSet::from([101.try_into().unwrap()]));
+    let swept = storage::sweep(&h.paths, &BTreeSet::from([101.try_into().unwrap()]));
+    let said = swept.said;
+    assert_eq!(swept.trees.len(), 2, "of the create and of the destroy: {said:?}");
+    for tree in swept.trees {
+        storage::remove_tree(&tree).unwrap();
+    }
     assert!(mount::is_mount_point(&live_rw).unwrap(), "{said:?}");
     assert!(!mount::is_mount_point(&dead_rw).unwrap(), "{said:?}");
     assert!(dead.private.join("disk.img").exists(), "its files stay");
     assert!(!staging.exists());
     assert_eq!(std::fs::read_dir(h.paths.trash_dir()).unwrap().count(), 0, "{said:?}");
     assert_eq!(h.loops(), 1);
-    assert_eq!(storage::sweep(&h.paths, &BTreeSet::from([101.try_into().unwrap()])), Vec::<String>::new());
+    let again = storage::sweep(&h.paths, &BTreeSet::from([101.try_into().unwrap()]));
+    assert_eq!((again.said, again.trees.len()), (Vec::new(), 0));
 }
 
 #[test]

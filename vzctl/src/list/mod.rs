@@ -10,8 +10,12 @@ use crate::{
     ui::{print_error, print_line},
 };
 use fields::Field;
+use std::collections::BTreeSet;
 use value::{Json, Value};
-use vz_api::{client::Client, wire::CtInfo};
+use vz_api::{
+    client::{Client, ClientError},
+    wire::{CtInfo, ListRequest},
+};
 use vz_types::{ExitCode, Paths};
 
 /// Columns when none are named.
@@ -27,8 +31,13 @@ pub fn run(args: &ListArgs) -> Outcome {
     let columns = columns(args)?;
     let sort = args.sort.as_deref().map(sort_field).transpose()?;
     let client = Client::new(&Paths::new(&args.root));
-    let brief = !args.json && columns.iter().copied().chain(sort.map(|(field, _)| field)).all(Field::is_brief);
-    let all = if brief { client.list_brief()? } else { client.list()? };
+    let asked = asked(args, columns.iter().copied().chain(sort.map(|(field, _)| field)));
+    let all = match client.list_asked(&asked) {
+        // A vzd of an earlier version knows fewer words.
+        Err(ClientError::Api(e)) if e.code == ExitCode::BadSyntax && asked.brief => client.list_brief()?,
+        Err(ClientError::Api(e)) if e.code == ExitCode::BadSyntax => client.list()?,
+        all => all?,
+    };
     let none_at_all = all.is_empty();
     let (mut rows, missing) = select(args, all);
     if let Some((field, descending)) = sort {
@@ -56,6 +65,19 @@ pub fn run(args: &ListArgs) -> Outcome {
         return Ok(1);
     }
     Ok(0)
+}
+
+/// Many names are found sooner in a list of all.
+const FEW: usize = 50;
+
+/// What has to be known for these fields of the containers that are named.
+fn asked(args: &ListArgs, fields: impl Iterator<Item = &'static Field> + Clone) -> ListRequest {
+    let ct = (!args.cts.is_empty() && args.cts.len() <= FEW).then(|| args.cts.join(","));
+    let brief = !args.json && fields.clone().all(Field::is_brief);
+    let disk = (!args.json && !fields.clone().any(Field::is_disk)).then_some(false);
+    let named: BTreeSet<&str> = fields.filter_map(Field::counter).collect();
+    let counters = (!args.json && !brief).then(|| named.into_iter().collect::<Vec<_>>().join(","));
+    ListRequest { brief, ct, counters, disk }
 }
 
 fn known(name: &str) -> Result<&'static Field, Failure> {
@@ -164,5 +186,35 @@ fn trim(value: &Value, text: String, width: usize) -> String {
         }
         Value::Text(_) => text.chars().take(width).collect(),
         _ => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[test]
+    fn only_what_the_columns_need_is_asked_for() {
+        let of = |words: &[&str]| {
+            let args = ListArgs::try_parse_from([&["vzlist"], words].concat()).unwrap_or_else(|e| panic!("{e}"));
+            let columns = columns(&args).unwrap_or_else(|f| panic!("{}", f.message));
+            asked(&args, columns.into_iter())
+        };
+        let want = |brief, ct: Option<&str>, counters: Option<&str>, disk| ListRequest {
+            brief,
+            ct: ct.map(Into::into),
+            counters: counters.map(Into::into),
+            disk,
+        };
+        assert_eq!(of(&[]), want(true, None, None, Some(false)));
+        assert_eq!(of(&["101", "web"]), want(true, Some("101,web"), None, Some(false)));
+        assert_eq!(of(&["-o", "ctid,diskspace"]), want(true, None, None, None));
+        let limits = of(&["-o", "ctid,numproc,numproc.l,physpages.m"]);
+        assert_eq!(limits, want(false, None, Some("numproc,physpages"), Some(false)));
+        assert_eq!(of(&["-j"]), want(false, None, None, None), "JSON without columns is all there is");
+        let many: Vec<String> = (101..=101 + FEW).map(|n| n.to_string()).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        assert_eq!(of(&many).ct, None);
     }
 }

@@ -13,6 +13,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
 };
+use vz_sys::proc;
 use vz_types::limits::{Amount, Class, CpuConfig, IoConfig, LimitsConfig, PAGE, Ub, amount::human};
 
 /// vzcfgvalidate: check limits.
@@ -424,17 +425,14 @@ fn check_host(f: &File) -> Option<Finding> {
 }
 
 fn host_size() -> Option<vz_types::limits::config::HostSize> {
-    let meminfo = fs::read_to_string("/proc/meminfo").ok()?;
-    let kib =
-        |key: &str| meminfo.lines().find_map(|l| l.strip_prefix(key)?.split_whitespace().next()?.parse::<u64>().ok());
     let list = |path: &str| fs::read_to_string(path).ok()?.trim().parse::<vz_types::limits::config::Mask>().ok();
     Some(vz_types::limits::config::HostSize {
-        memory: kib("MemTotal:")? << 10,
-        swap: kib("SwapTotal:")? << 10,
+        memory: proc::meminfo("MemTotal").ok()?,
+        swap: proc::meminfo("SwapTotal").ok()?,
         cpus: list("/sys/devices/system/cpu/online")?.0,
         nodes: list("/sys/devices/system/node/online").map_or_else(|| [0].into(), |m| m.0),
-        pids: fs::read_to_string("/proc/sys/kernel/pid_max").ok()?.trim().parse().ok()?,
-        files: fs::read_to_string("/proc/sys/fs/nr_open").ok()?.trim().parse().ok()?,
+        pids: proc::number("/proc/sys/kernel/pid_max").ok()?,
+        files: proc::number("/proc/sys/fs/nr_open").ok()?,
     })
 }
 

@@ -16,6 +16,7 @@ use std::{
     process::{Command, Stdio},
     sync::{Arc, Mutex},
 };
+use vz_sys::proc;
 
 pub struct Manager {
     pub root: tempfile::TempDir,
@@ -112,12 +113,10 @@ impl Manager {
     pub fn pretend_running(&self, ctid: u32) {
         let dir = self.path(&format!("run/vz/ct/{ctid}"));
         fs::create_dir_all(&dir).unwrap();
-        let stat = fs::read_to_string("/proc/self/stat").unwrap();
-        let start: u64 = stat.rsplit_once(')').unwrap().1.split_ascii_whitespace().nth(19).unwrap().parse().unwrap();
-        let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
-        let process = json!({"pid": std::process::id(), "start_time": start});
+        let pid = std::process::id() as i32;
+        let process = json!({"pid": pid, "start_time": proc::start_time(pid).unwrap()});
         let record = json!({"ctid": ctid, "init": process, "monitor": process, "cgroup": "/", "uid_base": 524288, "boots": 1,
-            "booted_at": 1, "started_at": 1, "link": null, "addresses": [], "host_boot_id": boot_id.trim()});
+            "booted_at": 1, "started_at": 1, "link": null, "addresses": [], "host_boot_id": proc::boot_id().unwrap()});
         // Replaced atomically, as the monitor does.
         fs::write(dir.join("new"), record.to_string()).unwrap();
         fs::rename(dir.join("new"), dir.join("state.json")).unwrap();

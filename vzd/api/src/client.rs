@@ -8,9 +8,10 @@
 use crate::body::{Lines, Payload};
 use crate::wire::{
     ApiError, BuildEvent, BuildRequest, CheckReport, CreateRequest, CtInfo, Done, Event, HostFigures, ImportRequest,
-    ListRequest, RestartRequest, SetRequest, StartRequest, StopRequest, TemplateInfo, Version, Why,
+    ListRequest, Operation, RestartRequest, SetRequest, StartRequest, StopRequest, TemplateInfo, Version, Why,
 };
-use hyper::{Method, Request};
+use hyper::{Method, Request, StatusCode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Serialize, de::DeserializeOwned};
 use std::{
     collections::BTreeMap,
@@ -20,7 +21,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
-use vz_types::{ExitCode, Paths};
+use vz_types::{ExitCode, OpId, Paths};
 
 /// How long an answer that only reads may take.
 const READ_DEADLINE: Duration = Duration::from_secs(15);
@@ -80,6 +81,12 @@ pub enum ClientError {
         /// The deadline.
         deadline: Duration,
     },
+    /// The connection was lost before vzd had written the operation down.
+    #[error("vzd went away before it began")]
+    NeverBegan {
+        /// How the connection was lost.
+        source: Box<ClientError>,
+    },
     /// What was to be sent could not be read.
     #[error("the archive cannot be read")]
     Input {
@@ -113,6 +120,7 @@ impl ClientError {
             Self::Broken { .. } | Self::Timeout { .. } => {
                 Some("look at `systemctl status vzd` and its log; the operation may have been carried out".into())
             }
+            Self::NeverBegan { .. } => Some("repeat it; `vzctl operations` shows what is under way".into()),
             Self::Nonsense { .. } => {
                 Some("vzctl and vzd may be of different versions: `vzctl version` shows both".into())
             }
@@ -123,21 +131,23 @@ impl ClientError {
 
     /// The same as it would have come over the wire.
     pub fn to_api(&self) -> ApiError {
-        ApiError { code: self.code(), message: self.to_string(), hint: self.hint() }
+        ApiError { code: self.code(), message: self.to_string(), hint: self.hint(), reason: None, operation: None }
     }
 }
 
 /// A client of one manager.
 #[derive(Clone, Debug)]
 pub struct Client {
-    socket: PathBuf,
-    deadline: Duration,
+    pub(crate) socket: PathBuf,
+    pub(crate) deadline: Duration,
+    pub(crate) operation: Option<OpId>,
+    pub(crate) background: bool,
 }
 
 impl Client {
     /// For the vzd of the manager at `paths`. Connects at each request, not here.
     pub fn new(paths: &Paths) -> Self {
-        Self { socket: paths.socket(), deadline: READ_DEADLINE }
+        Self { socket: paths.socket(), deadline: READ_DEADLINE, operation: None, background: false }
     }
 
     /// The same, with another deadline for answers that only read.
@@ -159,7 +169,11 @@ impl Client {
     }
     /// The same without counters, limits and parameters, which take longest to look up.
     pub fn list_brief(&self) -> Result<Vec<CtInfo>, ClientError> {
-        self.get(&format!("/v1/cts{}", query(&ListRequest { brief: true })?))
+        self.list_asked(&ListRequest { brief: true, ..ListRequest::default() })
+    }
+    /// Those that are asked for, in CTID order.
+    pub fn list_asked(&self, asked: &ListRequest) -> Result<Vec<CtInfo>, ClientError> {
+        self.get(&format!("/v1/cts{}", query(asked)?))
     }
     /// One container, by CTID or name.
     pub fn info(&self, ct: &str) -> Result<CtInfo, ClientError> {
@@ -190,16 +204,17 @@ impl Client {
         })?;
         Ok(String::from_utf8_lossy(&text).into_owned())
     }
-    /// Events after number `after`, of one container or all; with `follow` it goes on until vzd ends.
+    /// Events after number `after`, of one container or all, with changes of state or about limits alone; with `follow`
+    /// it goes on until vzd ends.
     pub fn events(
         &self,
         ct: Option<&str>,
         after: i64,
-        follow: bool,
+        (follow, limits): (bool, bool),
         mut each: impl FnMut(&Event),
     ) -> Result<(), ClientError> {
         let ct = ct.map(|ct| format!("&ct={}", segment(ct))).unwrap_or_default();
-        let path = format!("/v1/events?after={after}&follow={follow}{ct}");
+        let path = format!("/v1/events?after={after}&follow={follow}&limits={limits}{ct}");
         self.run(Method::GET, &path, Payload::Whole(None), None, |status, line| {
             each(&decode(status, &Method::GET, &path, line)?);
             Ok(true)
@@ -212,6 +227,10 @@ impl Client {
     /// Changes one.
     pub fn set(&self, ct: &str, request: &SetRequest) -> Result<Done, ClientError> {
         self.change(Method::PATCH, &format!("/v1/cts/{}", segment(ct)), request)
+    }
+    /// Waits until a running one has reached its default runlevel.
+    pub fn boot(&self, ct: &str) -> Result<Done, ClientError> {
+        self.whole(Method::GET, &format!("/v1/cts/{}/boot", segment(ct)), Vec::new(), None)
     }
     /// Removes one.
     pub fn destroy(&self, ct: &str) -> Result<Done, ClientError> {
@@ -258,7 +277,25 @@ impl Client {
         mut each: impl FnMut(&BuildEvent),
     ) -> Result<TemplateInfo, ClientError> {
         let path = format!("/v1/templates/{}/build", segment(name));
-        self.made(&path, Payload::Whole(Some(encode(request)?.into())), &mut each)
+        let made = self.made(&path, Payload::Whole(Some(encode(request)?.into())), &mut each);
+        self.after_all(name, made, &mut each)
+    }
+
+    /// Asks for a template to be built, and leaves it to be.
+    pub fn begin_build(&self, name: &str, request: &BuildRequest) -> Result<Done, ClientError> {
+        self.in_background(true).change(Method::POST, &format!("/v1/templates/{}/build", segment(name)), request)
+    }
+
+    fn after_all(
+        &self,
+        name: &str,
+        made: Result<TemplateInfo, ClientError>,
+        each: &mut dyn FnMut(&BuildEvent),
+    ) -> Result<TemplateInfo, ClientError> {
+        match (made, self.operation) {
+            (Err(e @ ClientError::Broken { .. }), Some(id)) => self.made_after_all(id, name, e, each),
+            (made, _) => made,
+        }
     }
 
     /// Makes a template from an archive, read as it is sent; `length` is its size where that is known. `each` sees every
@@ -277,7 +314,7 @@ impl Client {
         // What broke the connection then was ourselves.
         match failed.lock().unwrap_or_else(PoisonError::into_inner).take() {
             Some(source) if outcome.is_err() => Err(ClientError::Input { source }),
-            _ => outcome,
+            _ => self.after_all(name, outcome, &mut each),
         }
     }
 
@@ -302,15 +339,31 @@ impl Client {
         }
     }
 
-    fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+    pub(crate) fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
         self.whole(Method::GET, path, Vec::new(), Some(self.deadline))
     }
 
     fn change<B: Serialize>(&self, method: Method, path: &str, body: &B) -> Result<Done, ClientError> {
-        self.whole(method, path, encode(body)?, None)
+        let body = encode(body)?;
+        let path = if self.background { format!("{path}?background=true") } else { path.to_owned() };
+        let (mut answer, mut code) = (Vec::new(), 0);
+        let answered = self.run(method.clone(), &path, Payload::Whole(Some(body.into())), None, |status, line| {
+            code = status;
+            answer.extend_from_slice(line);
+            Ok(true)
+        });
+        match (answered, self.operation) {
+            (Ok(()), _) if code == StatusCode::ACCEPTED.as_u16() => {
+                let begun: Operation = decode(code, &method, &path, &answer)?;
+                Ok(Done { ctid: begun.ctid, operation: Some(begun.id), ..Done::default() })
+            }
+            (Ok(()), _) => decode(code, &method, &path, &answer),
+            (Err(e @ ClientError::Broken { .. }), Some(id)) => self.found_again(id, e),
+            (Err(e), _) => Err(e),
+        }
     }
 
-    fn whole<T: DeserializeOwned>(
+    pub(crate) fn whole<T: DeserializeOwned>(
         &self,
         method: Method,
         path: &str,
@@ -328,7 +381,7 @@ impl Client {
     }
 
     /// One request; `line` sees the status and each line of a successful answer, and says whether it wants more.
-    fn run(
+    pub(crate) fn run(
         &self,
         method: Method,
         path: &str,
@@ -365,13 +418,13 @@ impl Client {
         let stream = tokio::net::UnixStream::from_std(stream).map_err(|e| self.broken("cannot use", e))?;
         let io = hyper_util::rt::TokioIo::new(stream);
         let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await.map_err(lost)?;
-        let request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header("host", "vzd")
-            .header("content-type", body.kind())
-            .body(body)
-            .map_err(|e| self.broken("cannot put a request to", e))?;
+        let request =
+            Request::builder().method(method).uri(path).header("host", "vzd").header("content-type", body.kind());
+        let request = match self.operation {
+            Some(id) => request.header("vz-operation", id.to_string()),
+            None => request,
+        };
+        let request = request.body(body).map_err(|e| self.broken("cannot put a request to", e))?;
         let connection = std::pin::pin!(connection);
         let answer = std::pin::pin!(async {
             let response = sender.send_request(request).await.map_err(lost)?;
@@ -459,11 +512,18 @@ fn encode<B: Serialize>(body: &B) -> Result<Vec<u8>, ClientError> {
             code: ExitCode::System,
             message: format!("the request cannot be written as JSON: {e}"),
             hint: None,
+            reason: None,
+            operation: None,
         }))
     })
 }
 
-fn decode<T: DeserializeOwned>(status: u16, method: &Method, path: &str, text: &[u8]) -> Result<T, ClientError> {
+pub(crate) fn decode<T: DeserializeOwned>(
+    status: u16,
+    method: &Method,
+    path: &str,
+    text: &[u8],
+) -> Result<T, ClientError> {
     serde_json::from_slice(text).map_err(|e| {
         let start: String = String::from_utf8_lossy(text).chars().filter(|c| !c.is_control()).take(160).collect();
         ClientError::Nonsense {
@@ -476,7 +536,7 @@ fn decode<T: DeserializeOwned>(status: u16, method: &Method, path: &str, text: &
 }
 
 /// A flat structure as a query string, with its `?`; what is absent is left out.
-fn query<B: Serialize>(value: &B) -> Result<String, ClientError> {
+pub(crate) fn query<B: Serialize>(value: &B) -> Result<String, ClientError> {
     let fields: serde_json::Map<String, serde_json::Value> =
         serde_json::from_slice(&encode(value)?).unwrap_or_default();
     let pairs = fields.iter().filter_map(|(key, value)| {
@@ -491,15 +551,9 @@ fn query<B: Serialize>(value: &B) -> Result<String, ClientError> {
 }
 
 /// One path segment, with everything but letters, digits and `-_.` percent-encoded.
-fn segment(text: &str) -> String {
-    text.bytes().fold(String::with_capacity(text.len()), |mut out, b| {
-        if b.is_ascii_alphanumeric() || b"-_.".contains(&b) {
-            out.push(b as char);
-        } else {
-            out.push_str(&format!("%{b:02X}"));
-        }
-        out
-    })
+pub(crate) fn segment(text: &str) -> String {
+    const KEPT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.');
+    utf8_percent_encode(text, KEPT).to_string()
 }
 
 #[cfg(test)]
@@ -511,6 +565,7 @@ mod tests {
         assert_eq!(segment("101"), "101");
         assert_eq!(segment("web-1.a_b"), "web-1.a_b");
         assert_eq!(segment("../x?y"), "..%2Fx%3Fy");
+        assert_eq!(segment("ж ~"), "%D0%B6%20%7E");
     }
 
     #[test]

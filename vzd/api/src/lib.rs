@@ -19,9 +19,17 @@
 //! | DELETE `/v1/templates/{name}` | | [`wire::Done`] |
 //! | POST `/v1/templates/{name}/build` | [`wire::BuildRequest`] | NDJSON of [`wire::BuildEvent`] |
 //! | POST `/v1/templates/{name}/import` | [`wire::ImportRequest`] in the query string; the archive | NDJSON of [`wire::BuildEvent`] |
+//! | GET `/v1/cts/{ct}/boot` | | [`wire::Done`], when it has booted |
+//! | GET `/v1/operations` | [`wire::OperationsRequest`] in the query string | `Vec<Operation>`, the newest first |
+//! | GET `/v1/operations/{id}` | `?wait=SECONDS` | [`wire::Operation`] |
+//! | GET `/v1/operations/{id}/events` | | NDJSON of [`wire::Operation`] as it changes |
+//! | DELETE `/v1/operations/{id}` | | [`wire::Operation`]: it is asked to end |
 //!
-//! `{ct}` is a CTID or a name. Every refusal is a 4xx with a [`wire::ApiError`]; a failure of ours is a 5xx with one.
+//! Every change takes `?background=true` and the header `vz-operation` with the number it is to have. `{ct}` is a CTID or a name. Every refusal is a 4xx with a [`wire::ApiError`]; a failure of ours is a 5xx with one.
 
 mod body;
 pub mod client;
+mod operation;
+pub mod operations;
+mod settings;
 pub mod wire;

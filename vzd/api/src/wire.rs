@@ -3,10 +3,13 @@
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use utoipa::ToSchema;
-use vz_types::ExitCode;
+use vz_types::{ExitCode, Fact, Reason, state::Trouble};
+
+pub use crate::operation::{How, Operation, OperationsRequest};
+pub use crate::settings::{Settings, Values};
 
 /// Every answer that is not a success.
-#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ApiError {
     /// What `vzctl` exits with (its documented exit codes).
     #[schema(value_type = u8)]
@@ -16,6 +19,13 @@ pub struct ApiError {
     /// What to do next, if there is something.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
+    /// The refusal as facts, where the rules refused: its kind in `reason`, with its fields.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub reason: Option<Reason>,
+    /// The operation that was not carried through.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operation: Option<String>,
 }
 
 /// A change was made, or there was nothing to change.
@@ -24,10 +34,17 @@ pub struct Done {
     /// The container, where there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ctid: Option<u32>,
-    /// Sentences for the operator, in order.
+    /// The operation that made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operation: Option<String>,
+    /// What was done and what was not, as facts, in order: the kind of each in `fact`, with its fields.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<Object>)]
+    pub facts: Vec<Fact>,
+    /// Sentences for the operator, in order; vzd sends facts instead.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub messages: Vec<String>,
-    /// Sentences about what was not enforced or not saved.
+    /// Sentences about what was not enforced or not saved; vzd sends facts instead.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
     /// Steps with their time in microseconds, in order.
@@ -67,67 +84,6 @@ pub struct CreateRequest {
     pub layout: Option<String>,
     /// What `set` would set, saved into the new configuration.
     pub settings: Settings,
-}
-
-/// Everything `vzctl set` can change in this version. Absent: unchanged. Texts as on the command line; vzd parses them.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Settings {
-    /// Start at host boot.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub onboot: Option<bool>,
-    /// Higher first.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub bootorder: Option<u32>,
-    /// New name; empty removes it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub name: Option<String>,
-    /// New description; empty removes it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub description: Option<String>,
-    /// Refuse to start.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub disabled: Option<bool>,
-    /// Host name inside.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub hostname: Option<String>,
-    /// Name servers (replace all); `inherit`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub nameserver: Option<Vec<String>>,
-    /// Search domains (replace all).
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub searchdomain: Option<Vec<String>>,
-    /// Addresses to add.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub ipadd: Vec<String>,
-    /// Addresses to remove, or `all`. Removal comes before addition.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub ipdel: Vec<String>,
-    /// `user:password`, changed inside at once and never saved.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub userpasswd: Vec<UserPasswd>,
-    /// Keys for a user's authorized_keys, added inside at once.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub sshkeys: Vec<SshKey>,
-    /// Space of the writable layer (`10G`).
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub diskspace: Option<String>,
-    /// Inodes of the writable layer.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub diskinodes: Option<u64>,
-    /// Features: name to on/off.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub features: BTreeMap<String, bool>,
-    /// Beancounters and other limits, by the name of their option (`physpages`, `ram`, `cpulimit`), each as on the
-    /// command line.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub limits: BTreeMap<String, String>,
-    /// A sample configuration to take limits and disk quota from, before everything else here.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub sample: Option<String>,
-    /// Forget maxheld and failcnt of every counter.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub reset_ub: bool,
 }
 
 /// One `--userpasswd`.
@@ -210,6 +166,13 @@ pub struct CtInfo {
     /// The state proper, in-flight ones included.
     #[schema(value_type = String)]
     pub state: vz_types::CtState,
+    /// What keeps it in `failed` or `unknown`: operation, kind, step and cause.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub trouble: Option<Trouble>,
+    /// The operation under way on it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operation: Option<String>,
     /// The one line of `vzctl status`.
     pub status_line: String,
     /// Why its configuration could not be read; then the fields from it are absent.
@@ -283,6 +246,10 @@ pub struct CtInfo {
     /// Memory is limited as such (VSwap mode of OpenVZ).
     #[serde(default)]
     pub vswap: Option<bool>,
+    /// Every setting of its configuration, as `set` takes it.
+    #[serde(default)]
+    #[schema(value_type = Settings)]
+    pub settings: BTreeMap<String, serde_json::Value>,
 }
 
 /// One beancounter of one container.
@@ -322,7 +289,8 @@ pub struct Event {
     pub first: u64,
     /// The last time, seconds since the epoch.
     pub last: u64,
-    /// `oom-kill`, `fork-failed`, `swap-full`, `memory-high`, `throttled`, `socket-refused` or `disk-full`.
+    /// Limits: `oom-kill`, `fork-failed`, `swap-full`, `memory-high`, `throttled`, `socket-refused` or `disk-full`. Changes of
+    /// state: `created`, `started`, `booted`, `rebooted`, `stopped`, `crashed`, `changed`, `destroyed` or `found`.
     pub kind: String,
     /// The counter or parameter behind it.
     pub counter: Option<String>,
@@ -330,6 +298,12 @@ pub struct Event {
     pub count: u64,
     /// What happened.
     pub text: String,
+    /// The operation that did it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operation: Option<String>,
+    /// Who asked for that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asker: Option<String>,
 }
 
 /// Waiting for one resource: percent of time in which some, and all, of the processes waited.
@@ -451,11 +425,20 @@ pub struct TemplateInfo {
 }
 
 /// What of the containers is wanted. In the query string.
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ListRequest {
     /// Without counters, limits and parameters, which take longest to look up.
     pub brief: bool,
+    /// Only these: CTIDs and names with commas between. One that is not there is left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ct: Option<String>,
+    /// Only these counters, their names with commas between; all without it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub counters: Option<String>,
+    /// Whether to look how full disks are; true without it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disk: Option<bool>,
 }
 
 /// Make an OS template from a root filesystem in a tar archive, which is the request's body. In the query string.

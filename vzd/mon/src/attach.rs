@@ -16,8 +16,7 @@ use crate::{
     confine,
     error::{At, StepError},
     launch::reap,
-    request::{self, Request},
-    setup,
+    request, setup,
 };
 use nix::sched::CloneFlags;
 use std::{
@@ -29,12 +28,13 @@ use std::{
     process::ExitCode,
 };
 use vz_sys::{
+    proc,
     process::{self, Cloned, SingleThreaded},
     pty,
     seccomp::Filter,
     seqpacket,
 };
-use vz_types::{plan::AttachPlan, run::RunRecord};
+use vz_types::{inits::Request, plan::AttachPlan, run::RunRecord};
 
 mod relay;
 
@@ -84,11 +84,18 @@ pub fn main(one: SingleThreaded, fd: Option<&str>) -> ExitCode {
     })
 }
 
+/// The plan on this descriptor. On standard input it is all of that, and the program inside has none.
 fn read_plan(fd: i32) -> io::Result<AttachPlan> {
-    let mut file = File::from(process::inherited_fd(fd)?);
+    let mut file = match fd {
+        0 => File::from(rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?),
+        other => File::from(process::inherited_fd(other)?),
+    };
     io::Seek::rewind(&mut file)?;
     let mut text = String::new();
     file.read_to_string(&mut text)?;
+    if fd == 0 {
+        rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
+    }
     Ok(serde_json::from_str(&text)?)
 }
 
@@ -101,7 +108,7 @@ fn running(run_dir: &Path) -> Result<(RunRecord, OwnedFd), Failure> {
     })?;
     let pidfd = process::pidfd_open(state.init.pid).map_err(|_| gone())?;
     // The pidfd pins the process, so a match now holds for as long as we use it.
-    match process::start_time(state.init.pid) {
+    match proc::start_time(state.init.pid) {
         Ok(t) if t == state.init.start_time => Ok((state, pidfd)),
         _ => Err(gone()),
     }

@@ -22,6 +22,11 @@ const FRAME_SIZE: u8 = 1;
 /// Bytes read from the pty at once; a pty line buffer holds 4096.
 const CHUNK: usize = 4096;
 
+/// Bytes of the log in one packet: vzctl takes 128 KiB.
+const PIECE: usize = 32 << 10;
+/// What a client's socket takes unread without being told to take more: below `net.core.wmem_default`.
+const UNREAD: usize = 128 << 10;
+
 /// See the module.
 pub struct Console {
     pty: pty::Pty,
@@ -64,15 +69,20 @@ impl Console {
     /// Adds a client that has already had its [`vz_types::plan::ControlReply::Done`].
     pub fn join(&mut self, client: OwnedFd, replay: bool) {
         if replay {
-            for piece in self.log.read().chunks(CHUNK) {
-                if send_bytes(&client, piece).is_err() {
-                    return;
+            let log = self.log.read();
+            // The kernel keeps what the client has not read yet; the loop waits for nobody.
+            let fits = log.len() <= UNREAD
+                || rustix::net::sockopt::set_socket_send_buffer_size_force(&client, log.len()).is_ok();
+            let from = if fits { 0 } else { log.len().saturating_sub(UNREAD) };
+            for piece in log[from..].chunks(PIECE) {
+                match send_bytes(&client, piece) {
+                    Ok(()) => {}
+                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
+                    Err(_) => return,
                 }
             }
         }
-        if rustix::io::ioctl_fionbio(&client, true).is_ok() {
-            self.clients.push(client);
-        }
+        self.clients.push(client);
     }
 
     /// Moves what the container printed to the log and the clients.
@@ -84,10 +94,7 @@ impl Console {
                 Ok(0) => return,
                 Ok(n) => {
                     self.log.append(&buffer[..n]);
-                    // A client that does not keep up loses output rather than stopping the container.
-                    self.clients.retain(
-                        |c| !matches!(send_bytes(c, &buffer[..n]), Err(e) if e.kind() != io::ErrorKind::WouldBlock),
-                    );
+                    self.show(&buffer[..n]);
                 }
                 Err(Errno::INTR) => {}
                 Err(_) => return,
@@ -98,7 +105,7 @@ impl Console {
     /// Takes one packet of the `index`th client.
     pub fn client_input(&mut self, index: usize) {
         let Some(client) = self.clients.get(index) else { return };
-        match seqpacket::recv(client, None) {
+        match seqpacket::try_recv(client) {
             Ok((packet, _)) if !packet.is_empty() => match packet[0] {
                 FRAME_BYTES => self.type_in(&packet[1..]),
                 FRAME_SIZE => {
@@ -130,7 +137,12 @@ impl Console {
     pub fn say(&mut self, text: &str) {
         let line = format!("\r\n[vz] {text}\r\n");
         self.log.append(line.as_bytes());
-        self.clients.retain(|c| send_bytes(c, line.as_bytes()).is_ok());
+        self.show(line.as_bytes());
+    }
+
+    /// To every client. One that does not keep up loses output rather than stopping the container.
+    fn show(&mut self, bytes: &[u8]) {
+        self.clients.retain(|c| !matches!(send_bytes(c, bytes), Err(e) if e.kind() != io::ErrorKind::WouldBlock));
     }
 }
 
@@ -138,7 +150,7 @@ fn send_bytes(client: &OwnedFd, bytes: &[u8]) -> io::Result<()> {
     let mut packet = Vec::with_capacity(bytes.len() + 1);
     packet.push(FRAME_BYTES);
     packet.extend_from_slice(bytes);
-    seqpacket::send(client, &packet, &[])
+    seqpacket::try_send(client, &packet, &[])
 }
 
 struct Log {

@@ -9,7 +9,7 @@ use nix::sched::CloneFlags;
 use std::{
     fs, io,
     os::fd::{AsFd, OwnedFd},
-    time::{Duration, Instant},
+    time::Instant,
 };
 use vz_sys::{
     process::{self, Cloned, SingleThreaded},
@@ -22,19 +22,20 @@ use vz_types::{
     run::ProcessId,
 };
 
-/// Reads one request of a client that has just connected or spoken.
+/// Reads the request of a client that has just spoken; `WouldBlock` when there is none yet.
 pub fn read(client: &OwnedFd) -> io::Result<ControlRequest> {
-    let (message, _) = seqpacket::recv(client, Some(Duration::from_secs(5)))?;
+    let (message, _) = seqpacket::try_recv(client)?;
     if message.is_empty() {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
     Ok(serde_json::from_slice(&message)?)
 }
 
-/// Answers; a client that has gone away is its own business.
+/// Answers; a client that has gone away is its own business. There is room for the one answer that each gets, so the
+/// monitor's loop never waits here.
 pub fn reply(client: &OwnedFd, reply: &ControlReply) {
     if let Ok(text) = serde_json::to_vec(reply) {
-        let _ = seqpacket::send(client, &text, &[]);
+        let _ = seqpacket::try_send(client, &text, &[]);
     }
 }
 
@@ -49,7 +50,7 @@ pub struct Job {
 impl Job {
     /// The child spoke, ended or ran out of time: answers and reaps.
     pub fn conclude(self) {
-        let answer = match seqpacket::recv(&self.result, Some(Duration::ZERO)) {
+        let answer = match seqpacket::try_recv(&self.result) {
             Ok((message, _)) => match launch::read_outcome(&message) {
                 None => ControlReply::Done,
                 Some(cause) => ControlReply::Failed { cause },

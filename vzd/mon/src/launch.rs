@@ -28,6 +28,7 @@ use std::{
     time::{Duration, Instant},
 };
 use vz_sys::{
+    proc,
     process::{self, Cloned, SingleThreaded},
     seccomp::Filter,
     seqpacket,
@@ -161,7 +162,7 @@ pub fn boot(stage: Stage, trees: Trees) -> Result<Waiting, StepError> {
         }
     };
     let pidfd = process::pidfd_open(pid).at(STEP, "open init's pidfd")?;
-    let start_time = process::start_time(pid).at(STEP, "read init's start time")?;
+    let start_time = proc::start_time(pid).at(STEP, "read init's start time")?;
     Ok(Waiting { init: ProcessId { pid, start_time }, pidfd, channel, warnings })
 }
 

@@ -5,7 +5,7 @@
 //! | `run` | vzd | makes a container's namespaces, executes its init, stays its parent until it ends ([`run`]) |
 //! | `mount` | vzd | mounts a container's files on the host ([`storage`]) |
 //! | `edit` | vzd | changes files of a stopped container from inside ([`task`], [`edit`]) |
-//! | `attach FD` | vzctl, from a sealed memfd | runs a program in a running container ([`attach`]) |
+//! | `attach FD` | vzctl, from a sealed memfd; vzd, with the plan on descriptor 0 | runs a program in a running container ([`attach`]) |
 //!
 //! Each mode is followed by the protocol its starter speaks ([`vz_types::plan::PROTOCOL`]); another one is refused.
 //!

@@ -37,8 +37,3 @@ pub fn remove(dir: &impl AsFd, name: &str) {
 pub fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
 }
-
-/// The host kernel's boot id (`/proc/sys/kernel/random/boot_id`).
-pub fn host_boot_id() -> io::Result<String> {
-    Ok(std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
-}

@@ -10,20 +10,12 @@ use rustix::{
     process::{Pid, Signal},
 };
 use std::time::{Duration, Instant};
+use vz_types::inits::Request;
 
 /// How long an init that is not ready for requests yet (it is still starting) is tried.
 const PATIENCE: Duration = Duration::from_secs(50);
 /// Between two tries.
 const AGAIN: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
-
-/// Whose way of being asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Request {
-    /// A change to runlevel 0, written into the control channel.
-    Sysvinit,
-    /// The stop file made executable, then SIGCONT.
-    Runit,
-}
 
 /// Makes the request of the init whose files these are, trying again while it is not ready for it. Says whether it
 /// was made.
@@ -31,8 +23,8 @@ pub fn make(request: Request) -> bool {
     let until = Instant::now() + PATIENCE;
     loop {
         let made = match request {
-            Request::Sysvinit => sysvinit(),
-            Request::Runit => runit(),
+            Request::Runlevel0(channels) => sysvinit(channels),
+            Request::StopFile(files) => runit(files),
         };
         if made || Instant::now() >= until {
             return made;
@@ -41,11 +33,8 @@ pub fn make(request: Request) -> bool {
     }
 }
 
-/// sysvinit's control channel, today's place and the one before sysvinit 2.89.
-const INITCTL: [&str; 2] = ["/run/initctl", "/dev/initctl"];
-
-fn sysvinit() -> bool {
-    INITCTL.iter().any(|path| {
+fn sysvinit(channels: &[&str]) -> bool {
+    channels.iter().any(|path| {
         // A FIFO nobody reads refuses at once, and one that is full is no way to be heard.
         let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         let Ok(fifo) = fs::openat2(CWD, *path, flags, Mode::empty(), ResolveFlags::NO_MAGICLINKS) else { return false };
@@ -70,12 +59,8 @@ fn runlevel_0() -> [u8; REQUEST_LEN] {
     message
 }
 
-/// Stop and reboot files: Debian's, which are made at the end of its first stage, then runit's own (runit(8)).
-const RUNIT: [(&str, &str); 2] =
-    [("/run/runit.stopit", "/run/runit.reboot"), ("/etc/runit/stopit", "/etc/runit/reboot")];
-
-fn runit() -> bool {
-    RUNIT.iter().any(|(stop, reboot)| {
+fn runit(files: &[(&str, &str)]) -> bool {
+    files.iter().any(|(stop, reboot)| {
         let mode = || {
             let stat = fs::statat(CWD, *stop, AtFlags::empty()).ok()?;
             let regular = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;

@@ -20,7 +20,7 @@ use crate::{
     launch::{self, Kept},
     limits, record,
     setup::Trees,
-    stop::{self, Next, Stopping},
+    stop::{Next, Stopping},
     storage,
 };
 use nix::sys::signal::{SigSet, Signal};
@@ -32,7 +32,7 @@ use std::{
     process::ExitCode,
     time::{Duration, Instant},
 };
-use vz_sys::{device_bpf, process, process::SingleThreaded, seqpacket};
+use vz_sys::{cgroup, device_bpf, proc, process, process::SingleThreaded, seqpacket};
 use vz_types::{
     plan::{ControlReply, ControlRequest, LaunchAnswer, LaunchPlan, MonitorEvent, NOT_UNDERSTOOD, PROTOCOL},
     policy::device_rules,
@@ -53,7 +53,7 @@ pub fn main(one: SingleThreaded) -> ExitCode {
     // Away from standard input, which becomes /dev/null.
     let Ok(vzd) = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3) else { return ExitCode::FAILURE };
     let _ = rustix::process::setsid();
-    let launch = Launch { vzd, begun: Instant::now(), fault: None };
+    let launch = Launch { vzd, begun: Instant::now(), fault: None, going: false };
     match launch.run(one) {
         Ok(monitor) => monitor.run(one),
         Err(()) => ExitCode::FAILURE,
@@ -65,6 +65,8 @@ struct Launch {
     vzd: OwnedFd,
     begun: Instant,
     fault: Option<String>,
+    /// "Go" was given: the container boots with or without vzd.
+    going: bool,
 }
 
 impl Launch {
@@ -72,24 +74,28 @@ impl Launch {
         match self.steps(one) {
             Ok(monitor) => Ok(monitor),
             Err(e) => {
-                self.tell(&MonitorEvent::Failed { step: e.step.into(), cause: e.to_string() }, &[]);
+                // Untold, vzd sees our end and shows the last line of monitor.log.
+                eprintln!("{e}");
+                let _ = self.tell(&MonitorEvent::Failed { step: e.step.into(), cause: e.to_string() }, &[]);
                 Err(())
             }
         }
     }
 
-    fn tell(&self, event: &MonitorEvent, fds: &[std::os::fd::BorrowedFd<'_>]) {
-        // vzd may be gone: before "go" the next receive notices, after it nobody needs to know.
-        if let Ok(text) = serde_json::to_vec(event) {
-            let _ = seqpacket::send(&self.vzd, &text, fds);
+    /// Fails where vzd would wait for what it never hears of.
+    fn tell(&self, event: &MonitorEvent, fds: &[std::os::fd::BorrowedFd<'_>]) -> io::Result<()> {
+        match seqpacket::send(&self.vzd, &serde_json::to_vec(event)?, fds) {
+            Err(e) if self.going && e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            told => told,
         }
     }
 
-    fn done(&self, step: &str) {
+    fn done(&self, step: &'static str) -> Result<(), StepError> {
         if self.fault.as_deref() == Some(step) {
             let _ = nix::sys::signal::raise(Signal::SIGKILL);
         }
-        self.tell(&MonitorEvent::Step { name: step.into(), at_us: self.begun.elapsed().as_micros() as u64 }, &[]);
+        let at_us = self.begun.elapsed().as_micros() as u64;
+        self.tell(&MonitorEvent::Step { name: step.into(), at_us }, &[]).at(step, "tell vzd of a step")
     }
 
     fn hear<T: serde::de::DeserializeOwned>(
@@ -115,18 +121,19 @@ impl Launch {
         let signals = termination_signals().at("plan", "block the termination signals")?;
         let listener = seqpacket::listen(run_dir.as_fd(), CONTROL).at("plan", "listen on control.sock")?;
         record::remove(&run_dir, EXIT);
-        self.done("plan");
+        self.done("plan")?;
 
         let base = plan.storage.uid_base.get();
         let console = Console::open(run_dir.as_fd(), base, plan.console_log).at("console", "open the console")?;
-        self.done("console");
+        self.done("console")?;
 
         let cgroup = plan.cgroup.join("ns");
         let cgroup = open_dir(&cgroup).at("namespaces", format!("open {}", cgroup.display()))?;
         let (stage, kept) = launch::first_stage(one, &plan, cgroup.as_fd())?;
-        self.done("namespaces");
+        self.done("namespaces")?;
         // vzd makes the link while the storage is mounted here.
-        self.tell(&MonitorEvent::NetReady, &[kept.net.as_fd()]);
+        self.tell(&MonitorEvent::NetReady, &[kept.net.as_fd()])
+            .at("namespaces", "hand the network namespace to vzd")?;
 
         let level = open_dir(&plan.cgroup).at("namespaces", format!("open {}", plan.cgroup.display()))?;
         device_bpf::attach(level.as_fd(), &device_rules(&plan.features))
@@ -134,50 +141,44 @@ impl Launch {
         storage::mount(&plan.storage, kept.user.as_fd())
             .map_err(io::Error::other)
             .at("storage", "mount the container's files")?;
-        self.done("storage");
+        self.done("storage")?;
         let trees = Trees::open(console.slave(), &plan)?;
         let waiting = launch::boot(stage, trees)?;
         limits::apply_parameters(one, waiting.init.pid, plan.storage.uid_base, &plan.limits, false)?;
         for text in &waiting.warnings {
-            self.tell(&MonitorEvent::Warning { text: text.clone() }, &[]);
+            self.tell(&MonitorEvent::Warning { text: text.clone() }, &[]).at("init", "tell vzd of a warning")?;
         }
         match self.hear("network", "wait for the host's side of the network", NETWORK_DEADLINE)? {
-            LaunchAnswer::Go => {}
+            LaunchAnswer::Go => self.going = true,
             LaunchAnswer::Abort => return Err(io::Error::other("vzd gave up")).at("network", "start"),
         }
-        self.done("network");
+        self.done("network")?;
 
         let now = record::now();
         let me = std::process::id() as i32;
         let state = RunRecord {
             ctid: plan.ctid,
             init: waiting.init,
-            monitor: ProcessId { pid: me, start_time: process::start_time(me).at("record", "read our start time")? },
+            monitor: ProcessId { pid: me, start_time: proc::start_time(me).at("record", "read our start time")? },
             cgroup: plan.cgroup.clone(),
             uid_base: plan.storage.uid_base,
             boots: 1,
             booted_at: now,
+            booted_monotonic: Some(proc::boottime().as_secs()),
             started_at: now,
             link: plan.link.clone(),
             addresses: plan.addresses.clone(),
-            host_boot_id: record::host_boot_id().at("record", "read the host's boot id")?,
+            host_boot_id: proc::boot_id().at("record", "read the host's boot id")?,
             features: plan.features.clone(),
             protocol: PROTOCOL,
             version: env!("CARGO_PKG_VERSION").into(),
             limits: plan.limits.clone(),
         };
         record::write_json(run_dir.as_fd(), STATE, &state, false).at("record", "write state.json")?;
-        self.done("record");
-        self.done("go");
-        let (init, pidfd) = match waiting.go() {
-            Ok(running) => running,
-            Err(e) => {
-                record::remove(&run_dir, STATE);
-                return Err(e);
-            }
-        };
-        self.done("init");
-        self.tell(&MonitorEvent::Running { init }, &[]);
+        let told = self.done("record").and_then(|()| self.done("go"));
+        let (init, pidfd) = told.and_then(|()| waiting.go()).inspect_err(|_| record::remove(&run_dir, STATE))?;
+        // A vzd that is not told sees the channel's end now that init runs, and ends us.
+        let _ = self.done("init").map(|()| self.tell(&MonitorEvent::Running { init }, &[]));
         Ok(Monitor {
             plan,
             state,
@@ -275,7 +276,11 @@ impl Monitor {
                     Source::Client(i) => self.console.client_input(i),
                     Source::Newcomer(i) => {
                         let client = self.newcomers.remove(i);
-                        self.request(one, client);
+                        match control::read(&client) {
+                            // Woken for nothing: it has still to speak.
+                            Err(e) if e.kind() == io::ErrorKind::WouldBlock => self.newcomers.insert(i, client),
+                            request => self.request(one, client, request),
+                        }
                     }
                     Source::Job(i) => self.jobs.remove(i).conclude(),
                 }
@@ -293,7 +298,7 @@ impl Monitor {
                 Next::Ask(request) => crate::attach::run_detached(one, &self.state, Some(request), POWEROFF),
                 Next::RunPoweroff => crate::attach::run_detached(one, &self.state, None, POWEROFF),
                 Next::Kill => {
-                    let _ = stop::kill_cgroup(&self.plan.cgroup);
+                    let _ = cgroup::kill(&self.plan.cgroup);
                     // Where cgroup.kill is missing, ending PID 1 ends its namespace.
                     let _ = process::pidfd_signal(self.pidfd.as_fd(), libc::SIGKILL);
                 }
@@ -346,8 +351,8 @@ impl Monitor {
         }
     }
 
-    fn request(&mut self, one: SingleThreaded, client: OwnedFd) {
-        let request = match control::read(&client) {
+    fn request(&mut self, one: SingleThreaded, client: OwnedFd, request: io::Result<ControlRequest>) {
+        let request = match request {
             Ok(request) => request,
             Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return,
             Err(e) => {
@@ -459,6 +464,7 @@ impl Monitor {
         self.state.init = waiting.init;
         self.state.boots += 1;
         self.state.booted_at = record::now();
+        self.state.booted_monotonic = Some(proc::boottime().as_secs());
         record::write_json(self.run_dir.as_fd(), STATE, &self.state, false).at("record", "write state.json")?;
         let (_, pidfd) = waiting.go()?;
         self.pidfd = pidfd;
@@ -467,7 +473,7 @@ impl Monitor {
 
     /// Nothing of the container runs any more: put it on record, then tell.
     fn finish(mut self, reason: ExitReason) -> ExitCode {
-        let _ = stop::kill_cgroup(&self.plan.cgroup);
+        let _ = cgroup::kill(&self.plan.cgroup);
         self.console.output();
         let exit =
             ExitRecord { ctid: self.plan.ctid, reason: reason.clone(), at: record::now(), boots: self.state.boots };
@@ -491,8 +497,7 @@ fn empty_cgroup(dir: &std::path::Path) -> io::Result<()> {
         if entry.file_type()?.is_dir() {
             empty_cgroup(&entry.path())?;
             // The last processes of a killed namespace leave their cgroup a moment after they are reaped.
-            let events = entry.path().join("cgroup.events");
-            wait_unpopulated(&events)?;
+            cgroup::wait_empty(&entry.path(), Duration::from_secs(5))?;
             std::fs::remove_dir(entry.path())?;
         }
     }
@@ -505,25 +510,4 @@ fn take_back_controllers(dir: &std::path::Path) -> io::Result<()> {
     let file = dir.join("cgroup.subtree_control");
     let given: String = std::fs::read_to_string(&file)?.split_whitespace().map(|c| format!("-{c} ")).collect();
     if given.is_empty() { Ok(()) } else { std::fs::write(&file, given.trim_end()) }
-}
-
-fn wait_unpopulated(events: &std::path::Path) -> io::Result<()> {
-    use std::io::{Read, Seek};
-    let deadline = Instant::now() + Duration::from_secs(5);
-    let mut file = std::fs::File::open(events)?;
-    loop {
-        let mut text = String::new();
-        file.rewind()?;
-        file.read_to_string(&mut text)?;
-        if text.lines().any(|l| l == "populated 0") {
-            return Ok(());
-        }
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-        // kernfs reports a changed file as an exceptional condition (cgroup-v2, "cgroup.events").
-        let spec = Timespec { tv_sec: 0, tv_nsec: i64::from(left.min(Duration::from_millis(100)).subsec_nanos()) };
-        poll(&mut [PollFd::new(&file, PollFlags::PRI)], Some(&spec))?;
-    }
 }

@@ -1,4 +1,4 @@
-//! Asking an init to stop: the table of what each one understands, and the ladder from a polite request to a kill.
+//! Asking an init to stop: the ladder from a polite request to a kill. [`vz_types::inits`] has what each one understands.
 //!
 //! ```text
 //! Asking --(it has surely heard)--> Asked --(half the time is up)--> PoweroffRun --(all of it is up)--> Killed
@@ -6,66 +6,30 @@
 //! Which row applies is read off PID 1's executable each time it is asked: neither the template's word nor what the
 //! container was started with counts.
 
-use crate::request::Request;
 use std::{
-    fs,
     os::fd::{BorrowedFd, OwnedFd},
-    path::Path,
     time::{Duration, Instant},
 };
-use vz_sys::process;
+use vz_sys::{
+    proc::{self, Status},
+    process,
+};
+use vz_types::inits::{self, Halt, Request};
 
-/// How an init is asked to halt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Halt {
-    /// `SIGRTMIN+n`.
-    RealTime(i32),
-    /// A classic signal.
-    Signal(i32),
-    /// Through its own files, from inside.
-    Inside(Request),
-    /// Only by running `poweroff` inside.
-    Run,
-}
-
-/// One row per init: last path component of PID 1's executable, and how it is asked to halt. Sources: systemd(1)
-/// "SIGNALS"; openrc-init.c `signal_handler` (SIGTERM and SIGPWR shut down, SIGINT reboots); busybox init.c (SIGUSR2 is
-/// poweroff); runit(8); sysvinit's init(8) and initreq.h.
-const INITS: &[(&str, Halt)] = &[
-    ("systemd", Halt::RealTime(3)),
-    ("openrc-init", Halt::Signal(libc::SIGTERM)),
-    ("busybox", Halt::Signal(libc::SIGUSR2)),
-    ("runit", Halt::Inside(Request::Runit)),
-    ("runit-init", Halt::Inside(Request::Runit)),
-    // Also OpenRC's services under sysvinit's init, as Debian has them.
-    ("init", Halt::Inside(Request::Sysvinit)),
-];
-
-fn row(pid: i32) -> Halt {
-    let exe = fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
-    halt_of(&exe)
-}
-
-fn halt_of(exe: &Path) -> Halt {
-    let name = exe.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-    // A package upgrade replaces the file of an init that runs on.
-    let name = name.trim_end_matches(" (deleted)");
-    INITS.iter().find(|(n, _)| *n == name).map_or(Halt::Run, |(_, halt)| *halt)
+/// How the init that is PID 1 now is asked; `None`: only by running `poweroff` inside.
+fn halt_of(pid: i32) -> Option<Halt> {
+    Some(inits::of_exe(&proc::exe(pid).ok()?)?.halt)
 }
 
 /// Whether a signal is sure to arrive: PID 1 of a namespace never gets one that it neither catches nor blocks (to fetch
 /// it later), and an init that is still starting has done neither yet (pid_namespaces(7)). One that waits in
 /// sigtimedwait(2), as busybox does, hears as well, but the kernel shows its signals as not blocked meanwhile.
 fn hears(pid: i32, signal: i32) -> bool {
-    fs::read_to_string(format!("/proc/{pid}/status")).is_ok_and(|status| hears_in(&status, signal))
+    proc::status(pid).is_ok_and(|status| hears_in(&status, signal))
 }
 
-fn hears_in(status: &str, signal: i32) -> bool {
-    let mask = |key: &str| {
-        let line = status.lines().find_map(|l| l.strip_prefix(key));
-        line.and_then(|l| u64::from_str_radix(l.trim(), 16).ok()).unwrap_or(0)
-    };
-    (mask("SigCgt:") | mask("SigBlk:")) >> (signal - 1) & 1 == 1
+fn hears_in(status: &Status, signal: i32) -> bool {
+    (status.signals("SigCgt") | status.signals("SigBlk")) >> (signal - 1) & 1 == 1
 }
 
 /// What the monitor's loop has to do next for a stop under way.
@@ -134,14 +98,15 @@ impl Stopping {
             return Next::RunPoweroff;
         }
         if self.ask_at.is_some_and(|at| now >= at) {
-            let signal = match row(pid) {
-                Halt::RealTime(n) => process::sigrtmin(n),
-                Halt::Signal(n) => n,
-                Halt::Inside(request) => {
+            let signal = match halt_of(pid) {
+                Some(Halt::RealTime(n)) => process::sigrtmin(n),
+                Some(Halt::Term) => libc::SIGTERM,
+                Some(Halt::Usr2) => libc::SIGUSR2,
+                Some(Halt::Inside(request)) => {
                     self.ask_at = None;
                     return Next::Ask(request);
                 }
-                Halt::Run => {
+                None => {
                     (self.ask_at, self.poweroff_at) = (None, None);
                     return Next::RunPoweroff;
                 }
@@ -156,41 +121,25 @@ impl Stopping {
     }
 }
 
-/// Kills everything in our cgroup level of the container, thawing it first: a frozen process cannot die.
-pub fn kill_cgroup(cgroup: &Path) -> std::io::Result<()> {
-    // Absent on the level itself only when the cgroup is already gone.
-    let _ = fs::write(cgroup.join("cgroup.freeze"), "0");
-    fs::write(cgroup.join("cgroup.kill"), "1")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn the_request_follows_the_executable() {
-        for (exe, halt) in [
-            ("/usr/lib/systemd/systemd", Halt::RealTime(3)),
-            ("/usr/lib/systemd/systemd (deleted)", Halt::RealTime(3)),
-            ("/usr/sbin/init", Halt::Inside(Request::Sysvinit)),
-            ("/usr/sbin/runit", Halt::Inside(Request::Runit)),
-            ("/bin/busybox", Halt::Signal(libc::SIGUSR2)),
-            ("/usr/sbin/openrc-init", Halt::Signal(libc::SIGTERM)),
-            ("/usr/bin/dash", Halt::Run),
-            ("", Halt::Run),
-        ] {
-            assert_eq!(halt_of(Path::new(exe)), halt, "{exe}");
-        }
+    fn a_process_that_is_no_init_we_know_is_asked_by_running_poweroff() {
+        assert_eq!(halt_of(std::process::id() as i32), None);
+        assert_eq!(halt_of(i32::MAX), None);
     }
 
     #[test]
     fn a_signal_counts_as_heard_when_it_is_caught_or_blocked() {
         // Bits are signal numbers less one: SIGUSR2 is 12, SIGTERM 15.
         let status = "Name:\tinit\nSigBlk:\t0000000000000800\nSigIgn:\t0000000000004000\nSigCgt:\t0000000000000001\n";
-        assert!(hears_in(status, libc::SIGUSR2));
-        assert!(hears_in(status, libc::SIGHUP));
-        assert!(!hears_in(status, libc::SIGTERM), "ignored is not heard");
-        assert!(!hears_in("", libc::SIGHUP));
+        let status = Status::new(status);
+        assert!(hears_in(&status, libc::SIGUSR2));
+        assert!(hears_in(&status, libc::SIGHUP));
+        assert!(!hears_in(&status, libc::SIGTERM), "ignored is not heard");
+        assert!(!hears_in(&Status::new(""), libc::SIGHUP));
     }
 
     #[test]

@@ -365,12 +365,12 @@ mod tests {
         assert_eq!((new.uid(), new.gid()), (0, 0), "ids on disk are 0-based");
         assert_eq!(std::fs::metadata(&upper).unwrap().permissions().mode() & 0o7777, 0o755);
         assert_eq!(std::fs::read_to_string(ct.plan.template_root.join("etc/motd")).unwrap(), "hello");
-        let info = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let mounts = vz_sys::proc::mountinfo().unwrap();
         for path in [&ct.plan.root, &ct.plan.private.join("rw")] {
-            let line = info.lines().find(|l| l.split(' ').nth(4) == path.to_str()).expect("mounted");
-            assert!(line.split(' ').nth(5).unwrap().starts_with("rw,nosuid,nodev"), "{line}");
+            let mount = mounts.iter().find(|m| m.mount_point == *path).expect("mounted");
+            assert!(mount.options.starts_with("rw,nosuid,nodev"), "{mount:?}");
         }
-        assert!(!info.contains(ct.plan.private.join(".lower").to_str().unwrap()));
+        assert!(!mounts.iter().any(|m| m.mount_point.starts_with(ct.plan.private.join(".lower"))));
     }
 
     #[test]

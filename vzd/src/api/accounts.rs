@@ -2,25 +2,28 @@
 
 use super::{
     Refusal, convert,
-    extract::Name,
-    handlers::{Answer, Shared, blocking},
+    extract::{Name, Options},
+    handlers::{Answer, Shared, ctid, look},
+    stream::Form,
 };
 use crate::{
-    engine::{self, Engine, Extent},
+    accounts::{self, Bean},
+    ct::{limits, samples as plans},
+    error::Result as Looked,
     limits::host,
+    manager::Manager,
+    view::{self, Extent, View},
 };
 use axum::{
     Json,
-    body::Body as HttpBody,
-    extract::{Query, State},
-    http::{StatusCode, header},
+    extract::State,
+    http::{HeaderMap, header},
     response::{IntoResponse, Response},
 };
-use futures::StreamExt;
+use futures::stream;
 use serde::Deserialize;
-use std::{collections::BTreeMap, fmt::Write, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, collections::VecDeque, fmt::Write, time::Duration};
 use vz_api::wire;
-use vz_types::ExitCode;
 
 /// How many events `why` tells.
 const TOLD: u32 = 50;
@@ -28,15 +31,18 @@ const TOLD: u32 = 50;
 /// Why a container is as it is: events, counters at their limits, pressure, and what to change.
 #[utoipa::path(get, path = "/v1/cts/{ct}/why", params(("ct" = String, Path, description = "CTID or name")),
     responses((status = 200, body = wire::Why), (status = "4XX", body = wire::ApiError)))]
-pub async fn why(State(engine): Shared, Name(ct): Name) -> Answer<wire::Why> {
-    blocking(move || {
-        let ctid = engine.resolve(&ct)?;
-        let view = engine.show(ctid)?;
-        let events: Vec<wire::Event> =
-            engine.inventory.events(Some(ctid), 0, TOLD)?.into_iter().map(convert::event).collect();
+pub async fn why(State(ops): Shared, Name(ct): Name) -> Answer<wire::Why> {
+    let ctid = ctid(&ops, ct).await?;
+    look(&ops, move |m| {
+        let view = view::show(m, ctid)?;
+        let events = m.inventory.events(Some(ctid), 0, TOLD)?;
+        let limits: Vec<wire::Event> = events.into_iter().filter(|e| e.is_limit()).map(convert::event).collect();
         let counters: Vec<wire::Beancounter> = view.beans.iter().map(convert::bean).filter(in_trouble).collect();
-        let advice = advice(ctid.get(), &events, &counters, &view.unenforced);
-        let pressure = engine.pressure(ctid).map(|(now, hour, seconds)| {
+        let mut advice = advice(ctid.get(), &limits, &counters, &view.unenforced);
+        if let Some(t) = &view.trouble {
+            advice.insert(0, format!("it is {}: {}", view.state.word(), t.cause));
+        }
+        let pressure = accounts::pressure(m, ctid).map(|(now, hour, seconds)| {
             let of =
                 |p: Option<crate::limits::read::Pressure>| p.map(|p| wire::PressureNow { some: p.some, full: p.full });
             wire::Pressure { cpu: of(now.cpu), memory: of(now.memory), io: of(now.io), hour, seconds }
@@ -46,7 +52,7 @@ pub async fn why(State(engine): Shared, Name(ct): Name) -> Answer<wire::Why> {
             status: view.state.vzlist_word().into(),
             last_exit: view.row.last_exit,
             last_failure: view.row.last_failure,
-            events,
+            events: limits,
             counters,
             pressure,
             advice,
@@ -112,63 +118,67 @@ pub struct Asked {
     after: i64,
     /// Go on with those to come.
     follow: bool,
+    /// Only those about limits, without changes of state.
+    limits: bool,
 }
 
 /// Events of all containers or one, oldest first, one JSON object per line.
 #[utoipa::path(get, path = "/v1/events", params(
     ("ct" = Option<String>, Query, description = "CTID or name"),
     ("after" = Option<i64>, Query, description = "only events with a higher number"),
-    ("follow" = Option<bool>, Query, description = "do not end: go on with what comes")),
+    ("follow" = Option<bool>, Query, description = "do not end: go on with what comes"),
+    ("limits" = Option<bool>, Query, description = "only what is about limits, without changes of state")),
     responses((status = 200, body = wire::Event, content_type = "application/x-ndjson"), (status = "4XX", body = wire::ApiError)))]
 pub async fn events(
-    State(engine): Shared,
-    asked: Result<Query<Asked>, axum::extract::rejection::QueryRejection>,
+    State(ops): Shared,
+    Options(asked): Options<Asked>,
+    headers: HeaderMap,
 ) -> Result<Response, Refusal> {
-    let Query(asked) = asked.map_err(|e| {
-        Refusal::new(
-            StatusCode::BAD_REQUEST,
-            ExitCode::BadSyntax,
-            format!("the query is not understood: {}", e.body_text()),
-            "",
-        )
-    })?;
-    let Asked { ct, after, follow } = asked;
-    let first = engine.clone();
-    let (ct, rows) = blocking(move || {
-        let ct = ct.as_deref().map(|ct| first.resolve(ct)).transpose()?;
-        Ok((ct, first.inventory.events(ct, after, 10_000)?))
-    })
-    .await?;
-    let (send, receive) = tokio::sync::mpsc::channel::<wire::Event>(64);
-    tokio::task::spawn_blocking(move || {
-        let mut last = after;
-        let mut rows = rows;
+    let Asked { ct, after, follow, limits } = asked;
+    let ct = match ct {
+        // Events of a container that is gone are asked for by its CTID.
+        Some(ct) => Some(match ct.parse() {
+            Ok(number) => number,
+            Err(_) => ctid(&ops, ct).await?,
+        }),
+        None => None,
+    };
+    let form = Form::of(&headers);
+    // What server-sent events say when they are taken up again.
+    let last = headers.get("last-event-id").and_then(|v| v.to_str().ok()?.parse().ok()).unwrap_or(0);
+    let after = after.max(last);
+    let newest = ops.m.newest_event();
+    let rows = look(&ops, move |m| Ok(m.inventory.events(ct, after, MOST)?)).await?;
+    let state = (ops, newest, VecDeque::from(rows), after);
+    Ok(form.answer(stream::unfold(state, move |(ops, mut newest, mut rows, mut last)| async move {
         loop {
-            for row in std::mem::take(&mut rows) {
+            if let Some(row) = rows.pop_front() {
                 last = last.max(row.id);
-                if send.blocking_send(convert::event(row)).is_err() {
-                    return;
+                if limits && !row.is_limit() {
+                    continue;
                 }
+                let event = convert::event(row);
+                return Some((form.write(&event.kind, Some(event.id), &event), (ops, newest, rows, last)));
             }
-            if !follow || send.is_closed() || engine.is_quitting() {
-                return;
+            if !follow || ops.m.is_quitting() {
+                return None;
             }
-            engine.wait_event(last, Duration::from_secs(2));
-            rows = engine.inventory.events(ct, last, 10_000).unwrap_or_default();
+            let _ = tokio::time::timeout(QUIET, newest.wait_for(|id| *id > last)).await;
+            // An event that has happened again has its old number: those are not told twice.
+            rows = look(&ops, move |m| Ok(m.inventory.events(ct, last, MOST)?)).await.unwrap_or_default().into();
         }
-    });
-    let lines = futures::stream::unfold(receive, |mut r| async move { r.recv().await.map(|e| (e, r)) }).map(|event| {
-        let mut line = serde_json::to_vec(&event)?;
-        line.push(b'\n');
-        Ok::<_, serde_json::Error>(line)
-    });
-    Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], HttpBody::from_stream(lines)).into_response())
+    })))
 }
+
+/// Events told at once.
+const MOST: u32 = 10_000;
+/// A follower is looked after at least so often: vzd may be ending.
+const QUIET: Duration = Duration::from_secs(2);
 
 /// What the host has and has promised.
 #[utoipa::path(get, path = "/v1/host", responses((status = 200, body = wire::HostFigures)))]
-pub async fn host(State(engine): Shared) -> Answer<wire::HostFigures> {
-    blocking(move || {
+pub async fn host(State(ops): Shared) -> Answer<wire::HostFigures> {
+    look(&ops, move |m| {
         let size = host::size();
         Ok(Json(wire::HostFigures {
             memory: size.memory,
@@ -177,8 +187,8 @@ pub async fn host(State(engine): Shared) -> Answer<wire::HostFigures> {
             swap_used: size.swap.saturating_sub(host::meminfo("SwapFree")),
             cpus: size.cpus.len() as u64,
             pids: size.pids,
-            promised: engine.promised(None)?,
-            reserve: engine.config.limits.reserve.0,
+            promised: limits::promised(m, None)?,
+            reserve: m.config.limits.reserve.0,
         }))
     })
     .await
@@ -186,21 +196,21 @@ pub async fn host(State(engine): Shared) -> Answer<wire::HostFigures> {
 
 /// Sample configurations by name, with their text.
 #[utoipa::path(get, path = "/v1/samples", responses((status = 200, body = BTreeMap<String, String>)))]
-pub async fn samples(State(engine): Shared) -> Answer<BTreeMap<String, String>> {
-    blocking(move || Ok(Json(engine.samples()))).await
+pub async fn samples(State(ops): Shared) -> Answer<BTreeMap<String, String>> {
+    look(&ops, |m| Ok(Json(plans::all(m)))).await
 }
 
 /// Figures of every running container in Prometheus' text format.
 #[utoipa::path(get, path = "/metrics", responses((status = 200, body = String, content_type = "text/plain; version=0.0.4")))]
-pub async fn metrics(State(engine): Shared) -> Result<Response, Refusal> {
-    let text = blocking(move || exposition(&engine)).await?;
+pub async fn metrics(State(ops): Shared) -> Result<Response, Refusal> {
+    let text = look(&ops, |m| exposition(m)).await?;
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response())
 }
 
 /// The exposition format: HELP and TYPE once per metric, then its samples
 /// (prometheus.io/docs/instrumenting/exposition_formats).
-fn exposition(engine: &Arc<Engine>) -> engine::Result<String> {
-    let views = engine.list(Extent::Whole)?;
+fn exposition(m: &Manager) -> Looked<String> {
+    let views = view::list(m, Extent::Whole, &[])?;
     let mut out = String::new();
     let mut metric = |name: &str, kind: &str, help: &str, samples: Vec<(String, f64)>| {
         // Writing to a String cannot fail.
@@ -209,15 +219,15 @@ fn exposition(engine: &Arc<Engine>) -> engine::Result<String> {
             let _ = writeln!(out, "{name}{labels} {value}");
         }
     };
-    let up = |v: &engine::View| f64::from(u8::from(v.live.is_some()));
+    let up = |v: &View| f64::from(u8::from(v.live.is_some()));
     metric(
         "vz_ct_running",
         "gauge",
         "Whether the container runs.",
         views.iter().map(|v| (format!("{{ctid=\"{}\"}}", v.row.ctid), up(v))).collect(),
     );
-    let running: Vec<&engine::View> = views.iter().filter(|v| v.live.is_some()).collect();
-    type Pick = fn(&engine::Bean) -> Option<u64>;
+    let running: Vec<&View> = views.iter().filter(|v| v.live.is_some()).collect();
+    type Pick = fn(&Bean) -> Option<u64>;
     let unlimited = vz_types::limits::Amount::CLASSIC_UNLIMITED;
     let rows: [(&str, &str, &str, Pick); 4] = [
         ("vz_ub_held", "gauge", "Held now, in the counter's unit.", |b| b.known.then_some(b.figures.held)),
@@ -247,7 +257,8 @@ fn exposition(engine: &Arc<Engine>) -> engine::Result<String> {
                 .collect(),
         );
     }
-    let pressure: Vec<_> = running.iter().filter_map(|v| Some((v.row.ctid, engine.pressure(v.row.ctid)?.0))).collect();
+    let pressure: Vec<_> =
+        running.iter().filter_map(|v| Some((v.row.ctid, accounts::pressure(m, v.row.ctid)?.0))).collect();
     metric(
         "vz_pressure_seconds_total",
         "counter",
@@ -273,7 +284,7 @@ fn exposition(engine: &Arc<Engine>) -> engine::Result<String> {
         pressure.iter().map(|(ctid, p)| (format!("{{ctid=\"{ctid}\"}}"), p.throttled_us as f64 / 1e6)).collect(),
     );
     let mut kinds: BTreeMap<(u32, String), u64> = BTreeMap::new();
-    for e in engine.inventory.events(None, 0, 10_000)? {
+    for e in m.inventory.events(None, 0, 10_000)?.into_iter().filter(|e| e.is_limit()) {
         *kinds.entry((e.ctid.get(), e.kind)).or_default() += e.count;
     }
     metric(
@@ -286,7 +297,7 @@ fn exposition(engine: &Arc<Engine>) -> engine::Result<String> {
         "vz_memory_promised_bytes",
         "gauge",
         "Memory guaranteed to running containers.",
-        vec![(String::new(), engine.promised(None)? as f64)],
+        vec![(String::new(), limits::promised(m, None)? as f64)],
     );
     Ok(out)
 }

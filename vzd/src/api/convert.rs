@@ -1,14 +1,20 @@
 //! Between the wire and the engine: texts become types here, once, and every refusal names the value.
 
-use crate::engine::{
-    Bean, Changes, CreateSpec, Error, Outcome, Result, SetMode, SetSpec, StopSpec, View, hash_password, utc,
+use crate::{
+    accounts::Bean,
+    ct::{Changes, CreateSpec, SetMode, SetSpec, StopSpec, edits::hash_password},
+    error::{Error, Result},
+    inventory::EventRow,
+    ops::Ops,
+    view::View,
 };
-use crate::inventory::EventRow;
-use std::{collections::BTreeSet, fmt::Display, str::FromStr};
+use std::{collections::BTreeMap, fmt::Display, str::FromStr};
 use vz_api::wire;
 use vz_types::{
-    CtConfig, Ctid, ExitCode, Paths, SshPublicKey, UserName,
-    config::{Description, Feature},
+    CtConfig, CtState, Ctid, ExitCode, SshPublicKey,
+    config::Feature,
+    settings::{Password, SSHKEY, SettingError, USERPASSWD},
+    time::utc,
 };
 
 /// The host's clocks at one moment.
@@ -16,12 +22,17 @@ use vz_types::{
 pub struct Clock {
     /// Seconds since the epoch.
     epoch: u64,
+    /// Seconds since the host's boot.
+    boottime: u64,
 }
 
 impl Clock {
     /// Now.
     pub fn now() -> Self {
-        Self { epoch: std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_secs()) }
+        Self {
+            epoch: std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_secs()),
+            boottime: vz_sys::proc::boottime().as_secs(),
+        }
     }
 }
 
@@ -29,83 +40,36 @@ fn parse<T: FromStr<Err: Display>>(code: ExitCode, text: &str) -> Result<T> {
     text.parse().map_err(|e: T::Err| Error::refused(code, e.to_string(), ""))
 }
 
-/// Empty text removes.
-fn optional<T: FromStr<Err: Display>>(code: ExitCode, text: &Option<String>) -> Result<Option<Option<T>>> {
-    match text.as_deref() {
-        None => Ok(None),
-        Some("") => Ok(Some(None)),
-        Some(text) => Ok(Some(Some(parse(code, text)?))),
-    }
-}
-
-/// A list; one empty text is the empty list.
-fn list<T: FromStr<Err: Display>>(code: ExitCode, texts: &Option<Vec<String>>) -> Result<Option<Vec<T>>> {
-    let parse_all = |texts: &Vec<String>| texts.iter().filter(|t| !t.is_empty()).map(|t| parse(code, t)).collect();
-    texts.as_ref().map(parse_all).transpose()
+/// A setting that does not take what was sent.
+fn bad_setting(e: SettingError) -> Error {
+    Error::refused(e.code, e.to_string(), "")
 }
 
 /// Settings as changes; passwords are hashed here and go no further.
 pub fn changes(s: wire::Settings) -> Result<Changes> {
-    let mut c = Changes {
-        onboot: s.onboot,
-        bootorder: s.bootorder,
-        name: optional(ExitCode::SetName, &s.name)?,
-        description: optional::<Description>(ExitCode::BadValue, &s.description)?,
-        disabled: s.disabled,
-        hostname: optional(ExitCode::BadHostname, &s.hostname)?,
-        nameserver: list(ExitCode::BadDns, &s.nameserver)?,
-        searchdomain: list(ExitCode::BadDns, &s.searchdomain)?,
-        diskspace: s.diskspace.as_deref().map(|t| parse(ExitCode::BadValue, t)).transpose()?,
-        diskinodes: s.diskinodes,
-        sample: s.sample,
-        reset_ub: s.reset_ub,
-        ..Changes::default()
-    };
+    let mut c = Changes::default();
+    c.sample = s.sample;
+    c.reset_ub = s.reset_ub;
+    for (name, value) in &s.values.0 {
+        c.set(name, value).map_err(bad_setting)?;
+    }
     for (name, value) in &s.limits {
         c.limits.set(name, value).map_err(|e| Error::refused(ExitCode::BadValue, e.to_string(), ""))?;
     }
-    for text in &s.ipdel {
-        match text.as_str() {
-            "all" => c.ipdel_all = true,
-            text => c.ipdel.push(parse(ExitCode::BadIp, text)?),
-        }
-    }
-    let mut seen = BTreeSet::new();
-    for text in &s.ipadd {
-        let ip = parse(ExitCode::BadIp, text)?;
-        if seen.insert(ip) {
-            c.ipadd.push(ip);
-        }
-    }
-    for (word, on) in &s.features {
-        let known = || Feature::ALL.iter().map(|(_, w)| *w).collect::<Vec<_>>().join(", ");
-        let found = Feature::ALL.iter().find(|(_, w)| w == word);
-        let (feature, _) = found.ok_or_else(|| {
-            Error::refused(
-                ExitCode::BadValue,
-                format!("there is no feature `{word}`"),
-                &format!("there are: {}", known()),
-            )
-        })?;
-        c.features.insert(*feature, *on);
-    }
     for key in &s.sshkeys {
-        let user: UserName = parse(ExitCode::BadValue, &key.user)?;
+        let user = SSHKEY.user(&key.user).map_err(bad_setting)?;
         let line = key.key.parse::<SshPublicKey>().map_err(|e| {
             let shown: String = key.key.chars().take(40).collect();
             let next = "give one public key as `ssh-keygen` writes it into the .pub file";
-            Error::refused(ExitCode::BadValue, format!("ssh key `{shown}`: {e}"), next)
+            Error::refused(SSHKEY.code, format!("ssh key `{shown}`: {e}"), next)
         })?;
         c.keys.entry(user).or_default().push(line.to_string());
     }
     for p in &s.userpasswd {
-        let user: UserName = parse(ExitCode::BadValue, &p.user)?;
-        if p.password.is_empty() || p.password.len() > 256 || p.password.chars().any(char::is_control) {
-            let message =
-                format!("the password for `{user}` is not usable: it needs 1 to 256 bytes without control characters");
-            return Err(Error::refused(ExitCode::BadValue, message, ""));
-        }
-        c.passwords.push((user, hash_password(&p.password)?));
+        let user = USERPASSWD.user(&p.user).map_err(bad_setting)?;
+        let password: Password =
+            p.password.parse().map_err(|why| bad_setting(USERPASSWD.error(format!("the password of {user} {why}"))))?;
+        c.passwords.push((user, hash_password(password.as_str())?));
     }
     Ok(c)
 }
@@ -155,27 +119,21 @@ pub fn stop(r: &wire::StopRequest) -> Result<StopSpec> {
     }
 }
 
-/// What was done.
-pub fn done(ctid: Option<Ctid>, o: Outcome) -> wire::Done {
-    wire::Done {
-        ctid: ctid.map(Ctid::get),
-        messages: o.messages,
-        warnings: o.warnings,
-        steps: o.steps.into_iter().map(|(name, us)| wire::StepTime { name, us }).collect(),
-    }
-}
-
 /// A container, seen.
-pub fn info(paths: &Paths, v: View, now: Clock) -> wire::CtInfo {
-    let ctid = v.row.ctid;
+pub fn info(ops: &Ops, v: View, now: Clock) -> wire::CtInfo {
+    let (paths, ctid) = (&ops.m.paths, v.row.ctid);
     let config = v.config.as_ref().ok();
     let live = v.live.as_ref();
+    // What keeps it in trouble does not end it.
+    let shown = if v.state == CtState::Failed && live.is_some() { CtState::Running } else { v.state };
     let figure = |usage: Option<u64>, limit: u64| wire::DiskFigure { usage, softlimit: limit, hardlimit: limit };
     wire::CtInfo {
         ctid: ctid.get(),
-        status: v.state.vzlist_word().into(),
+        status: shown.vzlist_word().into(),
         state: v.state,
-        status_line: format!("CTID {ctid} {}", v.state.status_words()),
+        trouble: v.trouble,
+        operation: ops.under_way(ctid).map(|h| h.id.to_string()),
+        status_line: format!("CTID {ctid} {}", shown.status_words()),
         config_error: v.config.as_ref().err().map(ToString::to_string),
         // A broken file hides what it says, not what the inventory knows.
         name: config.map_or_else(|| v.row.name.clone(), |c| c.name.clone()).map(Into::into),
@@ -197,7 +155,7 @@ pub fn info(paths: &Paths, v: View, now: Clock) -> wire::CtInfo {
         uid_base: Some(v.row.uid_base.get()),
         uuid: Some(v.row.uuid.clone()),
         numproc: v.numproc,
-        uptime: live.map(|l| now.epoch.saturating_sub(l.booted_at)),
+        uptime: live.map(|l| l.uptime(now.epoch, now.boottime)),
         boots: live.map(|l| l.boots),
         pid: live.map(|l| l.init.pid),
         monitor_pid: live.map(|l| l.monitor.pid),
@@ -213,7 +171,15 @@ pub fn info(paths: &Paths, v: View, now: Clock) -> wire::CtInfo {
         parameters: v.limits.as_ref().map(parameters).unwrap_or_default(),
         unenforced: v.unenforced.into_iter().collect(),
         vswap: v.limits.as_ref().map(|c| c.limits.vswap()),
+        settings: config.map(|c| settings(c)).unwrap_or_default(),
     }
+}
+
+/// Every setting, as it is sent.
+fn settings(c: &CtConfig) -> BTreeMap<String, serde_json::Value> {
+    // A value is a text, a number, a truth or a list of them: it always has a JSON form.
+    let told = |value| serde_json::to_value(value).unwrap_or_default();
+    vz_types::settings::of(c).into_iter().map(|(name, value)| (name.to_owned(), told(value))).collect()
 }
 
 /// One counter.
@@ -233,7 +199,7 @@ pub fn bean(b: &Bean) -> wire::Beancounter {
 }
 
 /// Parameters that are no beancounters, as far as they are set.
-fn parameters(c: &CtConfig) -> std::collections::BTreeMap<String, String> {
+fn parameters(c: &CtConfig) -> BTreeMap<String, String> {
     [
         ("vm_overcommit", c.limits.vm_overcommit.map(|v| v.to_string())),
         ("cpuunits", c.cpu.units.map(|v| v.to_string())),
@@ -262,6 +228,8 @@ pub fn event(e: EventRow) -> wire::Event {
         counter: e.counter,
         count: e.count,
         text: e.text,
+        operation: e.operation,
+        asker: e.asker,
     }
 }
 

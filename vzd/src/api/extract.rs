@@ -8,7 +8,7 @@ use axum::{
 };
 use serde::de::DeserializeOwned;
 use std::time::Duration;
-use vz_types::ExitCode;
+use vz_types::{ExitCode, OpId};
 
 /// Largest body: a `set` with many keys has some ten kilobytes.
 pub const MAX_BODY: usize = 1 << 20;
@@ -94,5 +94,31 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Options<T> {
                 "GET /v1/openapi.json says what each path takes",
             )),
         }
+    }
+}
+
+/// Who asks, and the number they gave what they ask for.
+#[derive(Clone, Debug)]
+pub struct Asker {
+    /// `uid N`.
+    pub name: String,
+    /// The number of the operation to be, in the header `vz-operation`: a client that loses the connection finds it again.
+    pub operation: Option<OpId>,
+}
+
+/// The peer of a connection, as the kernel tells it.
+#[derive(Clone, Debug)]
+pub struct Peer(pub String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Asker {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refusal> {
+        let name = parts.extensions.get::<Peer>().map_or_else(|| "unknown".to_owned(), |p| p.0.clone());
+        let given = parts.headers.get("vz-operation").map(|v| v.to_str().unwrap_or_default());
+        let operation = given.map(str::parse).transpose().map_err(|e: vz_types::op::OpIdError| {
+            Refusal::new(StatusCode::BAD_REQUEST, ExitCode::BadSyntax, format!("vz-operation: {e}"), "")
+        })?;
+        Ok(Self { name, operation })
     }
 }

@@ -1,19 +1,24 @@
-//! The HTTP API: who may ask ([`peer`]), what was asked ([`convert`]), the routes ([`handlers`]), and the
-//! socket they are served on ([`server`]). Every answer that is no success is a [`wire::ApiError`].
+//! The HTTP API: who may ask ([`peer`]), what was asked ([`convert`]), changes of containers ([`change`]), of templates
+//! ([`template`]), operations ([`operations`]) and what only reads ([`handlers`], [`accounts`]), and the socket they are
+//! served on ([`server`]). Every answer that is no success is a [`wire::ApiError`]. Nothing here waits on a thread.
 
 mod accounts;
+mod change;
 mod convert;
 mod extract;
 mod handlers;
 mod openapi;
+mod operations;
 mod peer;
 mod server;
+mod stream;
+mod template;
 mod upload;
 
 pub use openapi::document;
 pub use server::{Listener, serve};
 
-use crate::engine::{self, Engine};
+use crate::{error::Error, ops::Ops};
 use axum::{
     Json, Router,
     http::StatusCode,
@@ -22,20 +27,37 @@ use axum::{
 };
 use std::sync::Arc;
 use vz_api::wire::ApiError;
-use vz_types::ExitCode;
+use vz_types::{ExitCode, OpId, Reason, op::Failure};
 
 /// An answer that is no success.
 #[derive(Debug)]
 pub struct Refusal {
     status: StatusCode,
-    error: ApiError,
+    error: Box<ApiError>,
 }
 
 impl Refusal {
     /// With its HTTP status.
     pub fn new(status: StatusCode, code: ExitCode, message: impl Into<String>, hint: &str) -> Self {
         let hint = (!hint.is_empty()).then(|| hint.to_owned());
-        Self { status, error: ApiError { code, message: message.into(), hint } }
+        let error = ApiError { code, message: message.into(), hint, reason: None, operation: None };
+        Self { status, error: Box::new(error) }
+    }
+}
+
+impl Refusal {
+    /// The same, of this operation.
+    pub(crate) fn of(mut self, operation: OpId) -> Self {
+        self.error.operation = Some(operation.to_string());
+        self
+    }
+
+    /// An operation nobody knows is not found.
+    pub(crate) fn or_absent(mut self) -> Self {
+        if matches!(self.error.reason, Some(Reason::NoOperation { .. })) {
+            self.status = StatusCode::NOT_FOUND;
+        }
+        self
     }
 }
 
@@ -45,15 +67,21 @@ impl IntoResponse for Refusal {
     }
 }
 
-impl From<engine::Error> for Refusal {
-    fn from(e: engine::Error) -> Self {
-        Self { status: status_of(e.code()), error: api_error(&e) }
+impl From<Error> for Refusal {
+    fn from(e: Error) -> Self {
+        e.failure().into()
     }
 }
 
-/// The wire form of an engine's error.
-pub(crate) fn api_error(e: &engine::Error) -> ApiError {
-    ApiError { code: e.code(), message: e.report(), hint: e.hint() }
+impl From<Failure> for Refusal {
+    fn from(f: Failure) -> Self {
+        Self { status: status_of(f.code), error: Box::new(api_error(f)) }
+    }
+}
+
+/// The wire form of a failure.
+pub(crate) fn api_error(f: Failure) -> ApiError {
+    ApiError { code: f.code, message: f.message, hint: f.hint, reason: f.reason, operation: None }
 }
 
 /// HTTP status of an exit code: ours are 5xx, the operator's and the container's state's are 4xx.
@@ -72,7 +100,8 @@ fn status_of(code: ExitCode) -> StatusCode {
 }
 
 /// Every route.
-pub fn router(engine: Arc<Engine>) -> Router {
+pub fn router(ops: Arc<Ops>) -> Router {
+    use change::*;
     use handlers::*;
     Router::new()
         .route("/v1/version", get(version))
@@ -90,10 +119,14 @@ pub fn router(engine: Arc<Engine>) -> Router {
         .route("/v1/cts/{ct}/restart", post(restart))
         .route("/v1/cts/{ct}/mount", post(mount))
         .route("/v1/cts/{ct}/umount", post(umount))
-        .route("/v1/templates", get(templates))
-        .route("/v1/templates/{name}", get(template).delete(template_remove))
-        .route("/v1/templates/{name}/build", post(template_build))
-        .route("/v1/templates/{name}/import", post(template_import))
+        .route("/v1/cts/{ct}/boot", get(boot))
+        .route("/v1/operations", get(operations::list))
+        .route("/v1/operations/{id}", get(operations::show).delete(operations::cancel))
+        .route("/v1/operations/{id}/events", get(operations::events))
+        .route("/v1/templates", get(template::templates))
+        .route("/v1/templates/{name}", get(template::template).delete(template::template_remove))
+        .route("/v1/templates/{name}/build", post(template::template_build))
+        .route("/v1/templates/{name}/import", post(template::template_import))
         .fallback(|uri: axum::http::Uri| async move {
             Refusal::new(
                 StatusCode::NOT_FOUND,
@@ -112,7 +145,7 @@ pub fn router(engine: Arc<Engine>) -> Router {
             )
         })
         .layer(axum::extract::DefaultBodyLimit::max(extract::MAX_BODY))
-        .with_state(engine)
+        .with_state(ops)
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The OpenAPI document: generated from the handlers and the wire types, served at `/v1/openapi.json` and
 //! checked in as `docs/reference/openapi.json`.
 
-use super::{accounts, handlers};
+use super::{accounts, change, handlers, operations, template};
 use utoipa::OpenApi;
 use vz_api::wire;
 
@@ -16,20 +16,25 @@ use vz_api::wire;
         handlers::check,
         handlers::openapi,
         handlers::list,
-        handlers::create,
+        change::create,
         handlers::show,
-        handlers::set,
-        handlers::destroy,
-        handlers::start,
-        handlers::stop,
-        handlers::restart,
-        handlers::mount,
-        handlers::umount,
-        handlers::templates,
-        handlers::template,
-        handlers::template_remove,
-        handlers::template_build,
-        handlers::template_import,
+        change::set,
+        change::destroy,
+        change::start,
+        change::stop,
+        change::restart,
+        change::mount,
+        change::umount,
+        change::boot,
+        operations::list,
+        operations::show,
+        operations::events,
+        operations::cancel,
+        template::templates,
+        template::template,
+        template::template_remove,
+        template::template_build,
+        template::template_import,
         accounts::why,
         accounts::events,
         accounts::host,

@@ -10,6 +10,11 @@ use vz_types::ExitCode;
 /// The group whose members may use the API.
 pub const GROUP: &str = "vz";
 
+/// Who the other end of `stream` is, for the record.
+pub fn name(stream: &UnixStream) -> String {
+    stream.peer_cred().map_or_else(|_| "unknown".to_owned(), |cred| format!("uid {}", cred.uid()))
+}
+
 /// Answers the reason when the other end of `stream` may not use the API.
 pub fn refuse(stream: &UnixStream) -> Option<String> {
     let cred = match stream.peer_cred() {

@@ -1,6 +1,6 @@
 //! The Unix socket: one listener, bounded connections, bounded headers, times for everything.
 
-use super::peer;
+use super::{extract::Peer, peer};
 use axum::{Router, body::Body, http::Request, response::IntoResponse};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -18,8 +18,8 @@ use std::{
 };
 use tokio::{net::UnixListener, sync::Semaphore, task::JoinSet};
 
-/// Connections served at once; more wait to be accepted.
-const MAX_CONNECTIONS: usize = 128;
+/// Connections served at once; more wait to be accepted. One that waits for an operation costs some KiB and no thread.
+const MAX_CONNECTIONS: usize = 4096;
 /// Bytes of a request's line and headers.
 const MAX_HEADER: usize = 16 << 10;
 /// How long a client may take to send them.
@@ -66,7 +66,11 @@ impl Drop for Listener {
     }
 }
 
-/// Serves until `quit` resolves, then lets connections finish what they are answering.
+/// How long a connection may go on with its answer when vzd ends: what waits for an operation of minutes is found again
+/// at the next vzd.
+const LAST_ANSWERS: Duration = Duration::from_secs(2);
+
+/// Serves until `quit` resolves, then lets connections finish what they are answering, for a moment.
 pub async fn serve(listener: Listener, router: Router, quit: impl Future<Output = ()>) {
     let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut connections = JoinSet::new();
@@ -96,12 +100,17 @@ pub async fn serve(listener: Listener, router: Router, quit: impl Future<Output 
         connections.spawn(async move {
             let _place = place;
             let refused = peer::refuse(&stream);
-            let service = tower_service(router, refused);
+            let who = Peer(peer::name(&stream));
+            let routes = TowerToHyperService::new(tower_service(router, refused));
+            let service = hyper::service::service_fn(move |mut request: Request<hyper::body::Incoming>| {
+                request.extensions_mut().insert(who.clone());
+                hyper::service::Service::call(&routes, request)
+            });
             let connection = hyper::server::conn::http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEADER_TIME)
                 .max_buf_size(MAX_HEADER)
-                .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+                .serve_connection(TokioIo::new(stream), service);
             tokio::pin!(connection);
             tokio::select! {
                 ended = connection.as_mut() => {
@@ -117,7 +126,8 @@ pub async fn serve(listener: Listener, router: Router, quit: impl Future<Output 
     }
     drop(listener);
     let _ = stop.send(true);
-    while connections.join_next().await.is_some() {}
+    let all = async { while connections.join_next().await.is_some() {} };
+    let _ = tokio::time::timeout(LAST_ANSWERS, all).await;
 }
 
 /// The router, or the same refusal to everything.

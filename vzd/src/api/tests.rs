@@ -1,7 +1,7 @@
 //! Every refusal of the API is a 4xx with an `ApiError`, whatever is sent; asked over a real socket.
 
 use super::{Listener, router, serve};
-use crate::engine::Engine;
+use crate::{hands::Hands, manager::Manager, network::Network, ops::Ops};
 use std::{
     io::{Read, Write},
     os::unix::net::UnixStream,
@@ -23,10 +23,13 @@ impl Served {
         let dir = tempfile::tempdir().unwrap();
         let paths = Paths::new(dir.path());
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let engine = Engine::open(paths.clone(), ManagerConfig::default(), runtime.handle().clone()).unwrap();
+        let config = ManagerConfig::default();
+        let network = std::sync::Arc::new(Network::new(&paths, &config.network).unwrap());
+        let manager = Manager::open(paths.clone(), config, Hands::real(&paths, None, None, network)).unwrap();
+        let ops = Ops::new(manager, runtime.handle().clone()).unwrap();
         let _in_runtime = runtime.enter();
         let listener = Listener::bind(&paths.socket()).unwrap();
-        runtime.spawn(serve(listener, router(engine), std::future::pending()));
+        runtime.spawn(serve(listener, router(ops), std::future::pending()));
         drop(_in_runtime);
         Self { _runtime: runtime, socket: paths.socket(), _dir: dir }
     }

@@ -6,6 +6,7 @@ use rustix::{
     process::{PidfdFlags, pidfd_open},
 };
 use std::{fs, path::Path};
+use vz_sys::proc;
 use vz_types::Paths;
 
 /// What was found, or why not.
@@ -27,19 +28,19 @@ pub fn user_namespaces() -> Found {
     if !Path::new("/proc/self/ns/user").exists() {
         return Err("not in this kernel".into());
     }
-    match fs::read_to_string("/proc/sys/user/max_user_namespaces").ok().and_then(|t| t.trim().parse::<u64>().ok()) {
-        Some(0) => Err("user.max_user_namespaces is 0".into()),
-        Some(n) => Ok(format!("at most {n}")),
-        None => Err("the kernel does not say how many it allows".into()),
+    match proc::number("/proc/sys/user/max_user_namespaces") {
+        Ok(0) => Err("user.max_user_namespaces is 0".into()),
+        Ok(n) => Ok(format!("at most {n}")),
+        Err(_) => Err("the kernel does not say how many it allows".into()),
     }
 }
 
 /// How many mounts the host allows in one mount namespace, a container's included; 100000 is the kernel's own default.
 pub fn mount_max() -> Found {
-    match fs::read_to_string("/proc/sys/fs/mount-max").ok().and_then(|t| t.trim().parse::<u64>().ok()) {
-        Some(n) if n <= 100_000 => Ok(format!("at most {n} in a mount namespace")),
-        Some(n) => Err(format!("as many as {n} in a mount namespace")),
-        None => Err("the kernel does not say how many it allows".into()),
+    match proc::number("/proc/sys/fs/mount-max") {
+        Ok(n) if n <= 100_000 => Ok(format!("at most {n} in a mount namespace")),
+        Ok(n) => Err(format!("as many as {n} in a mount namespace")),
+        Err(_) => Err("the kernel does not say how many it allows".into()),
     }
 }
 

@@ -70,6 +70,50 @@ pub const STEPS: &[M<'_>] = &[
         PRIMARY KEY(ctid, at)
      ) STRICT, WITHOUT ROWID;",
     ),
+    // Operations take the journal's place, states are stored, and events outlive their container.
+    M::up(
+        "CREATE TABLE operation(
+        id TEXT PRIMARY KEY,
+        kind TEXT NOT NULL,
+        subject TEXT NOT NULL,
+        name TEXT NOT NULL,
+        asker TEXT NOT NULL,
+        state TEXT NOT NULL,
+        step TEXT NOT NULL,
+        note TEXT NOT NULL,
+        told TEXT NOT NULL,
+        error TEXT,
+        asked INTEGER NOT NULL,
+        begun INTEGER,
+        ended INTEGER
+     ) STRICT;
+     CREATE INDEX operation_open ON operation(subject, name) WHERE ended IS NULL;
+     CREATE INDEX operation_ended ON operation(ended) WHERE ended IS NOT NULL;
+     CREATE INDEX operation_of ON operation(subject, name, asked);
+     CREATE INDEX operation_asked ON operation(asked);
+     INSERT INTO operation SELECT '0' || substr(upper(hex(randomblob(13))), 1, 25), op, 'ct', ctid, 'vzd', 'running', step,
+        '{\"v\":1,\"is\":' || payload || '}', '{}', NULL, started * 1000, started * 1000, NULL FROM journal;
+     DROP TABLE journal;
+     ALTER TABLE container ADD COLUMN state TEXT NOT NULL DEFAULT 'stopped';
+     ALTER TABLE container ADD COLUMN trouble TEXT;
+     CREATE TABLE happened(
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        ctid INTEGER NOT NULL,
+        first INTEGER NOT NULL,
+        last INTEGER NOT NULL,
+        kind TEXT NOT NULL,
+        counter TEXT,
+        count INTEGER NOT NULL,
+        text TEXT NOT NULL,
+        operation TEXT,
+        asker TEXT
+     ) STRICT;
+     INSERT INTO happened SELECT id, ctid, first, last, kind, counter, count, text, NULL, NULL FROM event;
+     DROP TABLE event;
+     ALTER TABLE happened RENAME TO event;
+     CREATE INDEX event_ctid ON event(ctid, id);
+     CREATE INDEX event_last ON event(last);",
+    ),
 ];
 
 /// The steps, ready to run.
@@ -90,7 +134,7 @@ mod tests {
             migrations().to_version(&mut db, version).unwrap();
             migrations().to_latest(&mut db).unwrap();
             let tables: i64 = db
-                .query_row("SELECT count(*) FROM sqlite_master WHERE type='table' AND name IN ('host','container','address','journal','counter','event','minute')", [], |r| r.get(0))
+                .query_row("SELECT count(*) FROM sqlite_master WHERE type='table' AND name IN ('host','container','address','operation','counter','event','minute')", [], |r| r.get(0))
                 .unwrap();
             assert_eq!(tables, 7);
         }

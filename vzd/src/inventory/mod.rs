@@ -1,26 +1,38 @@
-//! Which containers exist and what they have claimed: SQLite in WAL mode at `/var/lib/vz/inventory.db`,
-//! with the journal of operations under way. May be imported by the engine; imports vz-types alone.
+//! Which containers exist, where each is and what it has claimed; every operation there was; what happened: SQLite in
+//! WAL mode at `/var/lib/vz/inventory.db`. Imports vz-types alone.
+//!
+//! | module | story |
+//! |---|---|
+//! | [`change`] | everything that is written, in transactions an operation puts together |
+//! | [`operations`] | operations under way and ended: journal, audit log and history in one |
+//! | [`events`] | what happened to containers |
+//! | [`accounts`] | counters over all runs |
+//! | [`migrations`] | the schema |
 //!
 //! Durability: commits that decide something (a container exists, is being destroyed, has new claims)
 //! are written with `synchronous=FULL`; everything else with `NORMAL`, which survives a kill and may lose
 //! only its last commits at a power cut, when nothing runs any more anyway.
 
 mod accounts;
-mod journal;
+mod change;
+mod events;
 mod migrations;
+mod operations;
 
-pub use accounts::{CounterRow, EventRow, Minute};
-pub use journal::JournalRow;
+pub use accounts::{CounterRow, Minute};
+pub use change::Change;
+pub use events::{EventRow, NewEvent};
 pub use migrations::{STEPS, migrations};
+pub use operations::{OperationRow, Wanted};
 
-use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, Transaction, TransactionBehavior};
 use serde::{Deserialize, Serialize};
 use std::{
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
     time::{SystemTime, UNIX_EPOCH},
 };
-use vz_types::{CtAddr, CtName, Ctid, ExitCode, TemplateName, UidBase, config::Layout, state::Op};
+use vz_types::{CtAddr, CtName, CtState, Ctid, ExitCode, TemplateName, UidBase, config::Layout, state::Trouble};
 
 /// Why the inventory did not do as asked.
 #[derive(Debug, thiserror::Error)]
@@ -93,6 +105,14 @@ pub enum Error {
         /// What SQLite says.
         #[source]
         source: rusqlite::Error,
+    },
+    /// An operation's row holds what no version of ours writes.
+    #[error("the inventory's row of operation {id} is unusable: {cause}")]
+    BadOperation {
+        /// Its number.
+        id: String,
+        /// Why.
+        cause: String,
     },
     /// A row holds what no version of ours writes.
     #[error("the inventory's row of CT {ctid} is unusable: {cause}")]
@@ -183,6 +203,8 @@ pub struct NewCt {
     pub name: Option<CtName>,
     /// Where to start looking for a uid range ([`vz_types::Paths::first_uid_slot`]).
     pub first_slot: u32,
+    /// Ranges of containers that run and are not in the inventory.
+    pub avoid: Vec<UidBase>,
     /// Its OS template.
     pub template: TemplateName,
     /// Which build of it.
@@ -194,13 +216,25 @@ pub struct NewCt {
 }
 
 /// The open inventory.
-#[derive(Debug)]
 pub struct Inventory {
     db: Mutex<Connection>,
     path: PathBuf,
+    /// Asked before everything that is written whether the disk has room for it.
+    #[cfg(test)]
+    room: std::sync::OnceLock<Room>,
 }
 
-type Result<T> = std::result::Result<T, Error>;
+#[cfg(test)]
+type Room = Box<dyn Fn(&str) -> bool + Send + Sync>;
+
+impl std::fmt::Debug for Inventory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Inventory").field(&self.path).finish()
+    }
+}
+
+/// What the inventory answers with.
+pub type Result<T> = std::result::Result<T, Error>;
 
 fn sqlite(what: &'static str) -> impl FnOnce(rusqlite::Error) -> Error {
     move |source| Error::Sqlite { what, source }
@@ -245,7 +279,12 @@ impl Inventory {
             db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).map_err(damaged)?;
         }
         db.pragma_update(None, "synchronous", "NORMAL").map_err(damaged)?;
-        Ok(Self { db: Mutex::new(db), path: path.into() })
+        Ok(Self {
+            db: Mutex::new(db),
+            path: path.into(),
+            #[cfg(test)]
+            room: std::sync::OnceLock::new(),
+        })
     }
 
     fn prepare(db: &mut Connection) -> rusqlite::Result<()> {
@@ -260,19 +299,45 @@ impl Inventory {
         self.db.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Runs `f` in one IMMEDIATE transaction; a durable one is on disk when this returns.
+    /// From now on this says whether there is room for what is to be written.
+    #[cfg(test)]
+    pub fn ask_for_room(&self, room: impl Fn(&str) -> bool + Send + Sync + 'static) {
+        let _ = self.room.set(Box::new(room));
+    }
+
+    #[cfg(test)]
+    fn has_room(&self, what: &'static str) -> Result<()> {
+        match self.room.get().is_none_or(|room| room(what)) {
+            true => Ok(()),
+            false => {
+                let full = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_FULL);
+                Err(sqlite(what)(rusqlite::Error::SqliteFailure(full, None)))
+            }
+        }
+    }
+
+    /// Changes what is written in one IMMEDIATE transaction; a durable one is on disk when this returns. `what` is for
+    /// the error: "the inventory failed while ...".
+    pub fn change<T>(&self, what: &'static str, durable: bool, f: impl FnOnce(&Change<'_>) -> Result<T>) -> Result<T> {
+        #[cfg(test)]
+        self.has_room(what)?;
+        let mut db = self.db();
+        db.pragma_update(None, "synchronous", if durable { "FULL" } else { "NORMAL" }).map_err(sqlite(what))?;
+        let t = db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(sqlite(what))?;
+        let change = Change::new(t, what);
+        let out = f(&change)?;
+        change.commit()?;
+        Ok(out)
+    }
+
+    /// As [`Inventory::change`], for the rooms of this one that write by themselves.
     fn transaction<T>(
         &self,
         what: &'static str,
         durable: bool,
         f: impl FnOnce(&Transaction<'_>) -> Result<T>,
     ) -> Result<T> {
-        let mut db = self.db();
-        db.pragma_update(None, "synchronous", if durable { "FULL" } else { "NORMAL" }).map_err(sqlite(what))?;
-        let t = db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(sqlite(what))?;
-        let out = f(&t)?;
-        t.commit().map_err(sqlite(what))?;
-        Ok(out)
+        self.change(what, durable, |c| f(c.transaction()))
     }
 
     /// A fact about the host (`boot_id`).
@@ -338,102 +403,22 @@ impl Inventory {
         .collect()
     }
 
-    /// Claims everything a new container needs, all or nothing, and opens its journal row.
-    pub fn claim_create(&self, new: &NewCt, payload: &str) -> Result<CtRow> {
-        self.transaction("claiming a new container", false, |t| {
-            let exists: bool = t
-                .query_row("SELECT EXISTS(SELECT 1 FROM container WHERE ctid=?1)", [new.ctid.get()], |r| r.get(0))
-                .map_err(sqlite("claiming a new container"))?;
-            if exists {
-                return Err(Error::Exists(new.ctid));
-            }
-            name_is_free(t, new.name.as_ref(), new.ctid)?;
-            let row = CtRow {
-                ctid: new.ctid,
-                uuid: new.uuid.clone(),
-                name: new.name.clone(),
-                uid_base: free_uid_base(t, new.first_slot)?,
-                template: new.template.clone(),
-                template_digest: new.template_digest.clone(),
-                layout: new.layout,
-                created: now(),
-                last_exit: None,
-                last_failure: None,
-            };
-            insert_ct(t, &row)?;
-            claim_addresses(t, new.ctid, &new.addresses, true)?;
-            journal::open(t, Op::Create, new.ctid, payload)?;
-            Ok(row)
+    /// Where every container is, and what keeps it in trouble.
+    pub fn states(&self) -> Result<Vec<(Ctid, CtState, Option<Trouble>)>> {
+        let what = "reading states";
+        let db = self.db();
+        let mut q = db.prepare("SELECT ctid, state, trouble FROM container").map_err(sqlite(what))?;
+        let rows = q
+            .query_map([], |r| Ok((r.get::<_, u32>(0)?, r.get::<_, String>(1)?, r.get::<_, Option<String>>(2)?)))
+            .map_err(sqlite(what))?;
+        rows.map(|r| {
+            let (ctid, state, trouble) = r.map_err(sqlite(what))?;
+            let bad = |cause: String| Error::BadRow { ctid: ctid.into(), cause };
+            let state = CtState::of(&state).ok_or_else(|| bad(format!("there is no state `{state}`")))?;
+            let trouble = trouble.map(|t| serde_json::from_str(&t)).transpose().map_err(|e| bad(e.to_string()))?;
+            Ok((Ctid::try_from(ctid).map_err(|e| bad(e.to_string()))?, state, trouble))
         })
-    }
-
-    /// Puts a container found on disk into the inventory: for rebuilding.
-    pub fn adopt(&self, row: &CtRow, addresses: &[CtAddr]) -> Result<()> {
-        self.transaction("adopting a container", true, |t| {
-            name_is_free(t, row.name.as_ref(), row.ctid)?;
-            insert_ct(t, row)?;
-            claim_addresses(t, row.ctid, addresses, true)
-        })
-    }
-
-    /// Forgets a container with everything it claimed, and its journal row.
-    pub fn forget(&self, ctid: Ctid, durable: bool) -> Result<()> {
-        self.transaction("forgetting a container", durable, |t| {
-            t.execute("DELETE FROM container WHERE ctid=?1", [ctid.get()]).map_err(sqlite("forgetting a container"))?;
-            journal::close(t, ctid)
-        })
-    }
-
-    /// Claims addresses beside those a container has; `saved`: they are in its configuration.
-    pub fn claim(&self, ctid: Ctid, addresses: &[CtAddr], saved: bool) -> Result<()> {
-        self.transaction("claiming addresses", false, |t| claim_addresses(t, ctid, addresses, saved))
-    }
-
-    /// Checks a name and addresses against everybody else's claims, claims the new ones beside the old
-    /// ones, and opens the journal row of a `set`.
-    pub fn claim_set(&self, ctid: Ctid, name: Option<&CtName>, addresses: &[CtAddr], payload: &str) -> Result<()> {
-        self.transaction("claiming for set", false, |t| {
-            name_is_free(t, name, ctid)?;
-            claim_addresses(t, ctid, addresses, false)?;
-            journal::open(t, Op::Set, ctid, payload)
-        })
-    }
-
-    /// Makes a container's claims exactly these, and closes its journal row when `close`.
-    pub fn settle(
-        &self,
-        ctid: Ctid,
-        name: Option<&CtName>,
-        saved: &[CtAddr],
-        unsaved: &[CtAddr],
-        close: bool,
-        durable: bool,
-    ) -> Result<()> {
-        self.transaction("settling claims", durable, |t| {
-            name_is_free(t, name, ctid)?;
-            t.execute("UPDATE container SET name=?2 WHERE ctid=?1", params![ctid.get(), name.map(CtName::as_str)])
-                .map_err(sqlite("settling claims"))?;
-            t.execute("DELETE FROM address WHERE ctid=?1", [ctid.get()]).map_err(sqlite("settling claims"))?;
-            claim_addresses(t, ctid, saved, true)?;
-            claim_addresses(t, ctid, unsaved, false)?;
-            if close { journal::close(t, ctid) } else { Ok(()) }
-        })
-    }
-
-    /// Remembers how the last run ended; a fresh end clears no failure.
-    pub fn set_last_exit(&self, ctid: Ctid, text: &str) -> Result<()> {
-        self.set_text("UPDATE container SET last_exit=?2 WHERE ctid=?1", ctid, Some(text))
-    }
-
-    /// Remembers what failed last, or that nothing did.
-    pub fn set_last_failure(&self, ctid: Ctid, text: Option<&str>) -> Result<()> {
-        self.set_text("UPDATE container SET last_failure=?2 WHERE ctid=?1", ctid, text)
-    }
-
-    fn set_text(&self, sql: &'static str, ctid: Ctid, text: Option<&str>) -> Result<()> {
-        self.transaction("recording an outcome", false, |t| {
-            t.execute(sql, params![ctid.get(), text]).map_err(sqlite("recording an outcome")).map(drop)
-        })
+        .collect()
     }
 }
 
@@ -460,76 +445,6 @@ fn ct_row(r: &Row<'_>) -> Result<CtRow> {
         last_exit: maybe(8)?,
         last_failure: maybe(9)?,
     })
-}
-
-fn insert_ct(t: &Transaction<'_>, row: &CtRow) -> Result<()> {
-    t.execute(
-        "INSERT INTO container VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10)",
-        params![
-            row.ctid.get(),
-            row.uuid,
-            row.name.as_ref().map(CtName::as_str),
-            row.uid_base.get(),
-            row.template.as_str(),
-            row.template_digest,
-            row.layout.to_string(),
-            row.created as i64,
-            row.last_exit,
-            row.last_failure
-        ],
-    )
-    .map_err(sqlite("adding a container"))
-    .map(drop)
-}
-
-fn name_is_free(t: &Transaction<'_>, name: Option<&CtName>, ctid: Ctid) -> Result<()> {
-    let Some(name) = name else { return Ok(()) };
-    let holder: Option<u32> = t
-        .query_row("SELECT ctid FROM container WHERE name=?1 AND ctid<>?2", params![name.as_str(), ctid.get()], |r| {
-            r.get(0)
-        })
-        .optional()
-        .map_err(sqlite("looking a name up"))?;
-    match holder.map(Ctid::try_from) {
-        None => Ok(()),
-        Some(Ok(holder)) => Err(Error::NameTaken { name: name.clone(), holder }),
-        Some(Err(e)) => Err(Error::BadRow { ctid: 0, cause: e.to_string() }),
-    }
-}
-
-fn claim_addresses(t: &Transaction<'_>, ctid: Ctid, addresses: &[CtAddr], saved: bool) -> Result<()> {
-    for ip in addresses {
-        let holder: Option<u32> = t
-            .query_row("SELECT ctid FROM address WHERE ip=?1", [ip.to_string()], |r| r.get(0))
-            .optional()
-            .map_err(sqlite("claiming addresses"))?;
-        match holder {
-            Some(n) if n != ctid.get() => {
-                let holder = Ctid::try_from(n).map_err(|e| Error::BadRow { ctid: n.into(), cause: e.to_string() })?;
-                return Err(Error::AddressTaken { ip: *ip, holder });
-            }
-            Some(_) if !saved => {}
-            _ => {
-                t.execute(
-                    "INSERT INTO address VALUES(?1,?2,?3) ON CONFLICT(ip) DO UPDATE SET saved=?3",
-                    params![ip.to_string(), ctid.get(), saved],
-                )
-                .map_err(sqlite("claiming addresses"))?;
-            }
-        }
-    }
-    Ok(())
-}
-
-/// The first uid range nobody has, from `first` on, wrapping.
-fn free_uid_base(t: &Transaction<'_>, first: u32) -> Result<UidBase> {
-    let mut q = t.prepare("SELECT uid_base FROM container").map_err(sqlite("looking for a uid range"))?;
-    let taken: std::collections::BTreeSet<u32> =
-        q.query_map([], |r| r.get(0)).and_then(Iterator::collect).map_err(sqlite("looking for a uid range"))?;
-    (0..UidBase::SLOTS)
-        .map(|i| UidBase::from_slot((first + i) % UidBase::SLOTS))
-        .find(|b| !taken.contains(&b.get()))
-        .ok_or(Error::NoUidRange)
 }
 
 /// Whether private areas lie below `dir`.

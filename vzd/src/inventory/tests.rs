@@ -1,6 +1,7 @@
 //! The inventory against a real database file.
 
 use super::*;
+use vz_types::{OpId, OpKind, OpState, Subject};
 
 fn open() -> (tempfile::TempDir, Inventory) {
     let dir = tempfile::tempdir().unwrap();
@@ -14,6 +15,7 @@ fn new(n: u32, name: &str, ip: &str) -> NewCt {
         uuid: format!("uuid-{n}"),
         name: Some(name.parse().unwrap()),
         first_slot: UidBase::SLOTS - 1,
+        avoid: Vec::new(),
         template: "debian-12".parse().unwrap(),
         template_digest: "d".into(),
         layout: Layout::Overlay,
@@ -21,37 +23,76 @@ fn new(n: u32, name: &str, ip: &str) -> NewCt {
     }
 }
 
+/// An operation on a container, as it is written down when it begins or ends.
+fn operation(ctid: Ctid, kind: OpKind, ended: Option<u64>) -> OperationRow {
+    OperationRow {
+        id: OpId::new(u64::from(ctid.get()), [0; 10]),
+        kind,
+        subject: Subject::Ct(ctid),
+        asker: "uid 0".into(),
+        state: if ended.is_some() { OpState::Done } else { OpState::Running },
+        step: "claim".into(),
+        note: "{}".into(),
+        told: "{}".into(),
+        error: None,
+        asked: 1,
+        begun: Some(1),
+        ended,
+    }
+}
+
+/// Claims, and writes the operation down that does.
+fn create(inv: &Inventory, new: &NewCt) -> Result<CtRow> {
+    inv.change("creating", true, |c| {
+        let row = c.claim_create(new)?;
+        c.operation(&operation(new.ctid, OpKind::Create, None))?;
+        Ok(row)
+    })
+}
+
+fn end(inv: &Inventory, ctid: Ctid, kind: OpKind) {
+    inv.change("ending", false, |c| c.operation(&operation(ctid, kind, Some(2)))).unwrap();
+}
+
+fn open_operations(inv: &Inventory) -> Vec<OperationRow> {
+    inv.open_operations().unwrap().into_iter().map(|row| row.unwrap()).collect()
+}
+
 #[test]
 fn a_refused_claim_changes_nothing() {
     let (_dir, inv) = open();
-    inv.claim_create(&new(101, "web", "10.0.0.2"), "{}").unwrap();
-    assert!(matches!(inv.claim_create(&new(101, "other", "10.0.0.3"), "{}"), Err(Error::Exists(_))));
-    assert!(matches!(inv.claim_create(&new(102, "web", "10.0.0.3"), "{}"), Err(Error::NameTaken { .. })));
-    assert!(matches!(inv.claim_create(&new(102, "db", "10.0.0.2"), "{}"), Err(Error::AddressTaken { .. })));
+    create(&inv, &new(101, "web", "10.0.0.2")).unwrap();
+    assert!(matches!(create(&inv, &new(101, "other", "10.0.0.3")), Err(Error::Exists(_))));
+    assert!(matches!(create(&inv, &new(102, "web", "10.0.0.3")), Err(Error::NameTaken { .. })));
+    assert!(matches!(create(&inv, &new(102, "db", "10.0.0.2")), Err(Error::AddressTaken { .. })));
     assert_eq!(inv.containers().unwrap().len(), 1);
-    assert_eq!(inv.journal().unwrap().len(), 1);
-    let b = inv.claim_create(&new(102, "db", "10.0.0.3"), "{}").unwrap();
+    assert_eq!(open_operations(&inv).len(), 1);
+    let b = create(&inv, &new(102, "db", "10.0.0.3")).unwrap();
     assert_eq!(b.uid_base, UidBase::from_slot(0), "the search wraps");
 }
 
 #[test]
 fn forgetting_gives_everything_back() {
     let (_dir, inv) = open();
-    let a = inv.claim_create(&new(101, "web", "10.0.0.2"), "{}").unwrap();
-    inv.forget(a.ctid, true).unwrap();
-    assert!(inv.journal().unwrap().is_empty());
-    let again = inv.claim_create(&new(102, "web", "10.0.0.2"), "{}").unwrap();
+    let a = create(&inv, &new(101, "web", "10.0.0.2")).unwrap();
+    inv.change("forgetting", true, |c| {
+        c.forget(a.ctid)?;
+        c.operation(&operation(a.ctid, OpKind::Create, Some(2)))
+    })
+    .unwrap();
+    assert!(open_operations(&inv).is_empty());
+    let again = create(&inv, &new(102, "web", "10.0.0.2")).unwrap();
     assert_eq!(again.uid_base, a.uid_base);
 }
 
 #[test]
 fn settling_keeps_saved_and_unsaved_addresses_apart() {
     let (_dir, inv) = open();
-    let a = inv.claim_create(&new(101, "web", "10.0.0.2"), "{}").unwrap().ctid;
-    inv.journal_close(a, true).unwrap();
+    let a = create(&inv, &new(101, "web", "10.0.0.2")).unwrap().ctid;
+    end(&inv, a, OpKind::Create);
     let (x, y) = ("10.0.0.2".parse().unwrap(), "10.0.0.9".parse().unwrap());
-    inv.claim_set(a, None, &[x, y], "{}").unwrap();
-    inv.settle(a, None, &[x], &[y], true, true).unwrap();
+    inv.change("claiming", true, |c| c.claim_set(a, None, &[x, y])).unwrap();
+    inv.change("settling", true, |c| c.settle(a, None, &[x], &[y])).unwrap();
     assert_eq!(inv.addresses(a).unwrap(), vec![(x, true), (y, false)]);
     assert_eq!(inv.container(a).unwrap().unwrap().name, None);
 }
@@ -93,24 +134,35 @@ proptest::proptest! {
         let ip = |n: u8| format!("10.0.0.{}", n + 1).parse::<CtAddr>().unwrap();
         let name = |n: u8| format!("n{n}").parse::<CtName>().unwrap();
         for a in acts {
-            let before = (inv.containers().unwrap(), inv.journal().unwrap());
+            let before = (inv.containers().unwrap(), open_operations(&inv));
             let done = match a {
                 Act::Create { ct, ip: i, name: n } => {
                     let spec = new(101 + u32::from(ct), name(n).as_str(), &ip(i).to_string());
-                    inv.claim_create(&spec, "{}").map(|row| inv.journal_close(row.ctid, false).unwrap())
+                    create(&inv, &spec).map(|row| end(&inv, row.ctid, OpKind::Create))
                 }
                 Act::Set { ct, ip: i, name: n, saved } => {
                     let ctid = Ctid::try_from(101 + u32::from(ct)).unwrap();
                     if inv.container(ctid).unwrap().is_none() { continue }
                     let ips = [ip(i)];
                     let (s, u): (&[CtAddr], &[CtAddr]) = if saved { (&ips, &[]) } else { (&[], &ips) };
-                    inv.claim_set(ctid, Some(&name(n)), &ips, "{}")
-                        .and_then(|()| inv.settle(ctid, Some(&name(n)), s, u, true, false))
+                    inv.change("claiming", true, |c| {
+                        c.claim_set(ctid, Some(&name(n)), &ips)?;
+                        c.operation(&operation(ctid, OpKind::Set, None))
+                    })
+                    .and_then(|()| {
+                        inv.change("settling", false, |c| {
+                            c.settle(ctid, Some(&name(n)), s, u)?;
+                            c.operation(&operation(ctid, OpKind::Set, Some(2)))
+                        })
+                    })
                 }
-                Act::Forget { ct } => inv.forget(Ctid::try_from(101 + u32::from(ct)).unwrap(), false),
+                Act::Forget { ct } => {
+                    let ctid = Ctid::try_from(101 + u32::from(ct)).unwrap();
+                    inv.change("forgetting", false, |c| c.forget(ctid))
+                }
             };
             if done.is_err() {
-                proptest::prop_assert_eq!(&before, &(inv.containers().unwrap(), inv.journal().unwrap()));
+                proptest::prop_assert_eq!(&before, &(inv.containers().unwrap(), open_operations(&inv)));
             }
             let rows = inv.containers().unwrap();
             let mut bases: Vec<_> = rows.iter().map(|r| r.uid_base).collect();
@@ -121,7 +173,7 @@ proptest::proptest! {
             ips.sort();
             ips.dedup();
             proptest::prop_assert_eq!(count, (bases.len(), ips.len()));
-            proptest::prop_assert!(inv.journal().unwrap().is_empty());
+            proptest::prop_assert!(open_operations(&inv).is_empty());
         }
     }
 }
@@ -129,7 +181,7 @@ proptest::proptest! {
 #[test]
 fn an_inventory_of_a_later_version_is_refused_as_such_and_left_alone() {
     let (dir, inv) = open();
-    inv.claim_create(&new(101, "web", "10.0.0.2"), "{}").unwrap();
+    create(&inv, &new(101, "web", "10.0.0.2")).unwrap();
     inv.db().pragma_update(None, "user_version", 4711).unwrap();
     drop(inv);
     let file = dir.path().join("inventory.db");

@@ -1,6 +1,6 @@
 //! Writing settings to a container's cgroup: each is read back, and all are put back when one fails.
 
-use super::disks::Disk;
+use super::{Files, disks::Disk};
 use std::{
     fs, io,
     path::{Path, PathBuf},
@@ -178,12 +178,12 @@ fn same(file: &str, a: &str, b: &str) -> bool {
     }
 }
 
-/// Whether the file holds what it is to hold.
-pub fn in_force(dir: &Path, w: &Write) -> Result<(), String> {
-    match holds(dir, w) {
-        Some(found) if same(w.file, &found, &w.value) => Ok(()),
-        Some(found) => Err(format!("{} holds `{found}` instead of `{}`", w.file, w.value)),
-        None => Err(format!("the container's cgroup has no {}", w.file)),
+/// Whether the file of a setting holds what it is to hold.
+pub fn in_force(files: &Files<'_>, s: &Setting) -> Result<(), String> {
+    match files.text(s.file) {
+        Some(found) if same(s.file, found.trim(), &s.value) => Ok(()),
+        Some(found) => Err(format!("{} holds `{}` instead of `{}`", s.file, found.trim(), s.value)),
+        None => Err(format!("the container's cgroup has no {}", s.file)),
     }
 }
 

@@ -42,17 +42,10 @@ pub fn under(path: &Path) -> Result<Disk, String> {
 
 /// btrfs shows an anonymous device number; its mount's source is a device node.
 fn source_of(path: &Path) -> Option<Disk> {
-    let table = fs::read_to_string("/proc/self/mountinfo").ok()?;
     let path = fs::canonicalize(path).ok()?;
-    let best = table
-        .lines()
-        .filter_map(|l| {
-            let (before, after) = l.split_once(" - ")?;
-            let at = Path::new(before.split(' ').nth(4)?);
-            path.starts_with(at).then(|| (at.as_os_str().len(), after.split(' ').nth(1).unwrap_or_default().to_owned()))
-        })
-        .max_by_key(|(len, _)| *len)?;
-    let rdev = fs::metadata(best.1).ok()?.rdev();
+    let mounts = vz_sys::proc::mountinfo().ok()?.into_iter().filter(|m| path.starts_with(&m.mount_point));
+    let nearest = mounts.max_by_key(|m| m.mount_point.as_os_str().len())?;
+    let rdev = fs::metadata(nearest.source).ok()?.rdev();
     (rdev != 0).then(|| Disk { major: rustix::fs::major(rdev), minor: rustix::fs::minor(rdev) })
 }
 

@@ -1,7 +1,14 @@
 //! What this host has and what it can enforce: controllers on its cgroup2 tree, and the reason and the remedy for each
 //! that is not there. Looked at when asked, because an operator may mount or remount while vzd runs.
 
-use std::{collections::BTreeSet, fs, path::Path};
+use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
+use std::{
+    collections::BTreeSet,
+    fs,
+    io::{BufRead, BufReader},
+    path::Path,
+};
+use vz_sys::proc;
 use vz_types::{
     CtConfig, ExitCode,
     limits::{
@@ -104,7 +111,8 @@ impl Host {
         out
     }
 
-    fn socket_gap(&self, ub: Ub) -> Option<Gap> {
+    /// Why sockets cannot be limited here.
+    pub fn socket_gap(&self, ub: Ub) -> Option<Gap> {
         let reason = self.sockets.as_ref().err()?.clone();
         Some(Gap { name: ub.name(), reason, remedy: "boot a kernel with CONFIG_CGROUP_BPF and CONFIG_BPF_SYSCALL" })
     }
@@ -125,14 +133,36 @@ impl Host {
     }
 }
 
+/// Options of the filesystem mounted at a path. The table is long on a host with many containers, so it is read only up to
+/// the mount's own line, which its number tells (statx(2), proc_pid_mountinfo(5)).
 fn mount_options(mount: &Path) -> String {
-    let text = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let options = |l: &str| {
-        let (before, after) = l.split_once(" - ")?;
-        let at = before.split(' ').nth(4)?;
-        (Path::new(at) == mount).then(|| after.rsplit(' ').next().map(str::to_owned))?
-    };
-    text.lines().filter_map(options).next_back().unwrap_or_default()
+    let Ok(table) = fs::File::open("/proc/self/mountinfo") else { return String::new() };
+    let number = mount_number(mount);
+    let mut found = String::new();
+    for line in BufReader::new(table).lines().map_while(Result::ok) {
+        let Some((id, at, options)) = mount_line(&line) else { continue };
+        if number == Some(id) {
+            return options.to_owned();
+        }
+        // Where the kernel does not tell the number, the last at that place is the one that is seen.
+        if number.is_none() && Path::new(at) == mount {
+            options.clone_into(&mut found);
+        }
+    }
+    found
+}
+
+fn mount_number(mount: &Path) -> Option<u64> {
+    let s = statx(CWD, mount, AtFlags::NO_AUTOMOUNT, StatxFlags::MNT_ID).ok()?;
+    (s.stx_mask & StatxFlags::MNT_ID.bits() != 0).then_some(s.stx_mnt_id)
+}
+
+/// Number, place and filesystem options of a line of the table.
+fn mount_line(line: &str) -> Option<(u64, &str, &str)> {
+    let (before, after) = line.split_once(" - ")?;
+    let mut words = before.split(' ');
+    let id = words.next()?.parse().ok()?;
+    Some((id, words.nth(3)?, after.rsplit(' ').next()?))
 }
 
 fn any_below(mount: &Path, file: &str) -> bool {
@@ -142,21 +172,13 @@ fn any_below(mount: &Path, file: &str) -> bool {
 
 /// What a host has, in figures.
 pub fn size() -> HostSize {
-    let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let kib = |key: &str| -> u64 {
-        let line = meminfo.lines().find_map(|l| l.strip_prefix(key)?.strip_prefix(':'));
-        line.and_then(|l| l.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0) << 10
-    };
     HostSize {
-        memory: kib("MemTotal"),
-        swap: kib("SwapTotal"),
+        memory: meminfo("MemTotal"),
+        swap: meminfo("SwapTotal"),
         cpus: list("/sys/devices/system/cpu/online"),
         nodes: list("/sys/devices/system/node/online"),
-        pids: fs::read_to_string("/proc/sys/kernel/pid_max")
-            .ok()
-            .and_then(|t| t.trim().parse().ok())
-            .unwrap_or(4_194_304),
-        files: fs::read_to_string("/proc/sys/fs/nr_open").ok().and_then(|t| t.trim().parse().ok()).unwrap_or(1 << 20),
+        pids: proc::number("/proc/sys/kernel/pid_max").unwrap_or(4_194_304),
+        files: proc::number("/proc/sys/fs/nr_open").unwrap_or(1 << 20),
     }
 }
 
@@ -164,14 +186,25 @@ fn list(path: &str) -> BTreeSet<u16> {
     fs::read_to_string(path).ok().and_then(|t| t.trim().parse::<Mask>().ok()).map_or_else(|| [0].into(), |m| m.0)
 }
 
-/// One figure of `/proc/meminfo` in bytes.
+/// One figure of `/proc/meminfo` in bytes; 0 where the kernel does not tell it.
 pub fn meminfo(key: &str) -> u64 {
-    let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let line = text.lines().find_map(|l| l.strip_prefix(key)?.strip_prefix(':').map(str::to_owned));
-    line.and_then(|l| l.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0) << 10
+    proc::meminfo(key).unwrap_or(0)
 }
 
 /// The exit code of a limit that cannot be had: 148 for I/O, else 6.
 pub fn code(name: &str) -> ExitCode {
     if name.starts_with("io") { ExitCode::IoParams } else { ExitCode::Resource }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mounts_line_is_read_and_this_hosts_root_has_one() {
+        let line = "36 35 98:0 /mnt1 /mnt/parent rw,noatime master:1 - cgroup2 none rw,nsdelegate,memory_recursiveprot";
+        assert_eq!(mount_line(line), Some((36, "/mnt/parent", "rw,nsdelegate,memory_recursiveprot")));
+        assert_eq!(mount_line("nonsense"), None);
+        assert!(mount_options(Path::new("/proc")).contains('r'));
+    }
 }

@@ -5,8 +5,12 @@ use rustix::{
     fd::AsFd,
     thread::{LinkNameSpaceType, move_into_link_name_space},
 };
-use std::{collections::BTreeMap, fs, path::Path};
-use vz_sys::rlimits::pids;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+};
+use vz_sys::{proc, rlimits::pids};
 use vz_types::limits::PAGE;
 
 /// The figures of one look.
@@ -30,28 +34,46 @@ pub struct Sample {
     pub numothersock: u64,
 }
 
+/// Who holds file locks on this host: one pid for each lock, and for each that waits.
+#[derive(Clone, Debug, Default)]
+pub struct Locks(Vec<i32>);
+
+impl Locks {
+    /// Reads them: one text for the whole host, so it is read once for all containers that are looked at together.
+    pub fn read() -> Self {
+        Self::parse(&fs::read_to_string("/proc/locks").unwrap_or_default())
+    }
+
+    fn parse(text: &str) -> Self {
+        // "1: POSIX  ADVISORY  WRITE 1234 ..." (proc_locks(5)); a waiter has "->" after the number.
+        let holder = |l: &str| l.split_whitespace().filter(|w| *w != "->").nth(4)?.parse::<i32>().ok();
+        Self(text.lines().filter_map(holder).collect())
+    }
+
+    /// How many are held by these processes.
+    fn of(&self, pids: &BTreeSet<i32>) -> u64 {
+        self.0.iter().filter(|p| pids.contains(p)).count() as u64
+    }
+}
+
 /// Looks at every process of a container; `init` is its first.
-pub fn sample(cgroup: &Path, init: i32) -> Sample {
+pub fn sample(cgroup: &Path, init: i32, locks: &Locks) -> Sample {
     let pids = pids(cgroup);
     let mut s = Sample::default();
     // By user: the kernel counts a user's signals, not a process's.
     let mut queued: BTreeMap<u32, u64> = BTreeMap::new();
     for pid in &pids {
         s.numfile += fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, |d| d.count() as u64);
-        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-        let kib =
-            status.lines().find_map(|l| l.strip_prefix("VmData:")?.split_whitespace().next()?.parse::<u64>().ok());
-        s.privvmpages += kib.unwrap_or(0) * 1024 / PAGE;
+        // One that has ended meanwhile counts no more.
+        let Ok(status) = proc::status(*pid) else { continue };
+        s.privvmpages += status.bytes("VmData").unwrap_or(0) / PAGE;
         if let Some((uid, n)) = signals(&status) {
             let most = queued.entry(uid).or_default();
             *most = n.max(*most);
         }
     }
     s.numsiginfo = queued.values().sum();
-    let locks = fs::read_to_string("/proc/locks").unwrap_or_default();
-    // "1: POSIX  ADVISORY  WRITE 1234 ..." (proc_locks(5)); a waiter has "->" after the number.
-    let holder = |l: &str| l.split_whitespace().filter(|w| *w != "->").nth(4)?.parse::<i32>().ok();
-    s.numflock = locks.lines().filter_map(holder).filter(|p| pids.contains(p)).count() as u64;
+    s.numflock = locks.of(&pids);
     let pts = fs::read_dir(format!("/proc/{init}/root/dev/pts"));
     s.numpty = pts.map_or(0, |d| d.flatten().filter(|e| e.file_name() != "ptmx").count() as u64);
     s.numiptent = rules(init);
@@ -71,28 +93,41 @@ pub fn sample(cgroup: &Path, init: i32) -> Sample {
 /// More are not counted: a look must not take long.
 const MOST_RULES: u64 = 100_000;
 
-/// Counts in the container's network, from a thread of its own that ends with it.
+/// Counts in the container's network, from a thread of its own that ends with it. Where there is no thread to be had, they
+/// are not counted.
 fn rules(init: i32) -> Option<u64> {
     let net = fs::File::open(format!("/proc/{init}/ns/net")).ok()?;
     let count = || {
         let joined = move_into_link_name_space(net.as_fd(), Some(LinkNameSpaceType::Network));
         joined.ok().and_then(|()| vz_sys::netlink::count_nft_rules(MOST_RULES).ok())
     };
-    std::thread::scope(|s| s.spawn(count).join().ok().flatten())
+    let thread = || std::thread::Builder::new().name("rules".into()).stack_size(256 << 10);
+    std::thread::scope(|s| thread().spawn_scoped(s, count).ok()?.join().ok().flatten())
 }
 
 /// Real uid of a process, and the signals queued for that user (`SigQ` of proc_pid_status(5)).
-fn signals(status: &str) -> Option<(u32, u64)> {
-    let word = |key: &str| status.lines().find_map(|l| l.strip_prefix(key)?.split_whitespace().next());
-    Some((word("Uid:")?.parse().ok()?, word("SigQ:")?.split('/').next()?.parse().ok()?))
+fn signals(status: &proc::Status) -> Option<(u32, u64)> {
+    let uid = status.field("Uid")?.split_whitespace().next()?.parse().ok()?;
+    Some((uid, status.field("SigQ")?.split('/').next()?.parse().ok()?))
 }
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+
+    #[test]
+    fn locks_are_counted_by_who_holds_or_waits_for_them() {
+        let locks = Locks::parse(
+            "1: POSIX  ADVISORY  WRITE 1234 08:01:5 0 EOF\n1: -> POSIX  ADVISORY  WRITE 77 08:01:5 0 EOF\n2: FLOCK  ADVISORY  READ 1234 08:01:6 0 EOF\nx\n",
+        );
+        assert_eq!(locks.of(&[1234].into()), 2);
+        assert_eq!(locks.of(&[77, 5].into()), 1);
+    }
+
     #[test]
     fn queued_signals_are_a_users() {
-        let status = "Name:\tx\nUid:\t524288\t524289\t0\t0\nSigQ:\t17/100\n";
-        assert_eq!(super::signals(status), Some((524_288, 17)));
-        assert_eq!(super::signals("Name:\tx\n"), None);
+        let signals = |text: &str| super::signals(&vz_sys::proc::Status::new(text));
+        assert_eq!(signals("Name:\tx\nUid:\t524288\t524289\t0\t0\nSigQ:\t17/100\n"), Some((524_288, 17)));
+        assert_eq!(signals("Name:\tx\n"), None);
     }
 }

@@ -1,6 +1,6 @@
 //! What is held: the kernel's own figures of a running container, raw, without what is remembered of earlier runs.
 
-use super::{apply::number, processes::Sample};
+use super::{Files, processes::Sample};
 use std::{fs, path::Path};
 use vz_types::limits::{
     PAGE, Ub, Unit,
@@ -31,28 +31,35 @@ pub struct SocketFigures {
 
 /// Every counter's figures, in the table's order. `sockets`: TCP and other, where the program is attached; `sample`:
 /// the last look at the processes.
-pub fn all(cgroup: &Path, sample: Option<&Sample>, sockets: Option<[SocketFigures; 2]>) -> Vec<Raw> {
-    let stat = fs::read_to_string(cgroup.join("memory.stat")).ok();
-    COUNTERS
+pub fn all(files: &Files<'_>, sample: Option<&Sample>, sockets: Option<[SocketFigures; 2]>) -> Vec<Raw> {
+    let mut raws: Vec<Raw> = COUNTERS
         .iter()
         .map(|c| {
             let scale = |n: u64| if c.unit == Unit::Pages { n.div_ceil(PAGE) } else { n };
             let sampled = || sample.and_then(|s| of_sample(c.ub, s));
             let held = match c.held {
-                Held::File(file) => number(cgroup, file).map(scale),
-                Held::MemoryStat(key) => stat.as_deref().and_then(|t| keyed(t, key)).map(scale),
+                Held::File(file) => files.number(file).map(scale),
+                Held::MemoryStat(key) => files.keyed("memory.stat", key).map(scale),
                 Held::Sampled | Held::Sockets => sampled(),
             };
-            let peak = c.peak.and_then(|file| number(cgroup, file)).map(scale);
-            let fails = c.fails.iter().filter_map(|(file, key)| fails_of(cgroup, file, key)).sum();
-            match (c.ub, sockets) {
-                (Ub::Numtcpsock, Some([s, _])) | (Ub::Numothersock, Some([_, s])) => {
-                    Raw { held: Some(s.held), peak: Some(s.peak), fails: s.fails }
-                }
-                _ => Raw { held, peak, fails },
-            }
+            let peak = c.peak.and_then(|file| files.number(file)).map(scale);
+            let fails = c.fails.iter().filter_map(|(file, key)| fails(files, file, key)).sum();
+            Raw { held, peak, fails }
         })
-        .collect()
+        .collect();
+    if let Some(figures) = sockets {
+        put_sockets(&mut raws, figures);
+    }
+    raws
+}
+
+/// Puts the socket program's figures in the place of the two counters it keeps.
+pub fn put_sockets(raws: &mut [Raw], [tcp, other]: [SocketFigures; 2]) {
+    for (ub, s) in [(Ub::Numtcpsock, tcp), (Ub::Numothersock, other)] {
+        if let Some(raw) = raws.get_mut(ub as usize) {
+            *raw = Raw { held: Some(s.held), peak: Some(s.peak), fails: s.fails };
+        }
+    }
 }
 
 fn of_sample(ub: Ub, s: &Sample) -> Option<u64> {
@@ -69,6 +76,16 @@ fn of_sample(ub: Ub, s: &Sample) -> Option<u64> {
     }
 }
 
+fn fails(files: &Files<'_>, file: &'static str, key: &str) -> Option<u64> {
+    match file {
+        // The walk below is only for kernels that need it.
+        "pids.events" if files.text(file).is_some() && files.text("pids.events.local").is_none() => {
+            fails_of(files.path(), file, key)
+        }
+        _ => files.keyed(file, key),
+    }
+}
+
 /// Refusals of a cgroup. Before Linux 6.11 a fork that was refused was only told of in the cgroup of who forked,
 /// wherever the limit was (there is no `pids.events.local` then), so those below are added up.
 fn fails_of(cgroup: &Path, file: &str, key: &str) -> Option<u64> {
@@ -82,9 +99,22 @@ fn fails_of(cgroup: &Path, file: &str, key: &str) -> Option<u64> {
 }
 
 /// Microseconds for which a container was held back by `cpu.max`, at our level or at its own, which says the same.
-pub fn throttled(cgroup: &Path) -> u64 {
-    let of = |dir: &Path| keyed_file(dir, "cpu.stat", "throttled_usec").unwrap_or(0);
-    of(cgroup).max(of(&cgroup.join("ns")))
+pub fn throttled(files: &Files<'_>) -> u64 {
+    match files.keyed("cpu.stat", "throttled_usec") {
+        Some(ours) => ours.max(keyed_file(&files.path().join("ns"), "cpu.stat", "throttled_usec").unwrap_or(0)),
+        // Without the controller neither level tells.
+        None => 0,
+    }
+}
+
+/// Processes and threads in a container's tree where no controller counts them. Our own level and the two below it are
+/// ours; only a container with cgroups of its own is walked through.
+pub fn threads(files: &Files<'_>) -> Option<u64> {
+    if files.keyed("cgroup.stat", "nr_descendants") != Some(2) {
+        return None;
+    }
+    let here = |file: &'static str| files.text(file).map(|t| t.lines().count() as u64);
+    Some(here("ns/cgroup.threads")? + here("exec/cgroup.threads")?)
 }
 
 /// The number behind a key, one to a line.
@@ -111,9 +141,9 @@ pub struct Pressure {
     pub full_total: u64,
 }
 
-/// Pressure of `cpu`, `memory` or `io`; `None` where the kernel keeps none.
-pub fn pressure(cgroup: &Path, resource: &str) -> Option<Pressure> {
-    let text = fs::read_to_string(cgroup.join(format!("{resource}.pressure"))).ok()?;
+/// What a file `cpu.pressure`, `memory.pressure` or `io.pressure` says; `None` where the kernel keeps none.
+pub fn pressure(files: &Files<'_>, file: &'static str) -> Option<Pressure> {
+    let text = files.text(file)?;
     let mut out = Pressure::default();
     for line in text.lines() {
         let (kind, rest) = line.split_once(' ')?;
@@ -155,6 +185,20 @@ mod tests {
     }
 
     #[test]
+    fn threads_are_counted_in_our_two_levels_unless_there_are_more() {
+        let dir = tempfile::tempdir().unwrap();
+        for (level, text) in [("ns", "1\n5\n6\n"), ("exec", "9\n")] {
+            fs::create_dir(dir.path().join(level)).unwrap();
+            fs::write(dir.path().join(level).join("cgroup.threads"), text).unwrap();
+        }
+        let stat = |n: u8| fs::write(dir.path().join("cgroup.stat"), format!("nr_descendants {n}\n")).unwrap();
+        stat(2);
+        assert_eq!(threads(&Files::open(dir.path())), Some(4));
+        stat(3);
+        assert_eq!(threads(&Files::open(dir.path())), None);
+    }
+
+    #[test]
     fn figures_come_from_the_files_in_the_counters_unit() {
         let dir = tempfile::tempdir().unwrap();
         let put = |name: &str, text: &str| fs::write(dir.path().join(name), text).unwrap();
@@ -166,13 +210,14 @@ mod tests {
             "memory.pressure",
             "some avg10=1.50 avg60=0.00 avg300=0.25 total=42\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=7\n",
         );
-        let all = all(dir.path(), None, None);
+        let files = Files::open(dir.path());
+        let all = all(&files, None, None);
         let of = |ub: Ub| all[ub as usize];
         assert_eq!(of(Ub::Physpages), Raw { held: Some(3), peak: Some(3), fails: 5 });
         assert_eq!(of(Ub::Kmemsize).held, Some(5000));
         assert_eq!(of(Ub::Oomguarpages).fails, 1);
         assert_eq!(of(Ub::Numproc).held, None);
-        let p = pressure(dir.path(), "memory").unwrap();
+        let p = pressure(&files, "memory.pressure").unwrap();
         assert_eq!((p.some, p.some_total, p.full_total), ([1.5, 0.0, 0.25], 42, 7));
     }
 }

@@ -3,6 +3,7 @@
 
 use super::{NetworkError, Subnet, rt::Netlink};
 use std::{
+    collections::{HashMap, HashSet},
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     os::fd::{AsRawFd, BorrowedFd},
@@ -83,6 +84,17 @@ pub(super) fn set_up(net: &mut Netlink, index: u32) -> io::Result<()> {
     net.change(Message::SetLink(m), 0)
 }
 
+/// Whether it is up.
+pub(super) fn is_up(link: &LinkMessage) -> bool {
+    link.header.flags.contains(LinkFlags::Up)
+}
+
+/// Every link by name: index, and whether it is up.
+pub(super) fn all(net: &mut Netlink) -> io::Result<HashMap<String, (u32, bool)>> {
+    let of = |l: &LinkMessage| Some((link_name(l)?.to_owned(), (l.header.index, is_up(l))));
+    Ok(net.links()?.iter().filter_map(of).collect())
+}
+
 /// Deletes a link by name; none there is fine.
 pub(super) fn delete(net: &mut Netlink, name: &str) -> io::Result<()> {
     let mut m = LinkMessage::default();
@@ -161,6 +173,34 @@ pub(super) fn add_proxy(net: &mut Netlink, uplink: u32, a: CtAddr) -> io::Result
     net.change(Message::NewNeighbour(proxy(uplink, a)), NLM_F_CREATE | NLM_F_REPLACE)
 }
 
+/// Every address answered for, with the link it is answered on.
+pub(super) fn proxies(net: &mut Netlink) -> io::Result<HashSet<(u32, IpAddr)>> {
+    let mut out = HashSet::new();
+    for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+        let mut ask = NeighbourMessage::default();
+        ask.header.family = family;
+        ask.header.flags = NeighbourFlags::Proxy;
+        for m in unless_no_v6(net.dump(Message::GetNeighbour(ask)))? {
+            let Message::NewNeighbour(n) = m else { continue };
+            let ip = n.attributes.iter().find_map(|a| match a {
+                NeighbourAttribute::Destination(NeighbourAddress::Inet(ip)) => Some(IpAddr::from(*ip)),
+                NeighbourAttribute::Destination(NeighbourAddress::Inet6(ip)) => Some(IpAddr::from(*ip)),
+                _ => None,
+            });
+            out.extend(ip.filter(|_| n.header.flags.contains(NeighbourFlags::Proxy)).map(|ip| (n.header.ifindex, ip)));
+        }
+    }
+    Ok(out)
+}
+
+/// A kernel without IPv6 has nothing of it.
+fn unless_no_v6(answer: io::Result<Vec<Message>>) -> io::Result<Vec<Message>> {
+    match answer {
+        Err(e) if matches!(e.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EOPNOTSUPP)) => Ok(Vec::new()),
+        r => r,
+    }
+}
+
 pub(super) fn del_proxy(net: &mut Netlink, uplink: u32, a: CtAddr) -> io::Result<()> {
     unless(net.change(Message::DelNeighbour(proxy(uplink, a)), 0), &[libc::ENOENT, libc::ENODEV])
 }
@@ -201,19 +241,21 @@ pub(super) fn host_addresses(net: &mut Netlink) -> io::Result<Vec<(u32, IpAddr, 
 /// Links that have a default route, or the named ones that exist.
 pub(super) fn uplinks(net: &mut Netlink, named: &[String]) -> io::Result<Vec<Uplink>> {
     let mut found: Vec<(String, u32)> = Vec::new();
-    let links = net.links()?;
-    let name_of = |index: u32| links.iter().find(|l| l.header.index == index).and_then(link_name).map(str::to_owned);
     if named.is_empty() {
         for v4 in [true, false] {
-            for index in default_routes(net, v4)? {
-                if let Some(name) = name_of(index).filter(|n| n != "lo") {
-                    found.push((name, index));
+            let mut indexes = default_routes(net, v4)?;
+            indexes.dedup();
+            for index in indexes {
+                let link = net.link_at(index)?;
+                if let Some(name) = link.as_ref().and_then(link_name).filter(|n| *n != "lo") {
+                    found.push((name.to_owned(), index));
                 }
             }
         }
     } else {
-        let of = |n: &String| links.iter().find(|l| link_name(l) == Some(n)).map(|l| (n.clone(), l.header.index));
-        found.extend(named.iter().filter_map(of));
+        for name in named {
+            found.extend(net.link(name)?.map(|l| (name.clone(), l.header.index)));
+        }
     }
     found.sort();
     found.dedup();
@@ -258,34 +300,38 @@ fn default_routes(net: &mut Netlink, v4: bool) -> io::Result<Vec<u32>> {
     Ok(out)
 }
 
-/// Whole-host routes over one link.
-pub(super) fn routes_over(net: &mut Netlink, index: u32) -> io::Result<Vec<IpAddr>> {
-    let mut out = Vec::new();
+/// Whole-host routes, and the link each leads to.
+pub(super) fn host_routes(net: &mut Netlink) -> io::Result<HashSet<(u32, IpAddr)>> {
+    let mut out = HashSet::new();
     for v4 in [true, false] {
         let mut ask = RouteMessage::default();
         ask.header.address_family = if v4 { AddressFamily::Inet } else { AddressFamily::Inet6 };
         ask.header.table = RouteHeader::RT_TABLE_MAIN;
-        ask.attributes.push(RouteAttribute::Oif(index));
-        let answer = match net.dump(Message::GetRoute(ask)) {
-            Ok(answer) => answer,
-            // A kernel without IPv6.
-            Err(e) if matches!(e.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EOPNOTSUPP)) => continue,
-            Err(e) => return Err(e),
-        };
-        for m in answer {
+        for m in unless_no_v6(net.dump(Message::GetRoute(ask)))? {
             let Message::NewRoute(r) = m else { continue };
-            let over = r.attributes.iter().any(|a| matches!(a, RouteAttribute::Oif(i) if *i == index));
-            let whole = if v4 { 32 } else { 128 };
-            if over && r.header.destination_prefix_length == whole && r.header.kind == RouteType::Unicast {
-                out.extend(r.attributes.iter().find_map(|a| match a {
-                    RouteAttribute::Destination(RouteAddress::Inet(ip)) => Some(IpAddr::from(*ip)),
-                    RouteAttribute::Destination(RouteAddress::Inet6(ip)) => Some(IpAddr::from(*ip)),
-                    _ => None,
-                }));
-            }
+            let ip = destination(&r).filter(|ip| is_whole(*ip, r.header.destination_prefix_length));
+            let link = r.attributes.iter().find_map(|a| match a {
+                RouteAttribute::Oif(index) => Some(*index),
+                _ => None,
+            });
+            out.extend(link.zip(ip).filter(|_| r.header.kind == RouteType::Unicast));
         }
     }
     Ok(out)
+}
+
+/// Where a route leads to.
+pub(super) fn destination(route: &RouteMessage) -> Option<IpAddr> {
+    route.attributes.iter().find_map(|a| match a {
+        RouteAttribute::Destination(RouteAddress::Inet(ip)) => Some(IpAddr::from(*ip)),
+        RouteAttribute::Destination(RouteAddress::Inet6(ip)) => Some(IpAddr::from(*ip)),
+        _ => None,
+    })
+}
+
+/// Whether a prefix of this length is one address.
+pub(super) fn is_whole(ip: IpAddr, len: u8) -> bool {
+    len == if ip.is_ipv4() { 32 } else { 128 }
 }
 
 /// How the host would reach an address.
@@ -415,11 +461,8 @@ fn answer(net: &mut Netlink, link: u32, a: CtAddr, answers: &EventSocket, end: I
 
 /// Can neighbours be asked on this link at all?
 pub(super) fn has_neighbours(net: &mut Netlink, index: u32) -> io::Result<bool> {
-    let links = net.links()?;
-    Ok(links.iter().any(|l| {
-        l.header.index == index
-            && l.header.flags.contains(LinkFlags::Up)
-            && !l.header.flags.intersects(LinkFlags::Noarp | LinkFlags::Loopback | LinkFlags::Pointopoint)
+    Ok(net.link_at(index)?.is_some_and(|l| {
+        is_up(&l) && !l.header.flags.intersects(LinkFlags::Noarp | LinkFlags::Loopback | LinkFlags::Pointopoint)
     }))
 }
 

@@ -17,6 +17,7 @@
 //! | [`host`] | sysctls, name servers |
 //! | [`repair`] | what others have broken is noticed and put back |
 
+pub mod hand;
 mod host;
 mod links;
 mod nft;
@@ -24,7 +25,7 @@ mod repair;
 mod rt;
 
 pub use host::host_nameservers;
-pub use repair::{Expected, Repaired, Watch};
+pub use repair::{Concern, Expected, Repaired, Seen, Watch};
 
 use links::{Reach, Uplink, failed};
 use std::{collections::BTreeSet, fmt, io, net::IpAddr, os::fd::BorrowedFd, str::FromStr, sync::Mutex, time::Duration};
@@ -144,8 +145,12 @@ struct State {
     uplinks: Vec<Uplink>,
     /// Has the host an IPv4 address of its own?
     own_v4: bool,
-    /// Rules as the kernel showed them after they were loaded: the measure of [`Network::verify_and_repair`].
+    /// Our tables were loaded.
+    loaded: bool,
+    /// Rules as the kernel shows what we loaded, once that was looked at: the measure of [`Network::verify_and_repair`].
     rules: Option<String>,
+    /// The generation of the host's nftables in which our tables hold what we wrote: only we have changed anything since.
+    sure: Option<u32>,
     shape: nft::Shape,
 }
 
@@ -210,14 +215,38 @@ impl Network {
     pub fn load_table(&self, all: &[(Ctid, Vec<CtAddr>)]) -> Result<(), NetworkError> {
         let mut state = self.state();
         state.allowed = all.iter().map(|(c, a)| (*c, a.iter().copied().collect())).collect();
-        self.reload(&mut state)
+        self.load(&mut state)
     }
 
-    fn reload(&self, state: &mut State) -> Result<(), NetworkError> {
-        state.rules = None;
+    /// Replaces our tables. How the kernel shows them is learnt at the next look, for nobody waits for that, unless
+    /// somebody else came between and it must be known now.
+    fn load(&self, state: &mut State) -> Result<(), NetworkError> {
+        (state.loaded, state.rules, state.sure) = (false, None, None);
+        let before = generation();
         self.tables.replace(&state.shape, &state.allowed)?;
-        state.rules = self.tables.read()?.map(|r| r.rules);
+        state.loaded = true;
+        state.sure = still_sure(before, before, generation());
+        if state.sure.is_none() {
+            state.rules = self.tables.read()?.map(|r| r.rules);
+        }
         Ok(())
+    }
+
+    /// Makes a change of our own, after which our tables are still known to hold what we wrote if nobody else came between.
+    fn change(
+        &self,
+        state: &mut State,
+        make: impl FnOnce(&nft::Tables) -> Result<(), NetworkError>,
+    ) -> Result<(), NetworkError> {
+        let before = generation();
+        match make(&self.tables) {
+            // Somebody has taken our table away: put it back, as it is to be after the change.
+            Err(NetworkError::Nft { .. }) => self.load(state),
+            done => {
+                state.sure = still_sure(state.sure, before, generation());
+                done
+            }
+        }
     }
 
     /// Lets a container use these addresses, besides those it has.
@@ -229,15 +258,11 @@ impl Network {
             return Ok(());
         }
         let mut state = self.state();
-        let before = state.allowed.clone();
-        state.allowed.entry(ctid).or_default().extend(addresses);
-        let done = match self.tables.add(ctid, addresses) {
-            // Somebody has taken our table away: put it back, the new elements with it.
-            Err(NetworkError::Nft { .. }) => self.reload(&mut state),
-            r => r,
-        };
+        let own = state.allowed.entry(ctid).or_default();
+        let new: Vec<CtAddr> = addresses.iter().copied().filter(|a| own.insert(*a)).collect();
+        let done = self.change(&mut state, |tables| tables.add(ctid, addresses));
         if done.is_err() {
-            state.allowed = before;
+            state.disallow(ctid, &new);
         }
         done
     }
@@ -251,16 +276,8 @@ impl Network {
             return Ok(());
         }
         let mut state = self.state();
-        if let Some(own) = state.allowed.get_mut(&ctid) {
-            own.retain(|a| !addresses.contains(a));
-            if own.is_empty() {
-                state.allowed.remove(&ctid);
-            }
-        }
-        match self.tables.remove(ctid, addresses) {
-            Err(NetworkError::Nft { .. }) => self.reload(&mut state),
-            r => r,
-        }
+        state.disallow(ctid, addresses);
+        self.change(&mut state, |tables| tables.remove(ctid, addresses))
     }
 
     /// Makes the container's link, with the other end born in `netns` as [`INSIDE_LINK`], and the routes and
@@ -273,8 +290,8 @@ impl Network {
         {
             // No filter, no link: nft may have been missing when the table was to be loaded.
             let mut state = self.state();
-            if state.rules.is_none() {
-                self.reload(&mut state)?;
+            if !state.loaded {
+                self.load(&mut state)?;
             }
         }
         let mut net = links::open()?;
@@ -426,13 +443,8 @@ impl Network {
         match failed("look up the route to", address, links::reach(net, *address))? {
             Reach::Local => in_use("it is an address of this host".into()),
             Reach::Exactly { link } => {
-                let all = failed("list the links of", "this host", net.links())?;
-                let name = all
-                    .iter()
-                    .find(|l| l.header.index == link)
-                    .and_then(vz_sys::netlink::link_name)
-                    .unwrap_or("?")
-                    .to_owned();
+                let found = failed("look at the link to", address, net.link_at(link))?;
+                let name = found.as_ref().and_then(vz_sys::netlink::link_name).unwrap_or("?").to_owned();
                 // Our own links are the inventory's business, and it knows better.
                 match self.is_ours(&name) {
                     true => Ok(Reach::Exactly { link }),
@@ -468,11 +480,14 @@ impl Network {
                 Err(e) => said.push(format!("cannot delete the leftover link {name}: {e}")),
             }
         }
-        let allowed = self.state().allowed.clone();
-        for (_, addresses) in allowed.iter().filter(|(c, _)| !running.contains(c)) {
-            let addresses: Vec<CtAddr> = addresses.iter().copied().collect();
-            self.del_proxies(&mut net, &addresses);
-        }
+        let answered = links::proxies(&mut net).unwrap_or_default();
+        let stale: Vec<CtAddr> = {
+            let state = self.state();
+            let stopped = state.allowed.iter().filter(|(c, _)| !running.contains(c)).flat_map(|(_, all)| all);
+            let is_answered = |a: &&CtAddr| state.uplinks.iter().any(|u| answered.contains(&(u.index, a.ip())));
+            stopped.filter(is_answered).copied().collect()
+        };
+        self.del_proxies(&mut net, &stale);
         said
     }
 
@@ -483,9 +498,33 @@ impl Network {
     pub fn remove_tables(&self) -> Result<(), NetworkError> {
         let mut state = self.state();
         state.allowed.clear();
-        state.rules = None;
+        (state.loaded, state.rules, state.sure) = (false, None, None);
         self.tables.delete()
     }
+}
+
+impl State {
+    fn disallow(&mut self, ctid: Ctid, addresses: &[CtAddr]) {
+        if let Some(own) = self.allowed.get_mut(&ctid) {
+            own.retain(|a| !addresses.contains(a));
+            if own.is_empty() {
+                self.allowed.remove(&ctid);
+            }
+        }
+    }
+}
+
+/// The generation of the host's nftables; `None`: it cannot be told.
+fn generation() -> Option<u32> {
+    vz_sys::nftables::generation().ok()
+}
+
+/// The generation we are sure of after a change of our own, which raises it by one, or by nothing if there was nothing to
+/// change. `sure`: the one before; `before`, `after`: as read around the change.
+fn still_sure(sure: Option<u32>, before: Option<u32>, after: Option<u32>) -> Option<u32> {
+    let (sure, after) = (sure.filter(|_| sure == before)?, after?);
+    // The kernel leaves out 0.
+    (after == sure || after == sure.checked_add(1).unwrap_or(1)).then_some(after)
 }
 
 fn gone(name: &str) -> NetworkError {
@@ -509,6 +548,17 @@ mod tests {
         assert_eq!(mac("", one)[0] & 3, 2);
         assert_ne!(mac("", one), mac("", two));
         assert_ne!(mac("abc", one), mac("abd", one));
+    }
+
+    #[test]
+    fn a_change_of_our_own_leaves_us_sure_and_anybody_elses_does_not() {
+        assert_eq!(still_sure(Some(5), Some(5), Some(6)), Some(6));
+        assert_eq!(still_sure(Some(5), Some(5), Some(5)), Some(5), "there was nothing to change");
+        assert_eq!(still_sure(Some(u32::MAX), Some(u32::MAX), Some(1)), Some(1));
+        assert_eq!(still_sure(Some(5), Some(5), Some(7)), None, "somebody came between");
+        assert_eq!(still_sure(Some(4), Some(5), Some(6)), None, "somebody came before");
+        assert_eq!(still_sure(None, Some(5), Some(6)), None);
+        assert_eq!(still_sure(Some(5), Some(5), None), None);
     }
 
     #[test]

@@ -1,16 +1,29 @@
 //! What others have broken is noticed and put back: a flushed table, a deleted link, a lost route. Healthy
 //! containers are not touched: a table is replaced atomically, a link is made anew only where there is none.
 //!
-//! A thread of vzd's does `loop { watch.wait(30 s); network.verify_and_repair(expected) }`.
+//! ```text
+//!  kernel: a link or route went, a table of ours changed --> Watch --> Seen --> Network::concerns
+//!      nobody that runs is concerned (a container was stopped): nothing is asked
+//!      some containers:                                          a few questions for each of them: repair_some
+//!      an uplink, lost events, half a minute is over:            everything, one dump of each kind: verify_and_repair
+//! ```
+//! Tables are listed only when the generation of the host's nftables says that somebody else has changed something.
 
-use super::{Network, NetworkError, host, links, links::failed};
+use super::{Network, NetworkError, State, host, links, links::failed};
 use std::{
+    collections::{BTreeSet, HashMap, HashSet},
     fs::File,
+    net::IpAddr,
     os::fd::AsFd,
     path::PathBuf,
     time::{Duration, Instant},
 };
-use vz_sys::netlink::{EventSocket, Events};
+use vz_sys::netlink::{
+    EventSocket, Events,
+    core::{NetlinkMessage, NetlinkPayload},
+    link_name,
+    route::{RouteNetlinkMessage, route::RouteAttribute, route::RouteMessage},
+};
 use vz_types::{CtAddr, Ctid};
 
 /// A running container as it should be connected.
@@ -34,9 +47,88 @@ pub struct Repaired {
     pub relinked: Vec<Ctid>,
 }
 
+/// What [`Watch::wait`] has seen go away or change.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// Events were lost: anything may have happened.
+    lost: bool,
+    /// Default routes went.
+    default: bool,
+    /// Our links that went.
+    cts: BTreeSet<Ctid>,
+    /// Whole-host routes that went.
+    addresses: BTreeSet<IpAddr>,
+    /// Other links that went, or lost a route.
+    links: BTreeSet<u32>,
+}
+
+/// Who has to be looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Concern {
+    /// Everybody, and the host itself.
+    Everything,
+    /// These containers, if they run.
+    Only(BTreeSet<Ctid>),
+}
+
+/// Links, routes and proxy entries as the kernel has them: of everybody, or of those that are looked at.
+#[derive(Debug, Default)]
+struct Picture {
+    /// Index, and whether it is up, by name.
+    links: HashMap<String, (u32, bool)>,
+    /// Whole-host routes and the link each leads to.
+    routes: HashSet<(u32, IpAddr)>,
+    /// Addresses answered for, and the uplink.
+    proxies: HashSet<(u32, IpAddr)>,
+}
+
+/// What one container lacks.
+#[derive(Debug, PartialEq, Eq)]
+enum Lack {
+    /// Its whole link.
+    Link,
+    /// Parts: its link is this one.
+    Parts { index: u32, down: bool, routes: Vec<CtAddr>, proxies: Vec<(u32, CtAddr)> },
+}
+
+impl Picture {
+    /// Everything, with one dump of each kind.
+    fn whole(net: &mut super::rt::Netlink) -> std::io::Result<Self> {
+        Ok(Self { links: links::all(net)?, routes: links::host_routes(net)?, proxies: links::proxies(net)? })
+    }
+
+    /// Of these alone: a question for each link and address.
+    fn of(net: &mut super::rt::Netlink, names: &[(String, &Expected)]) -> std::io::Result<Self> {
+        // Proxy entries are said again rather than asked for.
+        let mut picture = Self::default();
+        for (name, ct) in names {
+            let Some(link) = net.link(name)? else { continue };
+            picture.links.insert(name.clone(), (link.header.index, links::is_up(&link)));
+            for a in &ct.addresses {
+                if let links::Reach::Exactly { link } = links::reach(net, *a)? {
+                    picture.routes.insert((link, a.ip()));
+                }
+            }
+        }
+        Ok(picture)
+    }
+
+    /// What a container with this link and these addresses lacks; `None`: nothing.
+    fn lack(&self, name: &str, addresses: &[CtAddr], uplinks: &[u32]) -> Option<Lack> {
+        let Some((index, up)) = self.links.get(name).copied() else { return Some(Lack::Link) };
+        let routes: Vec<_> = addresses.iter().copied().filter(|a| !self.routes.contains(&(index, a.ip()))).collect();
+        let pairs = addresses.iter().flat_map(|a| uplinks.iter().map(move |u| (*u, *a)));
+        let proxies: Vec<_> = pairs.filter(|(u, a)| !self.proxies.contains(&(*u, a.ip()))).collect();
+        (!up || !routes.is_empty() || !proxies.is_empty()).then_some(Lack::Parts { index, down: !up, routes, proxies })
+    }
+}
+
+/// From so many on, asking for everything is cheaper than asking for each.
+const MANY: usize = 32;
+
 impl Network {
-    /// Compares the kernel with what should be and puts back what is missing. Costs two runs of nft and a few
-    /// netlink messages per container when all is well.
+    /// Compares the kernel with what should be and puts back what is missing. Costs a few netlink messages for everybody
+    /// together when all is well, and runs nft only when somebody has changed a table.
     ///
     /// # Errors
     /// Only when nothing can be looked at: no nft, no netlink. What cannot be put back is said in the answer.
@@ -50,65 +142,133 @@ impl Network {
             let mut state = self.state();
             state.own_v4 = own_v4;
             let shape = self.shape(&uplinks);
-            let reading = self.tables.read()?;
-            let whole = reading
-                .as_ref()
-                .is_some_and(|r| state.rules.as_ref() == Some(&r.rules) && self.tables.holds(r, &state.allowed));
-            if !whole || shape != state.shape {
-                state.shape = shape;
-                self.reload(&mut state)?;
-                let why = if whole { "the uplinks have changed" } else { "its table was changed from outside" };
-                repaired.said.push(format!("loaded nft table {} again: {why}", self.tables.name()));
-            }
+            self.verify_tables(&mut state, Some(shape), &mut repaired)?;
             let moved = state.uplinks != uplinks;
             state.uplinks = uplinks;
             moved
         };
-        for ct in expected {
-            match self.repair_one(&mut net, ct, moved, &mut repaired) {
-                Ok(()) => {}
-                Err(e) => repaired.said.push(format!("CT {}: cannot repair its link: {e}", ct.ctid)),
-            }
+        if moved && expected.iter().any(has_v6) {
+            self.state().uplinks.iter().for_each(|u| host::proxy_ndp(&u.name));
+        }
+        self.repair_links(&mut net, expected, &mut repaired)?;
+        Ok(repaired)
+    }
+
+    /// The same for these containers alone, and for our tables.
+    ///
+    /// # Errors
+    /// As [`Network::verify_and_repair`].
+    pub fn repair_some(&self, expected: &[Expected]) -> Result<Repaired, NetworkError> {
+        let mut repaired = Repaired::default();
+        self.verify_tables(&mut self.state(), None, &mut repaired)?;
+        if !expected.is_empty() {
+            self.repair_links(&mut links::open()?, expected, &mut repaired)?;
         }
         Ok(repaired)
+    }
+
+    /// Loads our tables again when they are not what they should be, or the uplinks have changed (`shape`).
+    fn verify_tables(
+        &self,
+        state: &mut State,
+        shape: Option<super::nft::Shape>,
+        out: &mut Repaired,
+    ) -> Result<(), NetworkError> {
+        let shape = shape.unwrap_or_else(|| state.shape.clone());
+        let now = super::generation();
+        let untouched = now.is_some() && state.sure == now;
+        let whole = if untouched && state.rules.is_some() {
+            true
+        } else {
+            let reading = self.tables.read()?;
+            // The first look after loading learns how the kernel shows what we wrote.
+            if let (true, Some(reading)) = (untouched && super::generation() == now, &reading) {
+                state.rules = Some(reading.rules.clone());
+            }
+            let same = reading.as_ref().is_some_and(|r| state.rules.as_ref() == Some(&r.rules));
+            let holds = reading.as_ref().is_some_and(|r| self.tables.holds(r, &state.allowed));
+            if same && holds {
+                state.sure = now.filter(|_| super::generation() == now);
+            }
+            // Rules that were never learnt are nobody's fault.
+            if !same && holds && state.rules.is_none() && state.loaded && shape == state.shape {
+                return self.load(state);
+            }
+            same && holds
+        };
+        if !whole || shape != state.shape {
+            state.shape = shape;
+            self.load(state)?;
+            let why = if whole { "the uplinks have changed" } else { "its table was changed from outside" };
+            out.said.push(format!("loaded nft table {} again: {why}", self.tables.name()));
+        }
+        Ok(())
+    }
+
+    fn repair_links(
+        &self,
+        net: &mut super::rt::Netlink,
+        expected: &[Expected],
+        out: &mut Repaired,
+    ) -> Result<(), NetworkError> {
+        let named: Vec<(String, &Expected)> = expected.iter().map(|ct| (self.paths.link(ct.ctid), ct)).collect();
+        let picture = if named.len() >= MANY { Picture::whole(net) } else { Picture::of(net, &named) };
+        let picture = failed("look at the links and routes of", "this host", picture)?;
+        let uplinks: Vec<u32> = self.state().uplinks.iter().map(|u| u.index).collect();
+        for (name, ct) in &named {
+            let Some(lack) = picture.lack(name, &ct.addresses, &uplinks) else { continue };
+            if let Err(e) = self.repair_one(net, name, ct, lack, out) {
+                out.said.push(format!("CT {}: cannot repair its link: {e}", ct.ctid));
+            }
+        }
+        Ok(())
     }
 
     fn repair_one(
         &self,
         net: &mut super::rt::Netlink,
+        name: &str,
         ct: &Expected,
-        moved: bool,
+        lack: Lack,
         out: &mut Repaired,
     ) -> Result<(), NetworkError> {
-        let name = self.paths.link(ct.ctid);
-        let Some(link) = failed("look for link", &name, net.link(&name))? else {
-            let netns = failed("open", ct.netns.display(), File::open(&ct.netns))?;
-            self.attach(ct.ctid, netns.as_fd(), &ct.addresses)?;
-            out.relinked.push(ct.ctid);
-            out.said.push(format!("CT {}: made its link {name} again", ct.ctid));
-            return Ok(());
+        let (index, down, routes, proxies) = match lack {
+            Lack::Parts { index, down, routes, proxies } => (index, down, routes, proxies),
+            Lack::Link => {
+                let netns = failed("open", ct.netns.display(), File::open(&ct.netns))?;
+                self.attach(ct.ctid, netns.as_fd(), &ct.addresses)?;
+                out.relinked.push(ct.ctid);
+                out.said.push(format!("CT {}: made its link {name} again", ct.ctid));
+                return Ok(());
+            }
         };
-        let index = link.header.index;
-        if !link.header.flags.contains(vz_sys::netlink::route::link::LinkFlags::Up) {
-            failed("bring up link", &name, links::set_up(net, index))?;
+        if down {
+            failed("bring up link", name, links::set_up(net, index))?;
             out.said.push(format!("CT {}: brought its link {name} up again", ct.ctid));
         }
-        let routes = failed("list the routes over", &name, links::routes_over(net, index))?;
-        let missing: Vec<CtAddr> = ct.addresses.iter().copied().filter(|a| !routes.contains(&a.ip())).collect();
-        if !missing.is_empty() {
-            out.said.push(format!("CT {}: routed {} to its link {name} again", ct.ctid, list(&missing)));
+        if !routes.is_empty() {
+            out.said.push(format!("CT {}: routed {} to its link {name} again", ct.ctid, list(&routes)));
         }
-        // Proxy entries are cheap to say again, and other programs like to flush them with the neighbours.
-        self.route_and_proxy(net, index, if moved { &ct.addresses } else { &missing })?;
-        self.add_proxies(net, &ct.addresses);
+        self.route_and_proxy(net, index, &routes)?;
+        // Other programs like to flush these with the neighbours; nothing is said of them.
+        for (uplink, a) in proxies {
+            let _ = links::add_proxy(net, uplink, a);
+        }
         Ok(())
     }
 
-    fn add_proxies(&self, net: &mut super::rt::Netlink, addresses: &[CtAddr]) {
-        let uplinks = self.state().uplinks.clone();
-        for (a, uplink) in addresses.iter().flat_map(|a| uplinks.iter().map(move |u| (a, u))) {
-            let _ = links::add_proxy(net, uplink.index, *a);
+    /// Who has to be looked at because of what was seen.
+    pub fn concerns(&self, seen: &Seen) -> Concern {
+        let state = self.state();
+        if seen.lost || seen.default || state.uplinks.iter().any(|u| seen.links.contains(&u.index)) {
+            return Concern::Everything;
         }
+        let mut cts = seen.cts.clone();
+        if !seen.addresses.is_empty() {
+            let lost = |all: &BTreeSet<CtAddr>| all.iter().any(|a| seen.addresses.contains(&a.ip()));
+            cts.extend(state.allowed.iter().filter(|(_, all)| lost(all)).map(|(c, _)| *c));
+        }
+        Concern::Only(cts)
     }
 
     /// Listens for changes from outside, in the calling thread's network namespace.
@@ -119,9 +279,15 @@ impl Network {
         Ok(Watch {
             nft: failed("listen to", "nftables", EventSocket::open(Events::Nftables))?,
             routing: failed("listen to", "links and routes", EventSocket::open(Events::Routing))?,
-            table: self.tables.name().to_owned(),
+            // Names travel with their closing NUL.
+            table: self.tables.name().bytes().chain([0]).collect(),
+            prefix: self.paths.link_prefix(),
         })
     }
+}
+
+fn has_v6(ct: &Expected) -> bool {
+    ct.addresses.iter().any(|a| a.ip().is_ipv6())
 }
 
 fn list(addresses: &[CtAddr]) -> String {
@@ -133,7 +299,8 @@ fn list(addresses: &[CtAddr]) -> String {
 pub struct Watch {
     nft: EventSocket,
     routing: EventSocket,
-    table: String,
+    table: Vec<u8>,
+    prefix: String,
 }
 
 /// Changes come in bursts: look when it has been quiet for this long.
@@ -142,28 +309,29 @@ const QUIET: Duration = Duration::from_millis(200);
 const LOUD: Duration = Duration::from_secs(2);
 
 impl Watch {
-    /// Waits until something was taken away or changed that could be ours, or `at_most` is over.
+    /// Waits until something was taken away or changed that could be ours, or `at_most` is over (then nothing was seen).
     ///
     /// # Errors
     /// `poll(2)`.
-    pub fn wait(&mut self, at_most: Duration) -> std::io::Result<()> {
+    pub fn wait(&mut self, at_most: Duration) -> std::io::Result<Seen> {
         let end = Instant::now() + at_most;
-        while !self.next(end)? {
+        let mut seen = Seen::default();
+        while !self.next(end, &mut seen)? {
             if Instant::now() >= end {
-                return Ok(());
+                return Ok(seen);
             }
         }
         let loud = (Instant::now() + LOUD).min(end);
         loop {
             let quiet = (Instant::now() + QUIET).min(loud);
-            if !self.next(quiet)? || Instant::now() >= loud {
-                return Ok(());
+            if !self.next(quiet, &mut seen)? || Instant::now() >= loud {
+                return Ok(seen);
             }
         }
     }
 
     /// Waits for one event until `end`; did it matter?
-    fn next(&self, end: Instant) -> std::io::Result<bool> {
+    fn next(&self, end: Instant, seen: &mut Seen) -> std::io::Result<bool> {
         let left = end.saturating_duration_since(Instant::now());
         let time = rustix::event::Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
         let flags = rustix::event::PollFlags::IN;
@@ -172,16 +340,138 @@ impl Watch {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(e) => return Err(e.into()),
         }
-        // Names travel with their closing NUL.
-        let table: Vec<u8> = self.table.bytes().chain([0]).collect();
-        let nft = self.nft.drain(|bytes| bytes.windows(table.len()).any(|w| w == table));
-        let routing = self.routing.drain(takes_away);
-        Ok(nft || routing)
+        let nft = self.nft.drain(|bytes| bytes.windows(self.table.len()).any(|w| w == self.table));
+        let mut mattered = false;
+        let lost = self.routing.drain(|bytes| {
+            mattered |= note(bytes, &self.prefix, seen);
+            false
+        });
+        seen.lost |= lost;
+        Ok(nft || lost || mattered)
     }
 }
 
-/// A link or route that went away (RTM_DELLINK 17, RTM_DELROUTE 25). A link that merely went down waits for the
-/// next regular look: every start would look like one.
-fn takes_away(bytes: &[u8]) -> bool {
-    bytes.len() >= 16 && matches!(u16::from_ne_bytes([bytes[4], bytes[5]]), 17 | 25)
+/// Notes links and routes that went away (RTM_DELLINK 17, RTM_DELROUTE 25) among these messages; was there any? A link
+/// that merely went down waits for the next regular look: every start would look like one.
+fn note(mut bytes: &[u8], prefix: &str, seen: &mut Seen) -> bool {
+    let mut any = false;
+    while bytes.len() >= 16 {
+        let length = u32::from_ne_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]) as usize;
+        if length < 16 || length > bytes.len() {
+            seen.lost = true;
+            return true;
+        }
+        let (this, rest) = bytes.split_at(length);
+        bytes = rest.get(length.next_multiple_of(4) - length..).unwrap_or_default();
+        if !matches!(u16::from_ne_bytes([this[4], this[5]]), 17 | 25) {
+            continue;
+        }
+        any = true;
+        match NetlinkMessage::<RouteNetlinkMessage>::deserialize(this).map(|m| m.payload) {
+            Ok(NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelLink(link))) => {
+                match link_name(&link).and_then(|n| n.strip_prefix(prefix)?.parse().ok()) {
+                    Some(ctid) => seen.cts.insert(ctid),
+                    None => seen.links.insert(link.header.index),
+                };
+            }
+            Ok(NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelRoute(route))) => note_route(&route, seen),
+            // Something went away that cannot be read.
+            _ => seen.lost = true,
+        }
+    }
+    any
+}
+
+fn note_route(route: &RouteMessage, seen: &mut Seen) {
+    let link = route.attributes.iter().find_map(|a| match a {
+        RouteAttribute::Oif(index) => Some(*index),
+        _ => None,
+    });
+    match links::destination(route) {
+        _ if route.header.destination_prefix_length == 0 => seen.default = true,
+        Some(ip) if links::is_whole(ip, route.header.destination_prefix_length) => {
+            seen.addresses.insert(ip);
+        }
+        _ => seen.links.extend(link),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use vz_sys::netlink::route::{
+        AddressFamily,
+        link::{LinkAttribute, LinkMessage},
+        route::{RouteAddress, RouteProtocol},
+    };
+
+    fn bytes(message: RouteNetlinkMessage) -> Vec<u8> {
+        let mut packet = NetlinkMessage::new(Default::default(), NetlinkPayload::from(message));
+        packet.finalize();
+        let mut out = vec![0; packet.buffer_len()];
+        packet.serialize(&mut out);
+        out
+    }
+
+    fn link(name: &str, index: u32) -> LinkMessage {
+        let mut m = LinkMessage::default();
+        m.header.index = index;
+        m.attributes.push(LinkAttribute::IfName(name.into()));
+        m
+    }
+
+    fn route(to: &str, len: u8, index: u32) -> RouteMessage {
+        let mut r = RouteMessage::default();
+        r.header.address_family = AddressFamily::Inet;
+        r.header.destination_prefix_length = len;
+        r.header.protocol = RouteProtocol::Static;
+        r.attributes.push(RouteAttribute::Destination(RouteAddress::Inet(to.parse().unwrap())));
+        r.attributes.push(RouteAttribute::Oif(index));
+        r
+    }
+
+    #[test]
+    fn what_goes_away_is_told_apart_and_what_comes_is_nothing() {
+        let mut seen = Seen::default();
+        let mut all = bytes(RouteNetlinkMessage::NewLink(link("vz9", 3)));
+        assert!(!note(&all, "vz", &mut seen));
+        for m in [
+            RouteNetlinkMessage::DelLink(link("vz101", 4)),
+            RouteNetlinkMessage::DelLink(link("vzabc101", 5)),
+            RouteNetlinkMessage::DelRoute(route("10.0.0.2", 32, 4)),
+            RouteNetlinkMessage::DelRoute(route("192.0.2.0", 24, 6)),
+        ] {
+            all.extend(bytes(m));
+        }
+        assert!(note(&all, "vz", &mut seen));
+        let want = Seen {
+            cts: [101.try_into().unwrap()].into(),
+            addresses: ["10.0.0.2".parse().unwrap()].into(),
+            links: [5, 6].into(),
+            ..Seen::default()
+        };
+        assert_eq!(seen, want);
+        assert!(note(&bytes(RouteNetlinkMessage::DelRoute(route("0.0.0.0", 0, 6))), "vz", &mut seen) && seen.default);
+        assert!(note(&[9; 20], "vz", &mut seen) && seen.lost, "nonsense is taken for the worst");
+    }
+
+    #[test]
+    fn a_container_lacks_what_the_picture_does_not_show() {
+        let own: Vec<CtAddr> = vec!["10.0.0.2".parse().unwrap(), "fd00::2".parse().unwrap()];
+        let mut p = Picture::default();
+        assert_eq!(p.lack("vz101", &own, &[2]), Some(Lack::Link));
+        p.links.insert("vz101".into(), (7, true));
+        p.routes.insert((8, own[0].ip()));
+        p.routes.insert((7, own[1].ip()));
+        p.proxies.extend([(2, own[0].ip()), (2, own[1].ip())]);
+        let parts = |down, routes: &[CtAddr], proxies: &[(u32, CtAddr)]| {
+            Some(Lack::Parts { index: 7, down, routes: routes.to_vec(), proxies: proxies.to_vec() })
+        };
+        assert_eq!(p.lack("vz101", &own, &[2]), parts(false, &own[..1], &[]), "a route to another link is not its own");
+        p.routes.insert((7, own[0].ip()));
+        assert_eq!(p.lack("vz101", &own, &[2]), None);
+        assert_eq!(p.lack("vz101", &own, &[2, 3]), parts(false, &[], &[(3, own[0]), (3, own[1])]));
+        p.links.insert("vz101".into(), (7, false));
+        assert_eq!(p.lack("vz101", &own, &[2]), parts(true, &[], &[]));
+    }
 }

@@ -8,7 +8,7 @@ use rtnetlink::{
     packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload},
     packet_route::{
         AddressFamily, RouteNetlinkMessage,
-        link::{LinkAttribute, LinkMessage},
+        link::{LinkAttribute, LinkExtentMask, LinkMessage},
     },
 };
 use std::{io, time::Duration};
@@ -80,6 +80,17 @@ impl Netlink {
     pub(super) fn link(&mut self, name: &str) -> io::Result<Option<LinkMessage>> {
         let mut ask = LinkMessage::default();
         ask.attributes.push(LinkAttribute::IfName(name.to_owned()));
+        self.one_link(ask)
+    }
+
+    /// A link by its index.
+    pub(super) fn link_at(&mut self, index: u32) -> io::Result<Option<LinkMessage>> {
+        let mut ask = LinkMessage::default();
+        ask.header.index = index;
+        self.one_link(ask)
+    }
+
+    fn one_link(&mut self, ask: LinkMessage) -> io::Result<Option<LinkMessage>> {
         match self.get(RouteNetlinkMessage::GetLink(ask)) {
             Ok(all) => Ok(all.into_iter().find_map(as_link)),
             Err(e) if e.raw_os_error() == Some(libc::ENODEV) => Ok(None),
@@ -87,9 +98,10 @@ impl Netlink {
         }
     }
 
-    /// Every link.
+    /// Every link, without its statistics, which would be most of the answer.
     pub(super) fn links(&mut self) -> io::Result<Vec<LinkMessage>> {
         let mut ask = LinkMessage::default();
+        ask.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
         ask.header.interface_family = AddressFamily::Unspec;
         Ok(self.dump(RouteNetlinkMessage::GetLink(ask))?.into_iter().filter_map(as_link).collect())
     }

@@ -13,6 +13,7 @@
 //! | [`tool`] | external programs by absolute path, with a deadline |
 
 pub mod blank;
+pub mod hand;
 pub mod quota;
 pub mod remove;
 pub mod resize;
@@ -20,7 +21,7 @@ pub mod superblock;
 pub mod tool;
 pub mod unmount;
 
-pub use remove::{move_to_trash, remove_tree};
+pub use remove::{in_trash, move_to_trash, place, remove_tree};
 pub use resize::resize;
 pub use unmount::{sweep, umount};
 
@@ -66,7 +67,7 @@ pub struct DiskUsage {
 /// What went wrong with a container's files on the host.
 #[derive(Debug, thiserror::Error)]
 pub enum StorageError {
-    /// The host's filesystem is full, before or midway.
+    /// The host's filesystem has less than is needed; nothing was begun.
     #[error(
         "not enough space below {path}: {needed} needed, {available} available; free some, or move {path} to a larger filesystem"
     )]
@@ -77,6 +78,20 @@ pub enum StorageError {
         needed: Bytes,
         /// What there is.
         available: Bytes,
+    },
+    /// The host's filesystem refused more: blocks, inodes or a quota ran out on the way.
+    #[error(
+        "{what} {path}: not enough space: {source} ({available} are free there); free some space or inodes, or move it to a larger filesystem"
+    )]
+    Full {
+        /// The step, ending in a preposition.
+        what: &'static str,
+        /// Where.
+        path: PathBuf,
+        /// Bytes that are free.
+        available: Bytes,
+        /// What the call said.
+        source: io::Error,
     },
     /// An external program is not installed.
     #[error("the program {program} is missing; install the package {package}")]
@@ -131,7 +146,7 @@ impl StorageError {
     /// What vzctl exits with.
     pub fn exit_code(&self) -> ExitCode {
         match self {
-            Self::NoSpace { .. } => ExitCode::NoSpace,
+            Self::NoSpace { .. } | Self::Full { .. } => ExitCode::NoSpace,
             Self::BadSize(_) => ExitCode::BadValue,
             Self::Busy { .. } => ExitCode::UmountFailed,
             Self::Refused { .. } => ExitCode::DeleteFailed,
@@ -140,7 +155,7 @@ impl StorageError {
     }
 }
 
-/// Names the step and the path of a failed call; a full filesystem becomes [`StorageError::NoSpace`].
+/// Names the step and the path of a failed call; a full filesystem becomes [`StorageError::Full`].
 pub(crate) fn io_step<T, E: Into<io::Error>>(
     what: &'static str,
     path: &Path,
@@ -151,7 +166,7 @@ pub(crate) fn io_step<T, E: Into<io::Error>>(
         match source.raw_os_error() {
             Some(libc::ENOSPC | libc::EDQUOT) => {
                 let available = available(path).unwrap_or(Bytes(0));
-                StorageError::NoSpace { path: existing_parent(path), needed: Bytes(available.0 + (1 << 20)), available }
+                StorageError::Full { what, path: path.to_owned(), available, source }
             }
             _ => StorageError::Io { what, path: path.to_owned(), source },
         }
@@ -220,7 +235,7 @@ pub fn is_mounted(plan: &StoragePlan) -> io::Result<bool> {
 
 /// What the layer holds: asked of the filesystem while mounted, else read from the image's superblock.
 /// `None` when there is no layer to ask.
-pub fn usage(plan: &StoragePlan, _spec: &DiskSpec) -> Option<DiskUsage> {
+pub fn usage(plan: &StoragePlan) -> Option<DiskUsage> {
     let rw = plan.private.join("rw");
     let image = plan.private.join("disk.img");
     if vz_sys::mount::is_mount_point(&rw).ok()? {

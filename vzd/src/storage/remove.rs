@@ -48,7 +48,11 @@ fn remove_files(dir: &Path) -> Result<(), StorageError> {
     let mut job = Job { top: top.as_fd(), moved: 0, path: dir };
     // What is moved up from the depths appears at the top again: until nothing is left.
     while job.empty(top.as_fd(), 0)? > 0 {}
-    io_step("remove", dir, unlinkat(CWD, dir, AtFlags::REMOVEDIR))
+    match unlinkat(CWD, dir, AtFlags::REMOVEDIR) {
+        // Somebody else of ours was as fast.
+        Err(Errno::NOENT) => Ok(()),
+        removed => io_step("remove", dir, removed),
+    }
 }
 
 struct Job<'a> {
@@ -129,6 +133,26 @@ impl Job<'_> {
         }
         Ok(names)
     }
+}
+
+/// Gives a private area that was made aside its name by one rename; a second time is fine. Durable when it returns: a
+/// commit that relies on it comes after it.
+///
+/// # Errors
+/// The rename failed, or cannot be made durable.
+pub fn place(staging: &Path, private: &Path) -> Result<(), StorageError> {
+    match rustix::fs::renameat_with(CWD, staging, CWD, private, rustix::fs::RenameFlags::NOREPLACE) {
+        Ok(()) => {}
+        Err(Errno::NOENT) if !staging.exists() && private.exists() => {}
+        Err(e) => return io_step("place the private area at", private, Err(e)),
+    }
+    private.parent().map_or(Ok(()), sync_dir)
+}
+
+/// What lies in the trash of a container.
+pub fn in_trash(trash: &Path, ctid: Ctid) -> Vec<PathBuf> {
+    let of = format!("{ctid}.");
+    names(trash).into_iter().filter(|p| p.file_name().is_some_and(|n| n.to_string_lossy().starts_with(&of))).collect()
 }
 
 /// Takes a private area out of sight in one rename and answers where it went; `None` when there is none.

@@ -21,7 +21,7 @@ pub fn resize(plan: &StoragePlan, spec: &DiskSpec) -> Result<(), StorageError> {
     }
     let mounted = io_step("look at", &rw, mount::is_mount_point(&rw))?;
     let sb = io_step("read the superblock of", &image, Superblock::read(&image))?;
-    let used = super::usage(plan, spec).unwrap_or_else(|| sb.usage());
+    let used = super::usage(plan).unwrap_or_else(|| sb.usage());
     refuse_below_use(spec, used.space_used, used.inodes_used)?;
     refuse_other_inodes(&sb, spec)?;
     let blocks = blank::blocks_for(&sb, spec.space);

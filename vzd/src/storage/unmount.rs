@@ -92,10 +92,18 @@ fn released(image: &Path, device: &str) -> Result<(), StorageError> {
     Ok(())
 }
 
-/// Removes what belongs to no container in `live`: mounts below `private/` and `root/`, loop devices whose
-/// file is below our directories, staging directories (`private/.*`) and the trash. Answers what it did and
-/// what it could not do, one sentence each.
-pub fn sweep(paths: &Paths, live: &BTreeSet<Ctid>) -> Vec<String> {
+/// What [`sweep`] found.
+#[derive(Clone, Debug, Default)]
+pub struct Swept {
+    /// What it did and what it could not do, one sentence each.
+    pub said: Vec<String>,
+    /// Trees in the trash that nobody wants any more: to be removed when there is time.
+    pub trees: Vec<PathBuf>,
+}
+
+/// Removes what belongs to no container in `spared`: mounts below `private/` and `root/`, loop devices whose
+/// file is below our directories, staging directories (`private/.*`), which go to the trash, and what lies there.
+pub fn sweep(paths: &Paths, spared: &BTreeSet<Ctid>) -> Swept {
     let mut said = Vec::new();
     // The kernel shows paths with symlinks resolved.
     let [private, root, trash] = [paths.private_dir(), paths.root_dir(), paths.trash_dir()].map(|d| resolved(&d));
@@ -104,12 +112,20 @@ pub fn sweep(paths: &Paths, live: &BTreeSet<Ctid>) -> Vec<String> {
         ours.iter().any(|dir| {
             path.strip_prefix(dir).is_ok_and(|rest| {
                 let first = rest.components().next().map(|c| c.as_os_str().to_string_lossy().into_owned());
-                first.is_some_and(|name| !name.parse::<Ctid>().is_ok_and(|c| live.contains(&c) && *dir != &trash))
+                first.is_some_and(|name| !owner(&name).is_some_and(|c| spared.contains(&c)))
             })
         })
     };
     // Later lines of mountinfo are mounted on earlier ones.
-    for path in mount_points().into_iter().rev().filter(|p| dead(p)) {
+    let mounts = match vz_sys::proc::mountinfo() {
+        Ok(mounts) => mounts,
+        // Nothing is removed that may have something mounted in it.
+        Err(e) => {
+            let said = vec![format!("leftovers stay where they are, because the mounts cannot be read: {e}")];
+            return Swept { said, trees: Vec::new() };
+        }
+    };
+    for path in mounts.into_iter().rev().map(|m| m.mount_point).filter(|p| dead(p)) {
         match rustix::mount::unmount(&path, UnmountFlags::NOFOLLOW) {
             Ok(()) => said.push(format!("unmounted the leftover {}", path.display())),
             Err(_) => match rustix::mount::unmount(&path, UnmountFlags::NOFOLLOW | UnmountFlags::DETACH) {
@@ -127,17 +143,27 @@ pub fn sweep(paths: &Paths, live: &BTreeSet<Ctid>) -> Vec<String> {
             }
         }
     }
-    let staging = remove::names(&paths.private_dir()).into_iter().filter(|p| hidden(p));
-    for path in staging.chain(remove::names(&paths.trash_dir())) {
-        match remove::remove_tree(&path) {
-            Ok(()) => said.push(format!("removed the leftover {}", path.display())),
-            Err(e) => said.push(format!("cannot remove the leftover {}: {e}", path.display())),
+    let name = |p: &Path| p.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    let unowned = |p: &PathBuf| !owner(&name(p)).is_some_and(|c| spared.contains(&c));
+    for path in remove::names(&paths.private_dir()).into_iter().filter(|p| hidden(p)).filter(unowned) {
+        // By one rename, so that its place is free for the next create at once.
+        match owner(&name(&path)).map(|c| remove::move_to_trash(&path, &paths.trash_dir(), c)) {
+            Some(Ok(_)) => said.push(format!("moved the leftover {} to the trash", path.display())),
+            Some(Err(e)) => said.push(format!("cannot move the leftover {} to the trash: {e}", path.display())),
+            None => said.extend(remove::remove_tree(&path).err().map(|e| format!("a leftover stays: {e}"))),
         }
     }
+    let trees = remove::names(&paths.trash_dir()).into_iter().filter(unowned).collect();
     for path in remove::names(&super::cache_dir(paths)).into_iter().filter(|p| hidden(p)) {
         let _ = if path.is_dir() { remove::remove_tree(&path).is_ok() } else { std::fs::remove_file(&path).is_ok() };
     }
-    said
+    Swept { said, trees }
+}
+
+/// Whose a name in our directories is: `101`, `101.3` in the trash, `.new-101` in the making.
+fn owner(name: &str) -> Option<Ctid> {
+    let number = name.strip_prefix(".new-").unwrap_or(name);
+    number.split('.').next().unwrap_or(number).parse().ok()
 }
 
 /// The path as the kernel shows it in mountinfo and sysfs.
@@ -148,42 +174,21 @@ pub(super) fn resolved(path: &Path) -> PathBuf {
 fn hidden(path: &Path) -> bool {
     path.file_name().is_some_and(|n| n.as_encoded_bytes().starts_with(b"."))
 }
-
-/// Mount points of this mount namespace, in order, with the kernel's octal escapes undone.
-fn mount_points() -> Vec<PathBuf> {
-    let text = std::fs::read("/proc/self/mountinfo").unwrap_or_default();
-    text.split(|b| *b == b'\n')
-        .filter_map(|line| line.split(|b| *b == b' ').nth(4))
-        .map(|raw| PathBuf::from(std::ffi::OsString::from(unescape(raw))))
-        .collect()
-}
-
-fn unescape(raw: &[u8]) -> String {
-    let mut out = Vec::with_capacity(raw.len());
-    let mut i = 0;
-    while i < raw.len() {
-        let octal =
-            raw.get(i + 1..i + 4).and_then(|d| std::str::from_utf8(d).ok()).and_then(|d| u8::from_str_radix(d, 8).ok());
-        match (raw[i], octal) {
-            (b'\\', Some(byte)) => {
-                out.push(byte);
-                i += 4;
-            }
-            (byte, _) => {
-                out.push(byte);
-                i += 1;
-            }
+/// Unmounts a small filesystem of ours and removes its mount point; a directory of an earlier version has files and no
+/// mount.
+pub fn small(dir: &Path) {
+    // Twice, for a text may be written between the two steps.
+    for last in [false, true] {
+        while rustix::mount::unmount(dir, UnmountFlags::NOFOLLOW | UnmountFlags::DETACH).is_ok() {}
+        for path in remove::names(dir) {
+            let _ = std::fs::remove_file(path);
         }
-    }
-    String::from_utf8_lossy(&out).into_owned()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn mountinfo_escapes_are_undone() {
-        assert_eq!(unescape(br"/a\040b\134c"), r"/a b\c");
+        match std::fs::remove_dir(dir) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound && last => {
+                tracing::warn!("{} is left behind: {e}", dir.display());
+            }
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {}
+            _ => return,
+        }
     }
 }

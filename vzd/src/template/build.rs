@@ -1,17 +1,13 @@
-//! One build: check, install into staging, fix up, describe, register.
+//! Filling the tree of a template that is built: check, then install by mmdebstrap or copy.
 
 use super::{
     Store, TemplateError,
-    fault::step,
-    fixups,
     lock::Lock,
-    machine,
-    manifest::{self, Origin},
     progress::{self, Progress},
     recipe::Recipe,
-    register::{Facts, describe, make_dir, register, write_file},
+    register::{make_dir, write_file},
     sources::{self, Archive, DEBIAN_KEYRING},
-    tree::{self, Tree},
+    tree::Tree,
 };
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
@@ -23,6 +19,7 @@ use std::{
     io::{self, Read, Write},
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 use vz_api::wire::BuildEvent;
@@ -36,16 +33,18 @@ pub struct Job<'a> {
     pub name: &'a TemplateName,
     /// Its recipe.
     pub recipe: &'a Recipe,
-    /// The recipe as written, for its digest.
-    pub recipe_text: &'a str,
     /// The held lock; the build's processes hold it with us.
     pub lock: &'a Lock,
+    /// It is wanted no more.
+    pub cancelled: &'a AtomicBool,
 }
 
 /// A whole build takes no longer; a mirror that trickles is a mirror that is down.
 const DEADLINE: Duration = Duration::from_secs(45 * 60);
 /// Nor is it silent for longer than this.
 const SILENCE: Duration = Duration::from_secs(5 * 60);
+/// How soon it is noticed that a build is wanted no more.
+const SLICE: Duration = Duration::from_millis(300);
 /// Lines of the log that an error quotes.
 const TAIL: usize = 12;
 /// The package cache is cut down to this, oldest packages first.
@@ -79,49 +78,8 @@ exec "$@"
 const ARCHIVE_SETTINGS: &[&str] =
     &["Acquire::Check-Valid-Until", "Acquire::Check-Date", "Acquire::http::Proxy", "Acquire::https::Proxy"];
 
-/// Builds and registers.
-pub fn run(job: &Job<'_>, events: &mut dyn FnMut(BuildEvent)) -> Result<(), TemplateError> {
-    let staging = job.store.staging_dir().join(job.name.as_str());
-    tree::remove_all(&staging).map_err(|e| TemplateError::io("removing what an earlier build left in", &staging, e))?;
-    let result = stages(job, &staging, events);
-    let swept = tree::remove_all(&staging);
-    result?;
-    swept.map_err(|e| TemplateError::io("removing", &staging, e))
-}
-
-fn stages(job: &Job<'_>, staging: &Path, events: &mut dyn FnMut(BuildEvent)) -> Result<(), TemplateError> {
-    let mut stage = |name: &str, percent: u8| events(BuildEvent::Stage { stage: name.into(), percent });
-    stage("check", 0);
-    let version = staging.join("version");
-    let root = version.join("root");
-    make_dir(&version)?;
-    let source = step("build", "fill", || fill(job, staging, &root, events))?;
-    let mut stage = |name: &str, percent: u8| events(BuildEvent::Stage { stage: name.into(), percent });
-    stage("fix-ups", 90);
-    let tree = Tree::open(&root).map_err(|e| TemplateError::io("opening", &root, e))?;
-    let init = step("build", "fix-ups", || {
-        fixups::apply(&tree, &job.recipe.fixups)?;
-        fixups::init_of(&tree, job.name.as_str(), job.recipe)
-    })?;
-    stage("manifest", 92);
-    let facts = Facts {
-        description: job.recipe.description.clone(),
-        source,
-        origin: Origin::Recipe,
-        recipe_digest: manifest::sha256_hex(job.recipe_text.as_bytes()),
-        archive: None,
-        init: init.word().into(),
-        arch: job.recipe.arch.as_ref().map_or_else(machine::host, |a| a.to_string()),
-    };
-    let meta = step("build", "describe", || describe(&version, &tree, job.name, facts))?;
-    stage("register", 98);
-    register(job.store, "build", job.name, staging, &version, &meta.digest)?;
-    stage("done", 100);
-    Ok(())
-}
-
 /// Puts the files there. Answers where they are from.
-fn fill(
+pub fn fill(
     job: &Job<'_>,
     staging: &Path,
     root: &Path,
@@ -293,7 +251,7 @@ fn supervise(
         }
         events(BuildEvent::Log { line: line.to_owned() });
     };
-    let stuck = read_lines(File::from(ours), &mut take);
+    let stuck = read_lines(File::from(ours), job.cancelled, &mut take);
     if stuck.is_some() {
         let _ = child.kill();
     }
@@ -309,20 +267,26 @@ fn supervise(
 }
 
 /// Feeds lines until the other end closes. `Some`: why it was given up.
-fn read_lines(mut from: File, take: &mut dyn FnMut(&str)) -> Option<String> {
+fn read_lines(mut from: File, cancelled: &AtomicBool, take: &mut dyn FnMut(&str)) -> Option<String> {
     let end = Instant::now() + DEADLINE;
+    let mut heard = Instant::now();
     let mut held: Vec<u8> = Vec::new();
     let mut buffer = vec![0u8; 1 << 16];
     loop {
-        let left = end.saturating_duration_since(Instant::now()).min(SILENCE);
-        let wait = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: 0 };
-        match poll(&mut [PollFd::new(&from, PollFlags::IN)], Some(&wait)) {
-            Ok(0) if left < SILENCE => {
+        let wait = Timespec { tv_sec: 0, tv_nsec: SLICE.subsec_nanos().into() };
+        let ready = poll(&mut [PollFd::new(&from, PollFlags::IN)], Some(&wait));
+        if cancelled.load(Ordering::Acquire) {
+            return Some("it was cancelled".into());
+        }
+        match ready {
+            Ok(0) if Instant::now() >= end => {
                 return Some(format!("it was not done after {} minutes", DEADLINE.as_secs() / 60));
             }
-            Ok(0) => return Some(format!("it said nothing for {} minutes", SILENCE.as_secs() / 60)),
-            Ok(_) => {}
-            Err(rustix::io::Errno::INTR) => continue,
+            Ok(0) if heard.elapsed() >= SILENCE => {
+                return Some(format!("it said nothing for {} minutes", SILENCE.as_secs() / 60));
+            }
+            Ok(0) | Err(rustix::io::Errno::INTR) => continue,
+            Ok(_) => heard = Instant::now(),
             Err(e) => return Some(format!("its output could not be read: {e}")),
         }
         match from.read(&mut buffer) {

@@ -1,27 +1,26 @@
-//! One import: unpack into staging (by [`crate::unpack`], in a process of its own), recognise, fix up, describe, register.
-//! Until the last step everything is below `.staging`, and only there.
+//! Filling the tree of a template that is imported: an archive is unpacked as it arrives (by [`crate::unpack`], in a process
+//! of its own), and what it is is recognised.
 
 use super::{
-    Store, TemplateError,
-    fault::step,
+    TemplateError,
     lock::Lock,
     machine::{self, Program},
-    manifest::Origin,
     recipe::Init,
-    register::{Facts, describe, make_dir, os_release, register},
-    sets,
-    tree::{self, Tree},
+    tree::Tree,
 };
 use crate::unpack::{self, Blame, Event, Failure, Limits, Plan};
 use std::{
     io,
     os::{
         fd::{AsFd, OwnedFd},
-        unix::{fs::PermissionsExt, process::CommandExt},
+        unix::process::CommandExt,
     },
     path::Path,
     process::{Child, Command, Stdio},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 use vz_api::wire::{BuildEvent, ImportRequest};
@@ -57,81 +56,16 @@ pub enum UploadEnd {
 const DEADLINE: Duration = Duration::from_secs(2 * 60 * 60);
 /// Nor is there silence for longer than this.
 const SILENCE: Duration = Duration::from_secs(5 * 60);
+/// How soon it is noticed that an import is wanted no more.
+const SLICE: Duration = Duration::from_millis(300);
 /// Entries an archive may have: a machine with everything installed has a million files.
 const MAX_ENTRIES: u64 = 5_000_000;
 /// No archive may fill the store's disk further than this: tenths of what it has left.
 const TENTHS: u64 = 9;
 
-/// Imports and registers.
-pub fn run(
-    store: &Store,
-    name: &TemplateName,
-    upload: Upload,
-    lock: &Lock,
-    events: &mut dyn FnMut(BuildEvent),
-) -> Result<(), TemplateError> {
-    let staging = store.staging_dir().join(name.as_str());
-    tree::remove_all(&staging)
-        .map_err(|e| TemplateError::io("removing what an earlier import left in", &staging, e))?;
-    let result = stages(store, name, &staging, upload, lock, events);
-    let swept = tree::remove_all(&staging);
-    result?;
-    swept.map_err(|e| TemplateError::io("removing", &staging, e))
-}
-
-fn stages(
-    store: &Store,
-    name: &TemplateName,
-    staging: &Path,
-    upload: Upload,
-    lock: &Lock,
-    events: &mut dyn FnMut(BuildEvent),
-) -> Result<(), TemplateError> {
-    let source = upload.request.source.as_deref().map_or_else(|| "the archive".into(), |s| unpack::shown(s.as_bytes()));
-    let version = staging.join("version");
-    let root = version.join("root");
-    make_dir(&root)?;
-    // Beyond it only root gets; it is the tree's own root directory, and what an archive without one would have.
-    std::fs::set_permissions(&root, std::fs::Permissions::from_mode(0o755))
-        .map_err(|e| TemplateError::io("setting the mode of", &root, e))?;
-    let archive = step("import", "unpack", || unpack(&root, &upload, &source, lock, events))?;
-
-    let mut stage = |name: &str, percent: u8| events(BuildEvent::Stage { stage: name.into(), percent });
-    stage("recognise", 86);
-    let tree = Tree::open(&root).map_err(|e| TemplateError::io("opening", &root, e))?;
-    let distribution = os_release(&tree);
-    let (init, arch) = step("import", "recognise", || recognise(&tree, name, &source))?;
-    let what = distribution.as_deref().unwrap_or("a system without os-release");
-    events(BuildEvent::Log { line: format!("it is {what} for {arch}, its init is {}", init.word()) });
-
-    let mut stage = |name: &str, percent: u8| events(BuildEvent::Stage { stage: name.into(), percent });
-    stage("fix-ups", 88);
-    step("import", "fix-ups", || sets::apply(&tree, init, distribution.as_deref()))?;
-    stage("manifest", 90);
-    let given = upload.request.description.as_deref().map(|d| unpack::shown(d.as_bytes()));
-    let facts = Facts {
-        description: given.unwrap_or_else(|| format!("{what} with {}, imported from {source}", init.word())),
-        source: source.clone(),
-        origin: Origin::Import,
-        recipe_digest: String::new(),
-        archive: Some(archive),
-        init: init.word().into(),
-        arch,
-    };
-    let meta = step("import", "describe", || describe(&version, &tree, name, facts))?;
-
-    stage("register", 98);
-    match store.current(name) {
-        Ok((_, old)) if old.digest == meta.digest => {
-            events(BuildEvent::Log { line: format!("{name} has these very files already; it stays as it is") });
-        }
-        Ok(_) | Err(TemplateError::Broken { .. }) if !upload.request.replace => {
-            return Err(TemplateError::Exists { name: name.clone() });
-        }
-        _ => register(store, "import", name, staging, &version, &meta.digest)?,
-    }
-    events(BuildEvent::Stage { stage: "done".into(), percent: 100 });
-    Ok(())
+/// What the archive is called.
+pub fn source(upload: &Upload) -> String {
+    upload.request.source.as_deref().map_or_else(|| "the archive".into(), |s| unpack::shown(s.as_bytes()))
 }
 
 /// What may be unpacked.
@@ -144,11 +78,12 @@ fn limits(root: &Path, wanted: Option<u64>) -> Result<Limits, TemplateError> {
 }
 
 /// Unpacks while the archive arrives. Answers the archive's sha256.
-fn unpack(
+pub fn unpack(
     root: &Path,
     upload: &Upload,
     source: &str,
     lock: &Lock,
+    cancelled: &AtomicBool,
     events: &mut dyn FnMut(BuildEvent),
 ) -> Result<String, TemplateError> {
     let plan = Plan {
@@ -175,7 +110,7 @@ fn unpack(
         .spawn()
         .map_err(|e| failed("starting the unpacker", &e))?;
     let mut child = Running { child, channel: ours };
-    let done = listen(&child.channel, upload, events);
+    let done = listen(&child.channel, upload, cancelled, events);
     child.end();
     // An upload that broke off looks like a truncated archive, and is none.
     let end = upload.end.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -213,23 +148,33 @@ impl Running {
 
 /// Hears the unpacker out. What it says comes from a process that reads a stranger's bytes, so it is not believed in
 /// more than its outcome.
-fn listen(channel: &OwnedFd, upload: &Upload, events: &mut dyn FnMut(BuildEvent)) -> Result<(), Failure> {
+fn listen(
+    channel: &OwnedFd,
+    upload: &Upload,
+    cancelled: &AtomicBool,
+    events: &mut dyn FnMut(BuildEvent),
+) -> Result<(), Failure> {
     let host = |why: String| Failure { blame: Blame::Host, entry: None, at: 0, why };
     let until = Instant::now() + DEADLINE;
-    let (mut shown, mut told) = (2u8, Instant::now());
+    let (mut shown, mut told, mut heard) = (2u8, Instant::now(), Instant::now());
     events(BuildEvent::Stage { stage: "unpack".into(), percent: shown });
     loop {
-        let left = until.saturating_duration_since(Instant::now()).min(SILENCE);
-        let message = match seqpacket::recv(channel, Some(left)) {
+        let message = seqpacket::recv(channel, Some(SLICE));
+        if cancelled.load(Ordering::Acquire) {
+            return Err(host("it was cancelled".into()));
+        }
+        let message = match message {
             Ok((message, _)) => message,
-            Err(e) if e.kind() == io::ErrorKind::TimedOut && left < SILENCE => {
+            Err(e) if e.kind() == io::ErrorKind::TimedOut && Instant::now() >= until => {
                 return Err(host(format!("it was not unpacked after {} minutes", DEADLINE.as_secs() / 60)));
             }
-            Err(e) if e.kind() == io::ErrorKind::TimedOut => {
+            Err(e) if e.kind() == io::ErrorKind::TimedOut && heard.elapsed() >= SILENCE => {
                 return Err(host(format!("nothing of it arrived for {} minutes", SILENCE.as_secs() / 60)));
             }
+            Err(e) if e.kind() == io::ErrorKind::TimedOut => continue,
             Err(e) => return Err(host(format!("the unpacker cannot be heard: {e}"))),
         };
+        heard = Instant::now();
         if message.is_empty() {
             return Err(host("the unpacker ended without a word".into()));
         }
@@ -267,7 +212,7 @@ fn listen(channel: &OwnedFd, upload: &Upload, events: &mut dyn FnMut(BuildEvent)
 const INIT_PATHS: &[&str] = &["/sbin/init", "/usr/sbin/init", "/lib/systemd/systemd", "/init"];
 
 /// The tree's init, what it is, and the architecture it is for, which this host must run.
-fn recognise(tree: &Tree, name: &TemplateName, source: &str) -> Result<(Init, String), TemplateError> {
+pub fn recognise(tree: &Tree, name: &TemplateName, source: &str) -> Result<(Init, String), TemplateError> {
     let no = |found: String| TemplateError::NoInit { name: name.to_string(), wanted: "an init", found };
     let io = |path: &str, e: io::Error| TemplateError::io(&format!("looking at {path} in"), tree.path(), e);
     let mut found = None;

@@ -15,15 +15,15 @@
 //! Their own processes live in a pid and mount namespace that dies with vzd, and hold the lock until then.
 //!
 //! Rooms: [`build`] and [`import`] fill a tree, [`fixups`] changes it ([`sets`] says how for an imported one), [`machine`]
-//! tells what its programs run on, [`register`] makes it a template, [`view`] shows it. [`fault`] is where tests kill it.
+//! tells what its programs run on, [`register`] makes it a template, [`view`] shows it. [`making`] is all of it as steps, which an operation carries out.
 
 mod build;
 mod error;
-mod fault;
 mod fixups;
 mod import;
 mod lock;
 mod machine;
+mod making;
 mod manifest;
 mod progress;
 mod recipe;
@@ -35,8 +35,8 @@ mod view;
 mod watch;
 
 pub use error::TemplateError;
-pub use fault::points;
 pub use import::{Upload, UploadEnd};
+pub use making::{Making, Removing};
 pub use manifest::hex;
 
 use lock::Lock;
@@ -49,8 +49,8 @@ use std::{
     time::{Duration, Instant},
 };
 use view::broken;
-use vz_api::wire::{BuildEvent, TemplateInfo};
-use vz_types::{Ctid, ManagerConfig, Paths, TemplateName};
+use vz_api::wire::TemplateInfo;
+use vz_types::{ManagerConfig, Paths, TemplateName};
 
 /// A template, checked and ready to make a container from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -114,7 +114,7 @@ impl Store {
     pub fn ready(&self, name: &TemplateName) -> Result<ReadyTemplate, TemplateError> {
         let (dir, meta) = self.current(name)?;
         let root = dir.join("root");
-        self.given.lock().unwrap_or_else(PoisonError::into_inner).insert(dir.clone(), Instant::now());
+        self.give(&dir);
         self.checked.ensure(&root, || {
             let known = std::fs::read_to_string(dir.join("stamp")).unwrap_or_default();
             match manifest::stamp(&root) {
@@ -125,7 +125,13 @@ impl Store {
                 }
             }
         })?;
+        // The check may have read every byte.
+        self.give(&dir);
         Ok(ReadyTemplate { root, digest: meta.digest, init: meta.init })
+    }
+
+    fn give(&self, version: &Path) {
+        self.given.lock().unwrap_or_else(PoisonError::into_inner).insert(version.to_owned(), Instant::now());
     }
 
     /// Checks every built template, so that the first container made from one need not wait. Errors show up there.
@@ -146,19 +152,6 @@ impl Store {
     /// The files of the version with that digest: what a container made from it mounts, whichever version is current.
     pub fn root_of(&self, name: &TemplateName, digest: &str) -> PathBuf {
         self.paths.template(name).join(short(digest)).join("root")
-    }
-
-    /// Removes a built template with all its versions. The recipe stays.
-    pub fn remove(&self, name: &TemplateName, used_by: &[Ctid]) -> Result<(), TemplateError> {
-        if !used_by.is_empty() {
-            return Err(TemplateError::InUse { name: name.clone(), used_by: used_by.to_vec() });
-        }
-        let dir = self.paths.template(name);
-        if !dir.exists() {
-            return Err(self.absent(name));
-        }
-        let _lock = self.lock(name)?;
-        self.trash(&dir)
     }
 
     /// Removes versions that are neither current nor of a container (`in_use`: digests), nor just given to one.
@@ -210,51 +203,6 @@ impl Store {
         Ok(())
     }
 
-    /// Builds a template from its recipe, reporting stages and log lines. One that is built already stays as
-    /// it is unless `rebuild`; containers keep the files they were made from in any case.
-    ///
-    /// Blocks for the build's whole time; the calling thread must live that long, because the build's
-    /// processes are killed when it ends.
-    pub fn build(
-        &self,
-        name: &TemplateName,
-        rebuild: bool,
-        events: &mut dyn FnMut(BuildEvent),
-    ) -> Result<TemplateInfo, TemplateError> {
-        let Some((recipe, text)) = self.recipes.find(name)? else {
-            return Err(match self.current(name) {
-                Ok(_) => TemplateError::NoRecipe {
-                    name: name.clone(),
-                    path: self.paths.recipe_dir().join(format!("{name}.toml")),
-                },
-                Err(_) => self.absent(name),
-            });
-        };
-        let lock = self.lock(name)?;
-        if !rebuild && self.current(name).is_ok() {
-            events(BuildEvent::Log { line: format!("{name} is built already; --rebuild builds it anew") });
-            return self.show(name);
-        }
-        build::run(&build::Job { store: self, name, recipe: &recipe, recipe_text: &text, lock: &lock }, events)?;
-        self.show(name)
-    }
-
-    /// Makes a template from an archive that arrives while this runs, reporting stages. The same files under the same
-    /// name are there already: it stays as it is. Other files: an error unless `upload.replace`.
-    ///
-    /// Blocks for the import's whole time; the calling thread must live that long, because the process that reads the
-    /// archive is killed when it ends.
-    pub fn import(
-        &self,
-        name: &TemplateName,
-        upload: Upload,
-        events: &mut dyn FnMut(BuildEvent),
-    ) -> Result<TemplateInfo, TemplateError> {
-        let lock = self.lock(name)?;
-        import::run(self, name, upload, &lock, events)?;
-        self.show(name)
-    }
-
     fn staging_dir(&self) -> PathBuf {
         self.paths.template_dir().join(".staging")
     }
@@ -263,16 +211,22 @@ impl Store {
         Lock::take(&self.staging_dir(), name)
     }
 
-    /// Takes a directory out of sight by one rename, then removes it.
-    fn trash(&self, dir: &Path) -> Result<(), TemplateError> {
+    /// Takes a directory out of sight by one rename, durably. Answers where it went.
+    fn hide(&self, dir: &Path) -> Result<PathBuf, TemplateError> {
         let name = dir.strip_prefix(self.paths.template_dir()).ok().and_then(|p| p.iter().next()).unwrap_or_default();
         self.checked.forget(dir);
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_nanos();
         let gone = self.staging_dir().join(format!("trash.{}.{now}", name.to_string_lossy()));
-        fault::step("remove", "hide", || {
-            std::fs::rename(dir, &gone).map_err(|e| TemplateError::io("removing", dir, e))
-        })?;
-        fault::step("remove", "delete", || tree::remove_all(&gone).map_err(|e| TemplateError::io("removing", &gone, e)))
+        std::fs::rename(dir, &gone)
+            .and_then(|()| std::fs::File::open(dir.parent().unwrap_or(dir))?.sync_all())
+            .map_err(|e| TemplateError::io("removing", dir, e))?;
+        Ok(gone)
+    }
+
+    /// Takes a directory out of sight, then removes it.
+    fn trash(&self, dir: &Path) -> Result<(), TemplateError> {
+        let gone = self.hide(dir)?;
+        tree::remove_all(&gone).map_err(|e| TemplateError::io("removing", &gone, e))
     }
 
     fn built_names(&self) -> Vec<TemplateName> {
@@ -332,6 +286,27 @@ impl Store {
     }
 }
 
+#[cfg(test)]
+impl Store {
+    /// A template without a file, made without a build, which takes root.
+    pub fn make_empty(&self, name: &TemplateName) {
+        let making = self.paths.template(name).join("making");
+        std::fs::create_dir_all(making.join("root")).unwrap();
+        let text = manifest::describe(&making.join("root")).unwrap().text;
+        let digest = manifest::sha256_hex(text.as_bytes());
+        let dir = making.with_file_name(short(&digest));
+        std::fs::rename(&making, &dir).unwrap();
+        std::fs::write(dir.join("manifest.txt"), text).unwrap();
+        let meta = serde_json::json!({
+            "name": name, "digest": digest, "recipe_digest": "", "description": "", "size": 0, "files": 0,
+            "distribution": null, "init": "any", "arch": "amd64", "packages": [], "source": "", "built_at": 0,
+        });
+        std::fs::write(dir.join("manifest.json"), meta.to_string()).unwrap();
+        std::fs::write(dir.join("stamp"), "").unwrap();
+        std::os::unix::fs::symlink(short(&digest), dir.with_file_name("current")).unwrap();
+    }
+}
+
 /// The part of a digest that names a version's directory.
 fn short(digest: &str) -> &str {
     digest.get(..12).unwrap_or(digest)
@@ -341,6 +316,18 @@ fn short(digest: &str) -> &str {
 mod tests {
     use super::*;
     use vz_types::ExitCode;
+
+    /// All of a build.
+    fn build(store: &Store, name: &TemplateName, rebuild: bool) -> Result<(), TemplateError> {
+        let Some(mut making) = Making::build(store, name, rebuild)? else { return Ok(()) };
+        let tell = &mut |_| {};
+        making.fill(tell)?;
+        making.fix_up(tell)?;
+        making.describe(tell)?;
+        making.register(tell)?;
+        making.switch()?;
+        making.sweep()
+    }
 
     /// A store whose template `tiny` is copied from a directory, so that no mirror is needed.
     fn store(base: &Path) -> (Store, TemplateName) {
@@ -360,10 +347,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (store, name) = store(dir.path());
         assert!(matches!(store.ready(&name), Err(TemplateError::NotBuilt { .. })));
-        store.build(&name, false, &mut |_| {}).unwrap();
+        build(&store, &name, false).unwrap();
         let old = store.ready(&name).unwrap();
         std::fs::write(dir.path().join("tree/new"), "").unwrap();
-        store.build(&name, true, &mut |_| {}).unwrap();
+        build(&store, &name, true).unwrap();
         let new = store.ready(&name).unwrap();
         assert_ne!(old.digest, new.digest);
         assert_eq!(store.root_of(&name, &old.digest), old.root);
@@ -374,8 +361,10 @@ mod tests {
         assert!(old.root.join("sbin/init").exists());
         store.prune(&name, &[]).unwrap();
         assert!(!old.root.exists() && new.root.exists());
-        assert!(matches!(store.remove(&name, &[101.try_into().unwrap()]), Err(TemplateError::InUse { .. })));
-        store.remove(&name, &[]).unwrap();
+        assert!(matches!(Removing::begin(&store, &name, &[101.try_into().unwrap()]), Err(TemplateError::InUse { .. })));
+        let mut removing = Removing::begin(&store, &name, &[]).unwrap();
+        removing.hide().unwrap();
+        removing.delete().unwrap();
         assert!(matches!(store.ready(&name), Err(TemplateError::NotBuilt { .. })));
     }
 
@@ -383,7 +372,7 @@ mod tests {
     fn a_changed_template_is_refused_and_the_file_is_named() {
         let dir = tempfile::tempdir().unwrap();
         let (store, name) = store(dir.path());
-        store.build(&name, false, &mut |_| {}).unwrap();
+        build(&store, &name, false).unwrap();
         let root = store.ready(&name).unwrap().root;
         std::fs::write(root.join("sbin/init"), "#!/bin/no\n").unwrap();
         let e = store.ready(&name).unwrap_err();
@@ -402,7 +391,7 @@ mod tests {
         let lock = store.lock(&name).unwrap();
         store.sweep().unwrap();
         assert!(staged.exists());
-        assert!(matches!(store.build(&name, false, &mut |_| {}), Err(TemplateError::Busy { .. })));
+        assert!(matches!(build(&store, &name, false), Err(TemplateError::Busy { .. })));
         drop(lock);
         store.sweep().unwrap();
         assert!(!staged.exists());

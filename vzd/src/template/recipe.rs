@@ -9,7 +9,7 @@ use std::{
     fmt,
     path::{Path, PathBuf},
 };
-use vz_types::{ManagerConfig, Paths, TemplateName};
+use vz_types::{ManagerConfig, Paths, TemplateName, inits};
 
 /// What a template is made from and with.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -123,19 +123,13 @@ pub enum Init {
     Any,
 }
 
-/// A row of [`INITS`]: the end of the path `/sbin/init` resolves to, and whose it is.
-pub const INITS: &[(&str, Init)] = &[
-    ("/systemd", Init::Systemd),
-    ("/busybox", Init::Busybox),
-    ("/openrc-init", Init::Openrc),
-    ("/runit-init", Init::Runit),
-    ("/sbin/init", Init::Sysvinit),
-];
-
 impl Init {
+    const ALL: [Self; 6] = [Self::Systemd, Self::Sysvinit, Self::Openrc, Self::Runit, Self::Busybox, Self::Any];
+
     /// Which init a resolved path belongs to.
     pub fn of_path(resolved: &str) -> Self {
-        INITS.iter().find(|(end, _)| resolved.ends_with(end)).map_or(Self::Any, |(_, i)| *i)
+        let word = inits::of_link(resolved).map(|i| i.word);
+        Self::ALL.into_iter().find(|i| Some(i.word()) == word).unwrap_or(Self::Any)
     }
 
     /// The word of the recipe and of the manifest.

@@ -2,7 +2,6 @@
 
 use super::{
     Store, TemplateError,
-    fault::step,
     manifest::{self, Meta, Origin},
     short,
     tree::Tree,
@@ -83,23 +82,17 @@ pub fn describe(version: &Path, tree: &Tree, name: &TemplateName, facts: Facts) 
     Ok(meta)
 }
 
-/// Makes a described version the template: on disk first. A new name appears whole by one rename; where there is one
-/// already, the version appears by one rename and becomes the current one by another. `op` is whose step it is.
+/// Makes a described version a version of the template: on disk first. A new name appears whole, with this version as the
+/// current one, by one rename; where there is one already the version appears by one rename, and [`switch`] makes it the
+/// current one.
 pub fn register(
     store: &Store,
-    op: &str,
     name: &TemplateName,
     staging: &Path,
     version: &Path,
     digest: &str,
 ) -> Result<(), TemplateError> {
     let home = store.paths.template(name);
-    let store_dir = store.paths.template_dir();
-    let on = |path: &Path| {
-        let path: PathBuf = path.to_owned();
-        move |e: io::Error| TemplateError::io("registering", &path, e)
-    };
-    let sync = |path: &Path| File::open(path).and_then(|d| d.sync_all()).map_err(on(path));
     let staged = File::open(staging).map_err(on(staging))?;
     rustix::fs::syncfs(&staged).map_err(|e| on(version)(e.into()))?;
     if !home.exists() {
@@ -108,27 +101,43 @@ pub fn register(
         std::fs::rename(version, fresh.join(short(digest))).map_err(on(version))?;
         std::os::unix::fs::symlink(short(digest), fresh.join("current")).map_err(on(&fresh))?;
         sync(&fresh)?;
-        return step(op, "register", || {
-            std::fs::rename(&fresh, &home).map_err(on(&home))?;
-            sync(&store_dir)
-        });
+        std::fs::rename(&fresh, &home).map_err(on(&home))?;
+        return sync(&store.paths.template_dir());
     }
     let to = home.join(short(digest));
-    step(op, "register", || match to.exists() {
-        // The very same files were registered before: the version that containers may already use stays.
-        true => Ok(()),
-        false => std::fs::rename(version, &to).map_err(on(&to)),
-    })?;
-    step(op, "switch", || {
-        let (link, temp) = (home.join("current"), home.join(".current"));
-        match std::fs::remove_file(&temp) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(on(&temp)(e)),
-            _ => {}
-        }
-        std::os::unix::fs::symlink(short(digest), &temp).map_err(on(&temp))?;
-        std::fs::rename(&temp, &link).map_err(on(&link))?;
-        sync(&home)
-    })
+    // The very same files were registered before: the version that containers may already use stays.
+    if !to.exists() {
+        std::fs::rename(version, &to).map_err(on(&to))?;
+        sync(&home)?;
+    }
+    Ok(())
+}
+
+/// Makes a registered version the one new containers are made from; repeating it is harmless.
+pub fn switch(store: &Store, name: &TemplateName, digest: &str) -> Result<(), TemplateError> {
+    let home = store.paths.template(name);
+    let (link, temp) = (home.join("current"), home.join(".current"));
+    match std::fs::remove_file(&temp) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(on(&temp)(e)),
+        _ => {}
+    }
+    std::os::unix::fs::symlink(short(digest), &temp).map_err(on(&temp))?;
+    std::fs::rename(&temp, &link).map_err(on(&link))?;
+    sync(&home)
+}
+
+/// Whether this version is there, current or not.
+pub fn is_registered(store: &Store, name: &TemplateName, digest: &str) -> bool {
+    !digest.is_empty() && store.paths.template(name).join(short(digest)).join("manifest.json").exists()
+}
+
+fn on(path: &Path) -> impl FnOnce(io::Error) -> TemplateError + use<> {
+    let path: PathBuf = path.to_owned();
+    move |e| TemplateError::io("registering", &path, e)
+}
+
+fn sync(path: &Path) -> Result<(), TemplateError> {
+    File::open(path).and_then(|d| d.sync_all()).map_err(on(path))
 }
 
 /// `ID` and `VERSION_ID` of os-release(5).

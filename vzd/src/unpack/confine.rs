@@ -44,6 +44,7 @@ const CALLS: &[libc::c_long] = &[
     libc::SYS_newfstatat,
     libc::SYS_statx,
     libc::SYS_sendmsg,
+    libc::SYS_ppoll,
     libc::SYS_clock_gettime,
     libc::SYS_getrandom,
     libc::SYS_brk,

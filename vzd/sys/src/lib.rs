@@ -6,11 +6,15 @@
 
 pub mod bpf;
 pub mod caps;
+pub mod cgroup;
 pub mod device_bpf;
+pub mod heap;
 pub mod loopdev;
 pub mod mount;
 pub mod netlink;
+pub mod nftables;
 pub mod peer;
+pub mod proc;
 pub mod process;
 pub mod pty;
 pub mod rlimits;

@@ -63,6 +63,29 @@ fn is_false(b: &bool) -> bool {
     !*b
 }
 
+impl CtConfig {
+    /// A container of this template, with nothing said besides.
+    pub fn new(ostemplate: TemplateName) -> Self {
+        Self {
+            ostemplate,
+            layout: Layout::default(),
+            name: None,
+            description: None,
+            hostname: None,
+            onboot: None,
+            bootorder: None,
+            disabled: false,
+            features: Vec::new(),
+            stop_timeout: None,
+            network: NetworkConfig::default(),
+            disk: DiskConfig::default(),
+            limits: LimitsConfig::default(),
+            cpu: CpuConfig::default(),
+            io: IoConfig::default(),
+        }
+    }
+}
+
 /// `[network]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -171,6 +194,24 @@ impl Feature {
     ];
 }
 
+impl std::fmt::Display for Feature {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let word = Self::ALL.iter().find(|(feature, _)| feature == self).map_or("", |(_, word)| word);
+        f.write_str(word)
+    }
+}
+
+impl std::str::FromStr for Feature {
+    type Err = String;
+    fn from_str(s: &str) -> Result<Self, String> {
+        Self::ALL.iter().find(|(_, word)| *word == s).map(|(feature, _)| *feature).ok_or_else(|| {
+            let known: Vec<&str> = Self::ALL.iter().map(|(_, word)| *word).collect();
+            let shown: String = s.chars().take(40).collect();
+            format!("there is no feature `{shown}`; there are {}", known.join(", "))
+        })
+    }
+}
+
 /// Free text of one line, at most 256 characters, no control characters.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -200,6 +241,12 @@ impl std::str::FromStr for Description {
     type Err = String;
     fn from_str(s: &str) -> Result<Self, String> {
         Self::try_from(s.to_owned())
+    }
+}
+
+impl std::fmt::Display for Description {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
     }
 }
 

@@ -186,6 +186,8 @@ pub struct ManagerConfig {
     pub network: HostNetwork,
     /// What to do about limits this host cannot enforce.
     pub limits: Limits,
+    /// How long is remembered what was done and what happened.
+    pub history: History,
     /// Where recipes are looked for, after `/etc/vz/templates`. Empty: the installed directory.
     pub recipe_dirs: Vec<PathBuf>,
     /// Where the cgroup2 hierarchy is mounted. Absent: found in `/proc/self/mountinfo`.
@@ -241,6 +243,20 @@ impl Default for HostNetwork {
                 .into(),
             uplinks: Vec::new(),
         }
+    }
+}
+
+/// `[history]` of vz.toml.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct History {
+    /// Days that ended operations and events are kept.
+    pub days: u32,
+}
+
+impl Default for History {
+    fn default() -> Self {
+        Self { days: 90 }
     }
 }
 

@@ -6,7 +6,7 @@
 //! control: client -> ControlRequest     vzmon -> ControlReply (console: then framed bytes)
 //! edit:    vzd -> EditPlan              vzmon -> TaskReply   (`vzmon edit`)
 //! mount:   vzd -> StoragePlan           vzmon -> TaskReply   (`vzmon mount`)
-//! attach:  vzctl -> AttachPlan, on a descriptor; the exit status is the answer
+//! attach:  vzctl, vzd -> AttachPlan, on a descriptor; the exit status is the answer
 //! ```
 
 use crate::{
@@ -247,7 +247,8 @@ pub enum TaskReply {
     },
 }
 
-/// `vzmon attach PLAN-FD`: run a program in a running container. Executed from a sealed memfd.
+/// `vzmon attach PLAN-FD`: run a program in a running container. Executed from a sealed memfd by vzctl. On descriptor 0,
+/// the plan is all of standard input and the program's own is empty.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AttachPlan {
     /// `/run/vz/ct/<CTID>`.

@@ -22,6 +22,10 @@ pub struct RunRecord {
     pub boots: u32,
     /// Seconds since the epoch at which this boot's init was executed.
     pub booted_at: u64,
+    /// The same moment in seconds since the host's boot (clock_gettime(2), `CLOCK_BOOTTIME`), which no change of the
+    /// wall clock moves. Absent: a monitor of a version that did not write it.
+    #[serde(default)]
+    pub booted_monotonic: Option<u64>,
     /// Seconds since the epoch of the first boot of this start.
     pub started_at: u64,
     /// Host-side link, if it has one.
@@ -43,6 +47,17 @@ pub struct RunRecord {
     pub limits: crate::limits::kernel::Inside,
     /// The kernel's boot_id when this was written: a record of another host boot is stale.
     pub host_boot_id: String,
+}
+
+impl RunRecord {
+    /// Seconds since this boot's init was executed, at a moment that is `epoch` seconds by the wall clock and `boottime`
+    /// seconds after the host's boot.
+    pub fn uptime(&self, epoch: u64, boottime: u64) -> u64 {
+        match self.booted_monotonic {
+            Some(then) => boottime.saturating_sub(then),
+            None => epoch.saturating_sub(self.booted_at),
+        }
+    }
 }
 
 fn first_protocol() -> u32 {
@@ -126,6 +141,16 @@ mod tests {
         let record: RunRecord = serde_json::from_str(FIRST).unwrap();
         assert_eq!((record.protocol, record.version.as_str(), record.features.len()), (1, "", 1));
         assert_eq!(record.init, ProcessId { pid: 7, start_time: 70 });
+    }
+
+    #[test]
+    fn uptime_follows_the_wall_clock_only_where_a_monitor_wrote_nothing_else() {
+        let mut record: RunRecord = serde_json::from_str(FIRST).unwrap();
+        assert_eq!((record.booted_monotonic, record.uptime(65, 1000)), (None, 60));
+        record.booted_monotonic = Some(940);
+        // The wall clock was set back by years, then forward by years.
+        assert_eq!((record.uptime(0, 1000), record.uptime(u64::MAX, 1001)), (60, 61));
+        assert_eq!(record.uptime(5, 0), 0);
     }
 
     #[test]

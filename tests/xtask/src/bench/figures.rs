@@ -17,7 +17,7 @@ use std::{
 use vz_tests::{NetNs, wait};
 
 /// Names for `--figures`.
-pub const GROUPS: &[&str] = &["tiny", "net", "debian", "twenty", "idle"];
+pub const GROUPS: &[&str] = &["tiny", "net", "debian", "twenty", "idle", "many"];
 
 /// A row of the table: figure, unit, goal for vz.
 const ROWS: &[(&str, &str, &str)] = &[
@@ -115,7 +115,8 @@ impl Figures {
     }
 }
 
-fn median(values: &[f64]) -> Option<f64> {
+/// The middle one of several values.
+pub fn median(values: &[f64]) -> Option<f64> {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     let n = sorted.len();
@@ -227,6 +228,7 @@ pub fn lifecycle(peer: &dyn Peer, world: &World, kind: Kind, net: bool, into: &m
         let mut started = start(peer, n, kind, net)?;
         let init = peer.init(n, &started)?;
         match (kind, net) {
+            (Kind::Prompt, _) => bail!("{name} is measured beside many only"),
             (Kind::Debian, _) => {
                 into.add("boot Debian to ssh banner", name, ssh_banner(init)? - started.begun);
                 peer.settle(init);

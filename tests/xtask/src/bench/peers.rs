@@ -5,8 +5,9 @@ use super::world::{World, now};
 use anyhow::{Context, Result, bail};
 use std::{
     fs,
+    io::{Read, Write},
     os::unix::net::UnixStream,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
 };
@@ -20,10 +21,12 @@ pub enum Kind {
     Tiny,
     /// Debian 12 with systemd.
     Debian,
+    /// The static PID 1 under the name of an init that ends when it is asked to.
+    Prompt,
 }
 
 impl Kind {
-    /// Both.
+    /// Those that are compared.
     pub const ALL: [Kind; 2] = [Kind::Tiny, Kind::Debian];
 
     /// In names.
@@ -31,6 +34,7 @@ impl Kind {
         match self {
             Self::Tiny => "bench-tiny",
             Self::Debian => "bench-debian",
+            Self::Prompt => "bench-prompt",
         }
     }
 }
@@ -142,16 +146,14 @@ impl Vz {
         for dir in [paths.recipe_dir(), paths.run(), paths.log_dir()] {
             fs::create_dir_all(dir)?;
         }
-        for kind in Kind::ALL {
+        for kind in world.kinds {
+            let kind = *kind;
             // Its PID 1 is our own, which becomes the tree's init where there is one.
             let text =
                 format!("description = 'bench'\ninit = 'any'\ntree = {:?}\n", world.tree(kind).display().to_string());
             fs::write(paths.recipe_dir().join(format!("{}.toml", kind.word())), text)?;
         }
-        let log = fs::File::create(paths.log_dir().join("vzd.out"))?;
-        let mut c = Command::new(world.bin.join("vzd"));
-        c.arg("--root").arg(&paths.base).env("VZ_LOG", "warn");
-        let vzd = c.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn()?;
+        let vzd = Self::spawn(&world.bin, &paths)?;
         let vz = Self { bin: world.bin.clone(), paths, vzd };
         let socket = vz.paths.socket();
         let up = wait::in_dir(&vz.paths.run(), Duration::from_secs(30), || {
@@ -160,13 +162,69 @@ impl Vz {
         up.with_context(|| {
             format!("vzd does not answer:\n{}", vz_tests::census::tail(&vz.paths.log_dir().join("vzd.out"), 20))
         })?;
-        for kind in Kind::ALL {
+        for kind in world.kinds {
             let out = command::run(&mut vz.vzctl(&["template", "build", kind.word()]), None, Duration::from_secs(120))?;
             if out.code() != 0 {
                 bail!("{out}");
             }
         }
         Ok(vz)
+    }
+
+    fn spawn(bin: &Path, paths: &Paths) -> Result<Child> {
+        let log = fs::OpenOptions::new().create(true).append(true).open(paths.log_dir().join("vzd.out"))?;
+        let mut c = Command::new(bin.join("vzd"));
+        c.arg("--root").arg(&paths.base).env("VZ_LOG", "warn");
+        Ok(c.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn()?)
+    }
+
+    /// The daemon's process.
+    pub fn pid(&self) -> u32 {
+        self.vzd.id()
+    }
+
+    /// Ends the daemon and starts it again; milliseconds until the next one answers.
+    pub fn restart(&mut self) -> Result<f64> {
+        let begun = now();
+        let old = wait::Process::open(self.vzd.id())?;
+        old.terminate();
+        if !old.ended(Duration::from_secs(30))? {
+            bail!("vzd does not end");
+        }
+        self.vzd.wait()?;
+        self.vzd = Self::spawn(&self.bin, &self.paths)?;
+        let socket = self.paths.socket();
+        let answered = || -> Option<()> {
+            let mut s = UnixStream::connect(&socket).ok()?;
+            s.write_all(b"GET /v1/version HTTP/1.1\r\nHost: vz\r\nConnection: close\r\n\r\n").ok()?;
+            let mut first = [0; 12];
+            s.read_exact(&mut first).ok()?;
+            (&first == b"HTTP/1.1 200").then_some(())
+        };
+        wait::retry(Duration::from_secs(60), Duration::from_millis(1), answered).context("vzd does not answer")?;
+        Ok(now() - begun)
+    }
+
+    /// Gives a running container one more address, or takes it away.
+    pub fn set_address(&self, n: usize, option: &str) -> Command {
+        self.vzctl(&["set", &Self::id(n), option, "10.212.0.1", "--save"])
+    }
+
+    /// As `stop`, with the steps in its answer.
+    pub fn stop_telling(&self, n: usize) -> Command {
+        self.vzctl(&["--json", "stop", &Self::id(n)])
+    }
+
+    /// Stops all there are.
+    pub fn stop_all(&self) -> Command {
+        self.vzctl(&["stop", "--all"])
+    }
+
+    /// Lists.
+    pub fn vzlist(&self, words: &[&str]) -> Command {
+        let mut c = cmd(self.bin.join("vzlist"), words);
+        c.env("VZ_ROOT", &self.paths.base);
+        c
     }
 
     fn vzctl(&self, words: &[&str]) -> Command {
@@ -199,7 +257,7 @@ impl Peer for Vz {
     fn create(&self, n: usize, kind: Kind, net: bool) -> Vec<Command> {
         let id = Self::id(n);
         let mut words = vec!["create", &id, "--ostemplate", kind.word()];
-        let address = format!("10.211.0.{n}");
+        let address = format!("10.211.{}.{}", n / 250, n % 250 + 1);
         if net {
             words.extend(["--ipadd", &address]);
         }
@@ -221,9 +279,7 @@ impl Peer for Vz {
         vec![self.vzctl(&["destroy", &Self::id(n)])]
     }
     fn list(&self) -> Option<Command> {
-        let mut c = cmd(self.bin.join("vzlist"), &[]);
-        c.env("VZ_ROOT", &self.paths.base);
-        Some(c)
+        Some(self.vzlist(&[]))
     }
     fn stamp(&self, n: usize) -> PathBuf {
         self.paths.root_dir().join(Self::id(n)).join("stamp")

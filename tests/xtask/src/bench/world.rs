@@ -24,6 +24,8 @@ pub struct World {
     pub dir: PathBuf,
     /// The programs of vz.
     pub bin: PathBuf,
+    /// The root filesystems there are.
+    pub kinds: &'static [Kind],
 }
 
 /// Builds the Debian template while the machine's own network can still be reached.
@@ -41,10 +43,10 @@ fn sh(line: &str) -> Result<()> {
 
 impl World {
     /// Makes it; we are in namespaces of our own already.
-    pub fn make(bin: &Path) -> Result<Self> {
+    pub fn make(bin: &Path, kinds: &'static [Kind]) -> Result<Self> {
         let dir = PathBuf::from(format!("/var/tmp/vz-bench-{}", std::process::id()));
         fs::create_dir_all(&dir)?;
-        let world = Self { dir, bin: bin.to_owned() };
+        let world = Self { dir, bin: bin.to_owned(), kinds };
         // A bridge for the peers' links, /sys of this network namespace, a /run and subordinate ids nobody else sees.
         let d = world.dir.display();
         sh(&format!(
@@ -65,6 +67,15 @@ impl World {
         fs::write(tiny.join("etc/os-release"), "ID=tiny\nVERSION_ID=1\n")?;
         fs::write(tiny.join("usr/lib/os-release"), "ID=tiny\nVERSION_ID=1\n")?;
         world.init(&tiny)?;
+        if kinds.contains(&Kind::Prompt) {
+            // The name is what tells vz how to ask.
+            let prompt = world.tree(Kind::Prompt);
+            let (tiny, prompt) = (tiny.display(), prompt.display());
+            sh(&format!("cp -a {tiny} {prompt}; cd {prompt}/sbin; mv init openrc-init; ln -s openrc-init init"))?;
+        }
+        if !kinds.contains(&Kind::Debian) {
+            return Ok(world);
+        }
         let debian = world.tree(Kind::Debian);
         let from = Template::Debian12.cached_with(bin).join("current/root");
         sh(&format!("cp -a {} {}", from.display(), debian.display()))?;
@@ -73,6 +84,13 @@ impl World {
         std::os::unix::fs::symlink(target, debian.join("usr/sbin/init.real"))?;
         world.init(&debian)?;
         Ok(world)
+    }
+
+    /// A way to the outside, as hosts have it, for what is done to answer for containers there.
+    pub fn give_uplink(&self) -> Result<()> {
+        sh(
+            "ip link add up0 type veth peer name up1; ip link set up1 up; ip addr add 192.0.2.1/24 dev up0; ip link set up0 up; ip route add default via 192.0.2.2",
+        )
     }
 
     /// The root filesystem of a kind.

@@ -100,9 +100,7 @@ fn drain(from: &OwnedFd, to: BorrowedFd<'_>) -> io::Result<()> {
 /// What ends a program from its terminal or from `kill`, but what whoever called us had us ignore (nohup, a shell's
 /// background jobs): read from a descriptor from here on, because nothing else would tell the program inside.
 fn endings() -> io::Result<SignalFd> {
-    let status = std::fs::read_to_string("/proc/self/status")?;
-    let ignored = status.lines().find_map(|l| l.strip_prefix("SigIgn:"));
-    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    let ignored = vz_sys::proc::status(std::process::id() as i32)?.signals("SigIgn");
     let all = [Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM, Signal::SIGHUP];
     let set: SigSet = all.into_iter().filter(|s| ignored >> (*s as i32 - 1) & 1 == 0).collect();
     set.thread_block()?;

@@ -1,0 +1,140 @@
+//! `operations`, `wait`, `cancel` and `history`: what is under way and what was done, by whom, when and with what outcome.
+
+use crate::{
+    args::OperationsArgs,
+    failure::{Failure, Outcome},
+    progress, tables,
+    target::Target,
+    ui::plain,
+    verbs::Session,
+    words,
+};
+use vz_api::{
+    operations,
+    wire::{Operation, OperationsRequest},
+};
+use vz_types::{OpId, time::utc};
+
+/// `operations`.
+pub fn list(s: &Session, args: &OperationsArgs) -> Outcome {
+    let wanted = OperationsRequest {
+        ct: args.ct.as_deref().map(|typed| typed.parse::<Target>().map(|t| t.to_string())).transpose()?,
+        template: args.template.as_deref().map(tables::name).transpose()?,
+        state: args.open.then(|| "open".to_owned()),
+        limit: Some(args.limit),
+    };
+    let all = s.client.operations(&wanted)?;
+    if s.ui.json {
+        s.ui.object(&all)?;
+        return Ok(0);
+    }
+    let mut rows = tables::table(&["ID", "ASKED (UTC)", "BY", "OPERATION", "STATE", "TIME", "AT"]);
+    for o in &all {
+        rows.add_row(vec![
+            o.id.clone(),
+            when(o.asked),
+            o.asker.clone(),
+            format!("{} {}", o.kind, o.name).trim_end().to_owned(),
+            o.state.clone(),
+            seconds(o),
+            match &o.error {
+                Some(e) => plain(&e.message),
+                None if o.ended.is_some() => String::new(),
+                None => progress::at(o),
+            },
+        ]);
+    }
+    s.ui.data(&tables::text(rows));
+    Ok(0)
+}
+
+/// `history`: one container's life, oldest first.
+pub fn history(s: &Session, typed: &str) -> Outcome {
+    let ct = typed.parse::<Target>()?.to_string();
+    let mut all =
+        s.client.operations(&OperationsRequest { ct: Some(ct), limit: Some(10_000), ..Default::default() })?;
+    all.reverse();
+    if s.ui.json {
+        s.ui.object(&all)?;
+        return Ok(0);
+    }
+    for o in &all {
+        let outcome = match &o.error {
+            Some(e) => format!("{}: {}", o.state, plain(&e.message)),
+            None => o.state.clone(),
+        };
+        s.ui.data(&format!("{}  {}  {} by {}: {outcome} ({})", when(o.asked), o.id, o.kind, o.asker, seconds(o)));
+        for fact in &o.facts {
+            let done = vz_api::wire::Done { ctid: o.ctid, facts: vec![fact.clone()], ..Default::default() };
+            let told = words::told(done, &s.paths);
+            for line in told.messages.iter().chain(&told.warnings) {
+                s.ui.say(&format!("    {}", plain(line)));
+            }
+        }
+    }
+    if all.is_empty() {
+        s.ui.say("Nothing is on record of the last 90 days");
+    }
+    Ok(0)
+}
+
+/// `wait`: exits as the operation would have.
+pub fn wait(s: &Session, typed: &str) -> Outcome {
+    let id = number(typed)?;
+    let is = s.client.operation(typed)?;
+    let words = format!("Waiting for `{}` of {}", is.kind, subject(&is));
+    let ended = progress::waiting(&s.ui, &s.client, id, &words, || s.client.wait(typed))?;
+    let done = operations::done(ended)?;
+    s.ui.done(words::told(done, &s.paths), &[])?;
+    Ok(0)
+}
+
+/// `cancel`: asks it to end, and waits until what it did is taken back.
+pub fn cancel(s: &Session, typed: &str) -> Outcome {
+    let id = number(typed)?;
+    s.client.cancel(typed)?;
+    let words = format!("Cancelling operation {id}");
+    let ended = progress::waiting(&s.ui, &s.client, id, &words, || s.client.wait(typed))?;
+    if s.ui.json {
+        s.ui.object(&ended)?;
+    }
+    match (ended.state.as_str(), &ended.error) {
+        ("cancelled", _) => {
+            s.ui.say(&format!(
+                "`{}` of {} was cancelled, and what it had done was taken back",
+                ended.kind,
+                subject(&ended)
+            ));
+            Ok(0)
+        }
+        ("done", _) => Err(Failure::value(format!("operation {id} was done before it could be cancelled"))),
+        (_, Some(_)) => Err(operations::done(ended).map_or_else(Failure::from, |_| Failure::value("it has ended"))),
+        (state, None) => Err(Failure::value(format!("operation {id} ended as {state}"))),
+    }
+}
+
+fn subject(o: &Operation) -> String {
+    match o.subject.as_str() {
+        "ct" => format!("CT {}", o.name),
+        "template" => format!("OS template {}", o.name),
+        _ => "this host".into(),
+    }
+}
+
+fn number(typed: &str) -> Result<OpId, Failure> {
+    typed.parse().map_err(|e: vz_types::op::OpIdError| Failure::value(e.to_string()))
+}
+
+fn when(millis: u64) -> String {
+    utc(millis / 1000).trim_end_matches(" UTC").to_owned()
+}
+
+/// How long it took, or has taken.
+fn seconds(o: &Operation) -> String {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let end = o.ended.unwrap_or(u64::try_from(now.as_millis()).unwrap_or_default());
+    match o.begun {
+        Some(begun) => format!("{:.1} s", end.saturating_sub(begun) as f64 / 1000.0),
+        None => "-".into(),
+    }
+}

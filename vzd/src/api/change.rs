@@ -1,0 +1,258 @@
+//! Routes that change containers: each asks for an operation, and answers when that has ended, or at once with
+//! `?background=true`.
+
+use super::{
+    Refusal, convert,
+    extract::{Asker, Body, Name, Options},
+    handlers::{Answer, Shared, ctid, inside, look},
+    operations,
+};
+use crate::{
+    manager::Manager,
+    monitor::booted::{self, Asker as BootAsker, NotBooted},
+    ops::{self, Ask, Asked, Handle, Ops, Snapshot},
+};
+use axum::{
+    Json,
+    extract::State,
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
+use std::sync::Arc;
+use vz_api::wire;
+use vz_types::{Ctid, ExitCode, Fact, fact::Booted};
+
+type Changed = Result<Response, Refusal>;
+
+/// Asks, where it may look things up.
+pub(super) async fn ask(ops: &Arc<Ops>, ask: Ask) -> Result<Asked, Refusal> {
+    let of = ops.clone();
+    match ops.pools.look.run(move || of.ask(ask)).await {
+        Ok(asked) => Ok(asked?),
+        Err(_) => Err(inside()),
+    }
+}
+
+/// Asks, and waits for the end unless it is to go on behind.
+async fn change(ops: &Arc<Ops>, who: Asker, how: wire::How, ctid: Ctid, asked: Ask) -> Changed {
+    let number = who.operation;
+    let asked = asked.by(who.name).numbered(number);
+    let asked = if how.background { asked.kept() } else { asked };
+    let handle = match ask(ops, asked).await? {
+        Asked::AlreadySo(fact) => {
+            let done = wire::Done { ctid: Some(ctid.get()), facts: vec![fact], ..wire::Done::default() };
+            return Ok(Json(done).into_response());
+        }
+        Asked::Operation(handle) => handle,
+    };
+    if how.background {
+        return Ok((StatusCode::ACCEPTED, Json(operations::live(&handle))).into_response());
+    }
+    let last = handle.ended().await;
+    let mut done = ended(ctid, &handle, &last)?;
+    if number.is_some_and(|n| n != handle.id) {
+        done.facts.insert(0, Fact::Joined { operation: handle.id });
+    }
+    // What a running container could not take: it is restarted, as an operation of its own.
+    let then = last.result.as_ref().and_then(|r| r.get("then")?.as_str().map(str::to_owned));
+    if then.as_deref() == Some("restart") {
+        if let Asked::Operation(restart) = ask(ops, ops::restart(ctid, true, false).by(handle.asker.clone())).await? {
+            let more = ended(ctid, &restart, &restart.ended().await)?;
+            done.facts.extend(more.facts);
+            done.steps.extend(more.steps);
+        }
+    }
+    Ok(Json(done).into_response())
+}
+
+/// What an operation that has ended comes to for its client.
+fn ended(ctid: Ctid, handle: &Handle, last: &Snapshot) -> Result<wire::Done, Refusal> {
+    if let Some(failure) = &last.failure {
+        return Err(Refusal::from(failure.clone()).of(handle.id));
+    }
+    Ok(wire::Done {
+        ctid: Some(ctid.get()),
+        operation: Some(handle.id.to_string()),
+        facts: last.facts.clone(),
+        steps: last.times.iter().map(|(name, us)| wire::StepTime { name: name.clone(), us: *us }).collect(),
+        ..wire::Done::default()
+    })
+}
+
+/// Make a container.
+#[utoipa::path(post, path = "/v1/cts", request_body = wire::CreateRequest,
+    params(("background" = Option<bool>, Query, description = "answer 202 with the operation at once")),
+    responses((status = 200, body = wire::Done), (status = 202, body = wire::Operation), (status = "4XX", body = wire::ApiError)))]
+pub async fn create(
+    State(ops): Shared,
+    who: Asker,
+    Options(how): Options<wire::How>,
+    Body(request): Body<wire::CreateRequest>,
+) -> Changed {
+    let spec = look(&ops, move |_| convert::create(request)).await?;
+    change(&ops, who, how, spec.ctid, ops::create(spec)).await
+}
+
+/// Change a container.
+#[utoipa::path(patch, path = "/v1/cts/{ct}", params(("ct" = String, Path, description = "CTID or name"),
+    ("background" = Option<bool>, Query, description = "answer 202 with the operation at once")),
+    request_body = wire::SetRequest,
+    responses((status = 200, body = wire::Done), (status = 202, body = wire::Operation), (status = "4XX", body = wire::ApiError)))]
+pub async fn set(
+    State(ops): Shared,
+    who: Asker,
+    Name(ct): Name,
+    Options(how): Options<wire::How>,
+    Body(request): Body<wire::SetRequest>,
+) -> Changed {
+    let ctid = ctid(&ops, ct).await?;
+    let spec = look(&ops, move |_| convert::set(request)).await?;
+    change(&ops, who, how, ctid, ops::set(ctid, spec)).await
+}
+
+/// Remove a container; its configuration stays as `.destroyed`.
+#[utoipa::path(delete, path = "/v1/cts/{ct}", params(("ct" = String, Path, description = "CTID or name"),
+    ("background" = Option<bool>, Query, description = "answer 202 with the operation at once")),
+    responses((status = 200, body = wire::Done), (status = 202, body = wire::Operation), (status = "4XX", body = wire::ApiError)))]
+pub async fn destroy(State(ops): Shared, who: Asker, Name(ct): Name, Options(how): Options<wire::How>) -> Changed {
+    let ctid = ctid(&ops, ct).await?;
+    change(&ops, who, how, ctid, ops::destroy(ctid)).await
+}
+
+/// Run a container.
+#[utoipa::path(post, path = "/v1/cts/{ct}/start", params(("ct" = String, Path, description = "CTID or name"),
+    ("background" = Option<bool>, Query, description = "answer 202 with the operation at once")),
+    request_body = wire::StartRequest,
+    responses((status = 200, body = wire::Done), (status = 202, body = wire::Operation), (status = "4XX", body = wire::ApiError)))]
+pub async fn start(
+    State(ops): Shared,
+    who: Asker,
+    Name(ct): Name,
+    Options(how): Options<wire::How>,
+    Body(request): Body<wire::StartRequest>,
+) -> Changed {
+    let ctid = ctid(&ops, ct).await?;
+    let changed = change(&ops, who, how, ctid, ops::start(ctid, request.force)).await?;
+    and_booted(&ops, ctid, request.wait && !how.background, changed).await
+}
+
+/// Stop it if it runs, then run it.
+#[utoipa::path(post, path = "/v1/cts/{ct}/restart", params(("ct" = String, Path, description = "CTID or name"),
+    ("background" = Option<bool>, Query, description = "answer 202 with the operation at once")),
+    request_body = wire::RestartRequest,
+    responses((status = 200, body = wire::Done), (status = 202, body = wire::Operation), (status = "4XX", body = wire::ApiError)))]
+pub async fn restart(
+    State(ops): Shared,
+    who: Asker,
+    Name(ct): Name,
+    Options(how): Options<wire::How>,
+    Body(request): Body<wire::RestartRequest>,
+) -> Changed {
+    let ctid = ctid(&ops, ct).await?;
+    let changed = change(&ops, who, how, ctid, ops::restart(ctid, request.force, request.fast)).await?;
+    and_booted(&ops, ctid, request.wait && !how.background, changed).await
+}
+
+/// End a container.
+#[utoipa::path(post, path = "/v1/cts/{ct}/stop", params(("ct" = String, Path, description = "CTID or name"),
+    ("background" = Option<bool>, Query, description = "answer 202 with the operation at once")),
+    request_body = wire::StopRequest,
+    responses((status = 200, body = wire::Done), (status = 202, body = wire::Operation), (status = "4XX", body = wire::ApiError)))]
+pub async fn stop(
+    State(ops): Shared,
+    who: Asker,
+    Name(ct): Name,
+    Options(how): Options<wire::How>,
+    Body(request): Body<wire::StopRequest>,
+) -> Changed {
+    let ctid = ctid(&ops, ct).await?;
+    change(&ops, who, how, ctid, ops::stop(ctid, convert::stop(&request)?)).await
+}
+
+/// Show a stopped container's files on the host.
+#[utoipa::path(post, path = "/v1/cts/{ct}/mount", params(("ct" = String, Path, description = "CTID or name"),
+    ("background" = Option<bool>, Query, description = "answer 202 with the operation at once")),
+    responses((status = 200, body = wire::Done), (status = 202, body = wire::Operation), (status = "4XX", body = wire::ApiError)))]
+pub async fn mount(State(ops): Shared, who: Asker, Name(ct): Name, Options(how): Options<wire::How>) -> Changed {
+    let ctid = ctid(&ops, ct).await?;
+    change(&ops, who, how, ctid, ops::mount(ctid)).await
+}
+
+/// Hide them again.
+#[utoipa::path(post, path = "/v1/cts/{ct}/umount", params(("ct" = String, Path, description = "CTID or name"),
+    ("background" = Option<bool>, Query, description = "answer 202 with the operation at once")),
+    responses((status = 200, body = wire::Done), (status = 202, body = wire::Operation), (status = "4XX", body = wire::ApiError)))]
+pub async fn umount(State(ops): Shared, who: Asker, Name(ct): Name, Options(how): Options<wire::How>) -> Changed {
+    let ctid = ctid(&ops, ct).await?;
+    change(&ops, who, how, ctid, ops::umount(ctid)).await
+}
+
+/// Wait until a running container has reached its default runlevel; at most three minutes.
+#[utoipa::path(get, path = "/v1/cts/{ct}/boot", params(("ct" = String, Path, description = "CTID or name")),
+    responses((status = 200, body = wire::Done), (status = "4XX", body = wire::ApiError)))]
+pub async fn boot(State(ops): Shared, Name(ct): Name) -> Answer<wire::Done> {
+    let ctid = ctid(&ops, ct).await?;
+    let booted = booted(&ops, ctid).await?;
+    let facts = vec![Fact::Booted { booted }];
+    Ok(Json(wire::Done { ctid: Some(ctid.get()), facts, ..wire::Done::default() }))
+}
+
+/// The same answer once it has booted.
+async fn and_booted(ops: &Arc<Ops>, ctid: Ctid, wait: bool, changed: Response) -> Changed {
+    if !wait {
+        return Ok(changed);
+    }
+    let booted = booted(ops, ctid).await?;
+    let (parts, body) = changed.into_parts();
+    let bytes = axum::body::to_bytes(body, super::extract::MAX_BODY).await.map_err(|_| inside())?;
+    let mut done: wire::Done = serde_json::from_slice(&bytes).map_err(|_| inside())?;
+    done.facts.push(Fact::Booted { booted });
+    Ok((parts.status, Json(done)).into_response())
+}
+
+async fn booted(ops: &Arc<Ops>, ctid: Ctid) -> Result<Booted, Refusal> {
+    let ended = || {
+        Refusal::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            ExitCode::Environment,
+            format!("CT {ctid} ended while it was booting"),
+            &format!("`vzctl console {ctid}` shows what it said"),
+        )
+    };
+    let live = ops.m.cell(ctid).live().ok_or_else(ended)?;
+    let program = look(ops, |m| Ok(m.hands.monitor.program()?)).await?;
+    let pool = ops.pools.work.clone();
+    let asker = BootAsker { run_dir: ops.m.paths.ct_run(ctid), live, program, pool };
+    let booted = booted::wait(&asker).await.map_err(|e| match e {
+        NotBooted::Ended => ended(),
+        NotBooted::TooLong { init, says, systemd } => {
+            let message = format!(
+                "CT {ctid} runs, but has not reached its default runlevel within {} s: its init ({init}) {}",
+                booted::LONGEST,
+                if says.is_empty() { "does not answer".to_owned() } else { format!("says `{says}`") }
+            );
+            let hint = match systemd {
+                true => format!("`vzctl exec {ctid} systemctl list-jobs` shows what it waits for"),
+                false => format!("`vzctl console {ctid}` shows what it is doing"),
+            };
+            Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, ExitCode::ExecTimeout, message, &hint)
+        }
+        NotBooted::Io(e) => {
+            let message = format!("asking the init of CT {ctid}: {e}");
+            Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, ExitCode::System, message, "")
+        }
+    })?;
+    let (m, text): (Arc<Manager>, _) = (ops.m.clone(), "its default runlevel is reached");
+    ops.pools.look.post(move || {
+        m.event(&crate::inventory::NewEvent {
+            ctid,
+            at: crate::manager::now(),
+            kind: "booted",
+            counter: None,
+            count: 1,
+            text,
+            by: None,
+        });
+    });
+    Ok(booted)
+}

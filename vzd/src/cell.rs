@@ -1,0 +1,83 @@
+//! Where one container is, in memory: its stored state, what keeps it in trouble, and its monitor while it runs. Written
+//! by the container's driver alone; read by everybody.
+
+use crate::monitor::Live;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use vz_types::{CtState, UidBase, state::Trouble};
+
+/// What is in memory of one container.
+#[derive(Debug)]
+pub struct Cell {
+    kept: Mutex<Kept>,
+}
+
+#[derive(Debug)]
+struct Kept {
+    state: CtState,
+    trouble: Option<Trouble>,
+    live: Option<Live>,
+    /// So many boots have been told of.
+    boots: u32,
+    /// It runs and is not in the inventory: its uid range, as far as that is known.
+    stranger: Option<UidBase>,
+}
+
+impl Cell {
+    /// Of a container in this state, with nothing known of a monitor.
+    pub fn new(state: CtState, trouble: Option<Trouble>) -> Self {
+        Self { kept: Mutex::new(Kept { state, trouble, live: None, boots: 0, stranger: None }) }
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where it is, and what keeps it in trouble.
+    pub fn state(&self) -> (CtState, Option<Trouble>) {
+        let kept = self.kept();
+        (kept.state, kept.trouble.clone())
+    }
+
+    /// Where it is from now on. The inventory knows already.
+    pub fn set(&self, state: CtState, trouble: Option<Trouble>) {
+        let mut kept = self.kept();
+        (kept.state, kept.trouble) = (state, trouble);
+    }
+
+    /// Its monitor and record, while it runs.
+    pub fn live(&self) -> Option<Live> {
+        self.kept().live.clone()
+    }
+
+    /// The same, after looking whether the monitor has replaced its record.
+    pub fn live_now(&self, run_dir: &std::path::Path) -> Option<Live> {
+        let mut kept = self.kept();
+        let live = kept.live.as_mut().filter(|l| !l.ended())?;
+        live.refresh(run_dir);
+        Some(live.clone())
+    }
+
+    /// It runs, or runs no more.
+    pub fn set_live(&self, live: Option<Live>) {
+        let mut kept = self.kept();
+        kept.boots = live.as_ref().map_or(0, |l| l.record.boots);
+        kept.live = live;
+    }
+
+    /// How often it has booted since its start, if that is more than was told the last time.
+    pub fn rebooted(&self, run_dir: &std::path::Path) -> Option<u32> {
+        let boots = self.live_now(run_dir)?.record.boots;
+        let mut kept = self.kept();
+        (boots > std::mem::replace(&mut kept.boots, boots)).then_some(boots)
+    }
+
+    /// Its uid range, if it runs without being in the inventory.
+    pub fn stranger(&self) -> Option<UidBase> {
+        self.kept().stranger
+    }
+
+    /// It runs without being in the inventory, with this uid range; or no more.
+    pub fn set_stranger(&self, uid_base: Option<UidBase>) {
+        self.kept().stranger = uid_base;
+    }
+}

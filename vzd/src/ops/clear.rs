@@ -1,0 +1,93 @@
+//! `clear`: clears away after an end nobody asked for. It only goes forward.
+
+use super::{
+    Work,
+    down::{self, Down, How},
+    machine::{Machine, Run},
+    step::{Operation, Resume, Step},
+    work::End,
+};
+use crate::{ct::settle, error::Result};
+use vz_types::{CtState, Ctid, OpKind};
+
+/// A container that has ended by itself.
+#[derive(Debug)]
+pub struct Clear {
+    down: Option<Down>,
+}
+
+impl Clear {
+    /// What there is to clear away, if there is something.
+    ///
+    /// # Errors
+    /// The inventory cannot be read.
+    pub fn prepare(w: &Work, ctid: Ctid) -> Result<Box<dyn Run>> {
+        let cell = w.m.cell(ctid);
+        let live = cell.live();
+        let ended = match &live {
+            Some(live) => live.ended(),
+            // It ended before anybody could look at its record.
+            None => cell.state().0 == CtState::Running && matches!(settle::runs(&w.m, ctid), settle::Runs::No),
+        };
+        let down = match w.m.inventory.container(ctid)? {
+            // An operation has cleared away already, or has brought it up again.
+            _ if !ended => None,
+            Some(row) => Some(Down::new(row, live, How::default())),
+            None => None,
+        };
+        Ok(Machine::fresh(Self { down }))
+    }
+
+    /// Whatever is left of a container that is known not to run.
+    ///
+    /// # Errors
+    /// There is no such container.
+    pub fn remains(w: &Work, ctid: Ctid) -> Result<Box<dyn Run>> {
+        let row = w.m.row(ctid)?;
+        Ok(Machine::fresh(Self { down: Some(Down::new(row, None, How::default())) }))
+    }
+
+    fn part(step: Step<Down>) -> Step<Self> {
+        let Step { name, does, tolerant, forgiven, .. } = step;
+        let mut step = Step::waiting(name, move |c: &mut Self, w| match &mut c.down {
+            Some(down) => does(down, w),
+            None => Ok(super::step::Flow::Done),
+        })
+        .onward();
+        (step.tolerant, step.forgiven) = (tolerant, forgiven);
+        step
+    }
+}
+
+impl Operation for Clear {
+    const KIND: OpKind = OpKind::Clear;
+    type Note = ();
+
+    fn steps() -> Vec<Step<Self>> {
+        let mut steps: Vec<Step<Self>> = down::after().into_iter().map(Self::part).collect();
+        steps.push(
+            Step::new("commit", |c: &mut Self, w| {
+                let Some(down) = &c.down else { return Ok(()) };
+                let ctid = down.row.ctid;
+                let (kind, text) = down.ended();
+                let ran = down.ran();
+                if ran {
+                    tracing::info!(ctid = ctid.get(), event = "ended", "{text}");
+                }
+                let end = End { durable: false, state: Some(down.state(w)), event: ran.then(|| (kind, text.clone())) };
+                w.finish(end, |c| if ran { c.last_exit(ctid, &text) } else { Ok(()) })
+            })
+            .onward(),
+        );
+        steps
+    }
+
+    fn resume(w: &Work, (): ()) -> Result<Self> {
+        let row = w.m.row(w.ctid()?)?;
+        Ok(Self { down: Some(Down::new(row, None, How::default())) })
+    }
+
+    fn how(&mut self, _: &Work, step: &str, _: bool) -> Result<Resume> {
+        Ok(down::how(step))
+    }
+}

@@ -1,0 +1,599 @@
+//! One driver per container (or template, or the host), alive only while it has work: it alone changes what it is
+//! for. Requests become operations here; what waits, waits in a queue and not on a thread.
+
+use super::{
+    Ask, Asked, Handle, Work,
+    ask::Make,
+    machine::{Advance, Run},
+    step::Wait,
+};
+use crate::{
+    error::{Error, Result},
+    inventory::OperationRow,
+    manager::{Manager, lock, new_operation},
+    pool::Pools,
+    ready::readable,
+};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+use tokio::{sync::Notify, time::timeout_at};
+use vz_types::{
+    CtState, Ctid, Fact, OpId, OpKind, OpState, Reason, Subject,
+    judge::{self, Pending, Request, Verdict, judge},
+    op::Failure,
+};
+
+/// Operations that may wait at once; each is a few hundred bytes.
+const WAITING: usize = 20_000;
+
+struct Job {
+    handle: Arc<Handle>,
+    make: Make,
+    request: Request,
+    /// It goes on with what an earlier vzd began: nothing is judged again.
+    resumed: Option<Box<OperationRow>>,
+}
+
+#[derive(Default)]
+struct Queue {
+    jobs: VecDeque<Job>,
+    current: Option<Arc<Handle>>,
+    driven: bool,
+    /// It has parked or has been idle since vzd started: what recovery had to do at once is done.
+    settled: bool,
+}
+
+/// Everything that can be asked of a manager to change.
+pub struct Ops {
+    /// What it is asked of.
+    pub m: Arc<Manager>,
+    /// Where it is done.
+    pub pools: Pools,
+    runtime: tokio::runtime::Handle,
+    queues: Mutex<HashMap<Subject, Queue>>,
+    live: Mutex<HashMap<OpId, Arc<Handle>>>,
+    count: AtomicUsize,
+    /// Told whenever a driver has parked or ended.
+    changed: Notify,
+}
+
+impl std::fmt::Debug for Ops {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ops").field("m", &self.m.paths.base).finish_non_exhaustive()
+    }
+}
+
+impl Ops {
+    /// With its threads.
+    ///
+    /// # Errors
+    /// The kernel gives no thread.
+    pub fn new(m: Arc<Manager>, runtime: tokio::runtime::Handle) -> std::io::Result<Arc<Self>> {
+        let pools = Pools::new()?;
+        m.lend(pools.aside.clone());
+        Ok(Self::with(m, runtime, pools))
+    }
+
+    /// With threads that are there already.
+    pub(super) fn with(m: Arc<Manager>, runtime: tokio::runtime::Handle, pools: Pools) -> Arc<Self> {
+        Arc::new(Self {
+            m,
+            pools,
+            runtime,
+            queues: Mutex::default(),
+            live: Mutex::default(),
+            count: AtomicUsize::new(0),
+            changed: Notify::new(),
+        })
+    }
+
+    /// From now on the ends of monitors are cleared away after.
+    pub fn attend(self: &Arc<Self>) {
+        // The watcher is the manager's, which is ours.
+        let ops = Arc::downgrade(self);
+        self.m.watcher.on_end(move |ctid| {
+            let Some(ops) = ops.upgrade() else { return };
+            let request = Request::plain(OpKind::Clear);
+            let ask = Ask::new(Subject::Ct(ctid), request, move |w| super::clear::Clear::prepare(w, ctid));
+            if let Err(e) = ops.ask(ask) {
+                tracing::warn!(ctid = ctid.get(), "its end is not cleared away yet: {}", e.report());
+            }
+        });
+    }
+
+    /// Asks for a change. What is answered is an operation under way or waiting, or that there is nothing to do.
+    ///
+    /// # Errors
+    /// The rules refuse it. What is wrong with the request itself is the operation's failure.
+    pub fn ask(self: &Arc<Self>, ask: Ask) -> Result<Asked> {
+        self.m.may_begin(&ask.subject)?;
+        let seen = match ask.subject.ctid() {
+            Some(ctid) => self.m.seen(ctid)?,
+            None => nothing(),
+        };
+        let id = match ask.id {
+            Some(id) => {
+                self.is_new(id, &ask.subject)?;
+                id
+            }
+            None => new_operation()?,
+        };
+        let mut queues = lock(&self.queues);
+        // A client that asks again for what it asked already gets that.
+        if let Some(known) = lock(&self.live).get(&id) {
+            return Ok(Asked::Operation(known.clone()));
+        }
+        let queue = queues.entry(ask.subject.clone()).or_default();
+        let verdict = judge(&seen, &queue.pending(), &ask.request);
+        let find = |id: OpId| queue.handles().find(|h| h.id == id).cloned();
+        match verdict {
+            Verdict::Accept => {}
+            Verdict::AlreadySo => return Ok(Asked::AlreadySo(Fact::NothingToStop)),
+            Verdict::Deny(Reason::Absent) => {
+                return Err(ask.subject.ctid().map_or_else(
+                    || Error::Denied { reason: Reason::Absent, subject: ask.subject.clone() },
+                    |ctid| self.m.absent(ctid),
+                ));
+            }
+            Verdict::Deny(reason) => return Err(Error::Denied { reason, subject: ask.subject }),
+            Verdict::Join(other) | Verdict::Hurry(other) => {
+                if let Some(handle) = find(other) {
+                    if verdict == Verdict::Hurry(other) {
+                        handle.hurry();
+                    }
+                    // Under the number of whoever asked it is found as well, while it is under way.
+                    lock(&self.live).insert(id, handle.clone());
+                    return Ok(Asked::Operation(handle));
+                }
+            }
+            Verdict::Interrupt(other) => {
+                if let Some(handle) = find(other) {
+                    // One that only goes forward by now is waited for, until it may be.
+                    handle.interrupt();
+                }
+            }
+        }
+        if self.count.load(Ordering::Acquire) >= WAITING {
+            let reason = Reason::TooMany { waiting: WAITING as u64 };
+            return Err(Error::Denied { reason, subject: ask.subject });
+        }
+        let handle = Handle::new(id, ask.request.kind, ask.subject.clone(), ask.asker, ask.request.fast);
+        if ask.keep {
+            let row = Work::new(self.m.clone(), handle.clone()).row(OpState::Queued, None, false);
+            self.m.inventory.change("keeping an operation", false, |c| c.operation(&row))?;
+            handle.kept.store(true, Ordering::Release);
+        }
+        let job = Job { handle: handle.clone(), make: ask.make, request: ask.request, resumed: None };
+        self.push(&mut queues, &ask.subject, job);
+        Ok(Asked::Operation(handle))
+    }
+
+    /// A number is given once: what has ended under it is not asked for again, but looked at.
+    fn is_new(&self, id: OpId, subject: &Subject) -> Result<()> {
+        if self.live(id).is_some() {
+            return Ok(());
+        }
+        match self.m.inventory.operation(id)? {
+            Some(row) if row.state.has_ended() => {
+                Err(Error::Denied { reason: Reason::HasEnded { state: row.state }, subject: subject.clone() })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// It has ended, under every number it was asked for.
+    fn forget(&self, handle: &Handle) {
+        lock(&self.live).retain(|_, h| h.id != handle.id);
+    }
+
+    /// Goes on with an operation an earlier vzd has begun.
+    pub(super) fn carry_on(self: &Arc<Self>, row: OperationRow) {
+        let handle = Handle::new(row.id, row.kind, row.subject.clone(), row.asker.clone(), false);
+        handle.kept.store(true, Ordering::Release);
+        let job = Job {
+            handle,
+            make: Box::new(|_| Err(Error::refused(vz_types::ExitCode::System, "it cannot begin twice", ""))),
+            request: Request::plain(row.kind),
+            resumed: Some(Box::new(row)),
+        };
+        let subject = job.handle.subject.clone();
+        self.push(&mut lock(&self.queues), &subject, job);
+    }
+
+    fn push(self: &Arc<Self>, queues: &mut HashMap<Subject, Queue>, subject: &Subject, job: Job) {
+        let queue = queues.entry(subject.clone()).or_default();
+        self.count.fetch_add(1, Ordering::AcqRel);
+        lock(&self.live).insert(job.handle.id, job.handle.clone());
+        queue.jobs.push_back(job);
+        if !queue.driven {
+            queue.driven = true;
+            self.runtime.spawn(drive(self.clone(), subject.clone()));
+        }
+    }
+
+    /// An operation that is carried out by somebody else than a driver can be seen from now on.
+    pub(super) fn enlist(&self, handle: &Arc<Handle>) {
+        handle.change(|s| s.cancellable = false);
+        lock(&self.live).insert(handle.id, handle.clone());
+    }
+
+    /// It has ended.
+    pub(super) fn dismiss(&self, handle: &Arc<Handle>, result: Result<()>) {
+        self.forget(handle);
+        conclude(handle, result);
+    }
+
+    /// An operation that has not ended.
+    pub fn live(&self, id: OpId) -> Option<Arc<Handle>> {
+        lock(&self.live).get(&id).cloned()
+    }
+
+    /// All of them, the oldest first.
+    pub fn all_live(&self) -> Vec<Arc<Handle>> {
+        let mut all: Vec<_> = lock(&self.live).values().cloned().collect();
+        all.sort_by_key(|h| (h.asked, h.id));
+        all.dedup_by_key(|h| h.id);
+        all
+    }
+
+    /// What is under way on a container, its own housekeeping left out.
+    pub fn under_way(&self, ctid: Ctid) -> Option<Arc<Handle>> {
+        let queues = lock(&self.queues);
+        queues.get(&Subject::Ct(ctid))?.current.clone().filter(|h| !h.kind.is_internal() && !h.has_ended())
+    }
+
+    /// Cancels an operation.
+    ///
+    /// # Errors
+    /// It is at a step that cannot be taken back, or has ended.
+    pub fn cancel(&self, id: OpId) -> Result<Arc<Handle>> {
+        let Some(handle) = self.live(id) else {
+            let Some(row) = self.m.inventory.operation(id)? else {
+                let reason = Reason::NoOperation { operation: id.to_string() };
+                return Err(Error::Denied { reason, subject: Subject::Host });
+            };
+            return Err(Error::Denied { reason: Reason::HasEnded { state: row.state }, subject: row.subject });
+        };
+        match handle.cancel() {
+            Ok(()) => Ok(handle),
+            Err(step) => {
+                let snapshot = handle.snapshot();
+                let reason = match snapshot.state.has_ended() {
+                    true => Reason::HasEnded { state: snapshot.state },
+                    false => Reason::NotCancellable { kind: handle.kind, step: step.to_owned() },
+                };
+                Err(Error::Denied { reason, subject: handle.subject.clone() })
+            }
+        }
+    }
+
+    /// Cancels what takes minutes: it would not be done before vzd has to be gone.
+    pub fn give_up_heavy(&self) {
+        for handle in self.all_live().iter().filter(|h| h.kind.is_heavy()) {
+            let _ = handle.cancel();
+        }
+    }
+
+    /// Waits until everything that was to be done at once is done: drivers have ended or wait for somebody. At most so
+    /// long.
+    pub async fn settled(&self, most: Duration) {
+        let until = tokio::time::Instant::now() + most;
+        let settled = async {
+            loop {
+                let changed = self.changed.notified();
+                if lock(&self.queues).values().all(|q| q.settled || !q.driven) {
+                    return;
+                }
+                changed.await;
+            }
+        };
+        let _ = timeout_at(until, settled).await;
+    }
+
+    /// Waits until recovery has nothing more to do at once for a container; at most so long.
+    pub async fn settled_ct(&self, ctid: Ctid, most: Duration) {
+        let until = tokio::time::Instant::now() + most;
+        let subject = Subject::Ct(ctid);
+        let settled = async {
+            loop {
+                let changed = self.changed.notified();
+                if lock(&self.queues).get(&subject).is_none_or(|q| q.settled || !q.driven || !q.is_resuming()) {
+                    return;
+                }
+                changed.await;
+            }
+        };
+        let _ = timeout_at(until, settled).await;
+    }
+
+    /// Waits until no operation is being carried out any more: those that only wait for somebody are left to the next
+    /// vzd, which goes on with them. At most so long.
+    pub async fn quiet(&self, most: Duration) {
+        self.settled(most).await;
+    }
+
+    fn told(&self) {
+        self.changed.notify_waiters();
+    }
+}
+
+impl Queue {
+    fn handles(&self) -> impl Iterator<Item = &Arc<Handle>> {
+        self.current.iter().chain(self.jobs.iter().map(|j| &j.handle))
+    }
+
+    /// What the rules look at, in order. What is being cancelled does not count any more, nor what has ended: whoever
+    /// was told so may ask for the next thing before the driver has put it away.
+    fn pending(&self) -> Vec<Pending> {
+        let counts = |h: &&Arc<Handle>| !h.kind.is_internal() && !h.is_cancelled() && !h.has_ended();
+        self.handles().filter(counts).map(|h| h.pending()).collect()
+    }
+
+    fn is_resuming(&self) -> bool {
+        self.jobs.iter().any(|j| j.resumed.is_some())
+            || self.current.as_ref().is_some_and(|h| h.snapshot().begun.is_none())
+    }
+}
+
+/// For what is no container: there is no state.
+fn nothing() -> judge::Seen {
+    judge::Seen { state: CtState::Stopped, trouble: None, disabled: false }
+}
+
+/// Carries out what is asked for one subject, one after the other, until nothing is.
+async fn drive(ops: Arc<Ops>, subject: Subject) {
+    loop {
+        let job = {
+            let mut queues = lock(&ops.queues);
+            let Some(queue) = queues.get_mut(&subject) else { return };
+            queue.current = None;
+            match queue.jobs.pop_front() {
+                Some(job) => {
+                    queue.current = Some(job.handle.clone());
+                    queue.settled = false;
+                    job
+                }
+                None => {
+                    queues.remove(&subject);
+                    drop(queues);
+                    ops.told();
+                    return;
+                }
+            }
+        };
+        let handle = job.handle.clone();
+        let result = carry_out(&ops, job).await;
+        ops.forget(&handle);
+        ops.count.fetch_sub(1, Ordering::AcqRel);
+        conclude(&handle, result);
+        ops.told();
+    }
+}
+
+/// The last that is told of an operation.
+fn conclude(handle: &Handle, result: Result<()>) {
+    let failure: Option<Failure> = result.as_ref().err().map(Error::failure);
+    let cancelled = matches!(failure.as_ref().and_then(|f| f.reason.as_ref()), Some(Reason::Cancelled { .. }));
+    let took: u64 = handle.snapshot().times.iter().filter(|(n, _)| !n.starts_with("vzmon.")).map(|(_, us)| us).sum();
+    match &failure {
+        None if handle.kind.is_internal() => {
+            tracing::debug!(subject = %handle.subject, op = handle.kind.word(), took_us = took, "done");
+        }
+        None => {
+            tracing::info!(subject = %handle.subject, op = handle.kind.word(), id = %handle.id, by = handle.asker, took_us = took, "done");
+        }
+        Some(f) => {
+            tracing::warn!(subject = %handle.subject, op = handle.kind.word(), id = %handle.id, by = handle.asker, took_us = took, "{}", f.message);
+        }
+    }
+    handle.change(|s| {
+        s.state = match (&failure, cancelled) {
+            (None, _) => OpState::Done,
+            (Some(_), true) => OpState::Cancelled,
+            (Some(_), false) => OpState::Failed,
+        };
+        s.failure = failure;
+        s.ended = Some(crate::manager::now_ms());
+        s.cancellable = false;
+    });
+}
+
+async fn carry_out(ops: &Arc<Ops>, job: Job) -> Result<()> {
+    let Job { handle, make, request, resumed } = job;
+    if let Some(row) = resumed {
+        return go_on(ops, &handle, *row).await;
+    }
+    if handle.is_cancelled() {
+        let reason = Reason::Cancelled { kind: handle.kind };
+        let e = Error::Denied { reason, subject: handle.subject.clone() };
+        let work = Work::new(ops.m.clone(), handle.clone());
+        work.fail(OpState::Cancelled, &e.failure(), None, |_| Ok(None));
+        return Err(e);
+    }
+    // What came before may have changed where it is; and what an earlier operation left open is finished first.
+    if let Some(ctid) = handle.subject.ctid() {
+        match ready(ops, ctid, &handle, &request).await {
+            Ok(Ready::Go) => {}
+            Ok(Ready::NothingToDo(fact)) => {
+                handle.change(|s| s.facts.push(fact));
+                finish_unbegun(ops, &handle);
+                return Ok(());
+            }
+            Err(e) => {
+                let work = Work::new(ops.m.clone(), handle.clone());
+                work.fail(OpState::Failed, &e.failure(), None, |_| Ok(None));
+                return Err(e);
+            }
+        }
+    }
+    let work = Arc::new(Work::new(ops.m.clone(), handle.clone()));
+    handle.change(|s| s.state = OpState::Running);
+    let pool = if handle.kind.is_heavy() { &ops.pools.heavy } else { &ops.pools.work };
+    let made = {
+        let work = work.clone();
+        pool.run(move || make(&work)).await
+    };
+    let machine = match made {
+        Ok(Ok(machine)) => machine,
+        Ok(Err(e)) => {
+            work.fail(OpState::Failed, &e.failure(), None, |_| Ok(None));
+            return Err(e);
+        }
+        Err(_) => return Err(panicked(&work)),
+    };
+    run(ops, &work, machine).await
+}
+
+enum Ready {
+    Go,
+    NothingToDo(Fact),
+}
+
+/// Judges once more now that it is its turn, after what was left open has been finished.
+async fn ready(ops: &Arc<Ops>, ctid: Ctid, handle: &Arc<Handle>, request: &Request) -> Result<Ready> {
+    let m = ops.m.clone();
+    let pool = &ops.pools.work;
+    let look = move || -> Result<_> { Ok((m.inventory.operation_open_on(ctid)?, m.seen(ctid)?)) };
+    let (open, mut seen) = pool.run(look).await.unwrap_or_else(|_| Err(broken()))?;
+    if let Some(row) = open.filter(|row| row.id != handle.id) {
+        tracing::warn!(ctid = ctid.get(), op = row.kind.word(), step = row.step, "was left open");
+        let (kind, step) = (row.kind, row.step.clone());
+        let mending = Handle::new(row.id, row.kind, row.subject.clone(), row.asker.clone(), false);
+        mending.kept.store(true, Ordering::Release);
+        let result = go_on(ops, &mending, row).await;
+        let ended = mending.snapshot();
+        conclude(
+            &mending,
+            match &result {
+                Ok(()) => Ok(()),
+                Err(e) => Err(Error::refused(e.code(), e.report(), "")),
+            },
+        );
+        let trouble = ops.m.cell(ctid).state();
+        if trouble.0 == CtState::Failed && !(request.kind == OpKind::Destroy && kind != OpKind::Destroy) {
+            let cause = trouble.1.map_or_else(|| "it is open still".to_owned(), |t| t.cause);
+            return Err(Error::denied(Reason::Trouble { kind, step, cause }, ctid));
+        }
+        // It was to do the same, and has now been done.
+        if kind == request.kind && result.is_ok() {
+            let facts = ended.facts;
+            handle.change(|s| s.facts.extend(facts));
+            return Ok(Ready::NothingToDo(Fact::Joined { operation: mending.id }));
+        }
+        let m = ops.m.clone();
+        seen = pool.run(move || m.seen(ctid)).await.unwrap_or_else(|_| Err(broken()))?;
+    }
+    match judge(&seen, &[], request) {
+        Verdict::Accept | Verdict::Join(_) | Verdict::Hurry(_) | Verdict::Interrupt(_) => Ok(Ready::Go),
+        Verdict::AlreadySo => Ok(Ready::NothingToDo(Fact::NothingToStop)),
+        Verdict::Deny(Reason::Absent) => Err(ops.m.absent(ctid)),
+        Verdict::Deny(reason) => Err(Error::denied(reason, ctid)),
+    }
+}
+
+/// One that was kept before its turn came and has nothing to do.
+fn finish_unbegun(ops: &Arc<Ops>, handle: &Arc<Handle>) {
+    if handle.kept.load(Ordering::Acquire) {
+        let row = Work::new(ops.m.clone(), handle.clone()).row(OpState::Done, None, true);
+        if let Err(e) = ops.m.inventory.change("ending an operation", false, |c| c.operation(&row)) {
+            tracing::warn!(id = %handle.id, "{e}");
+        }
+    }
+}
+
+/// Carries on with what was cut short. What cannot be read is not guessed: the container stays where it is, and says why.
+async fn go_on(ops: &Arc<Ops>, handle: &Arc<Handle>, row: OperationRow) -> Result<()> {
+    let work = Arc::new(Work::resumed(ops.m.clone(), handle.clone(), &row.note));
+    let step = row.step.clone();
+    handle.change(|s| {
+        s.state = OpState::Running;
+        s.begun = row.begun.or(Some(row.asked));
+    });
+    let made = {
+        let work = work.clone();
+        ops.pools.work.run(move || super::resume(&work, &row)).await
+    };
+    let machine = match made {
+        Ok(Ok(machine)) => machine,
+        Ok(Err(e)) => {
+            let trouble = vz_types::state::Trouble {
+                operation: Some(handle.id),
+                kind: Some(handle.kind),
+                step,
+                cause: e.report(),
+            };
+            tracing::error!(subject = %handle.subject, op = handle.kind.word(), "it is left as it is: {}", e.report());
+            let runs = handle.subject.ctid().is_some_and(|c| ops.m.is_running(c));
+            let at = if runs { CtState::Unknown } else { CtState::Failed };
+            work.fail(OpState::Failed, &e.failure(), Some(&trouble), |_| Ok(Some(at)));
+            return Err(e);
+        }
+        Err(_) => return Err(panicked(&work)),
+    };
+    run(ops, &work, machine).await
+}
+
+async fn run(ops: &Arc<Ops>, work: &Arc<Work>, mut machine: Box<dyn Run>) -> Result<()> {
+    let handle = work.handle.clone();
+    let pool = if handle.kind.is_heavy() { &ops.pools.heavy } else { &ops.pools.work };
+    loop {
+        let at = work.clone();
+        let advanced = pool.run(move || {
+            let advance = machine.advance(&at);
+            (machine, advance)
+        });
+        match advanced.await {
+            Ok((_, Advance::Ended(result))) => return result,
+            Ok((same, Advance::Parked(wait))) => {
+                machine = same;
+                settle(ops, &handle.subject);
+                until(&wait, &handle).await;
+            }
+            Err(_) => return Err(panicked(work)),
+        }
+    }
+}
+
+/// It waits for somebody now.
+fn settle(ops: &Ops, subject: &Subject) {
+    if let Some(queue) = lock(&ops.queues).get_mut(subject) {
+        queue.settled = true;
+    }
+    ops.told();
+}
+
+/// Waits for what a step waits for, for somebody to hurry or cancel it, or for the end of its time.
+async fn until(wait: &Wait, handle: &Handle) {
+    let either = async {
+        tokio::select! {
+            () = readable(Some(wait.fd.clone())) => {}
+            () = handle.nudged() => {}
+        }
+    };
+    let _ = timeout_at(wait.until.into(), either).await;
+}
+
+fn broken() -> Error {
+    Error::refused(vz_types::ExitCode::System, "vzd failed inside; its log says where", "please report it")
+}
+
+/// What a piece of work that panicked leaves behind: the operation is open in the inventory, and finished by whoever
+/// comes next.
+fn panicked(work: &Work) -> Error {
+    if let Some(ctid) = work.handle.subject.ctid().filter(|_| work.has_begun()) {
+        let trouble = vz_types::state::Trouble {
+            operation: Some(work.handle.id),
+            kind: Some(work.handle.kind),
+            step: work.handle.snapshot().step.to_owned(),
+            cause: "vzd failed inside; its log says where".into(),
+        };
+        work.m.cell(ctid).set(CtState::Failed, Some(trouble));
+    }
+    broken()
+}

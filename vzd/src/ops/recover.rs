@@ -1,0 +1,354 @@
+//! What vzd finds when it starts. Whatever runs goes on: it is taken in where it is understood, and shown as `unknown`
+//! and left alone where it is not. Operations that were under way are gone on with, each by its container's driver, while
+//! vzd serves already. Also the rebuilding of a lost inventory.
+
+use super::{Ask, Ops, clear::Clear};
+use crate::{
+    accounts,
+    ct::{
+        identity,
+        settle::{self, Runs},
+    },
+    error::{Error, Result},
+    inventory::{CtRow, Inventory, NewEvent, OperationRow},
+    manager::{Manager, make_dirs, now},
+    monitor::live::read_record,
+};
+use std::{collections::BTreeSet, fs, sync::Arc, time::Duration};
+use vz_types::{
+    CtAddr, CtState, Ctid, OpKind, OpState, Paths, Reason, Subject, UidBase, judge::Request, state::Trouble,
+};
+
+/// What cannot be understood, and is looked at again.
+const NOT_HERE: &str = "it is not in the inventory";
+
+/// Brings the host to a state in which every operation can begin, and posts what is to be gone on with. Never fails as a
+/// whole: what cannot be put right is logged, and the containers it does not concern are served.
+///
+/// # Errors
+/// The inventory cannot be read.
+pub fn take_up(ops: &Arc<Ops>) -> Result<()> {
+    let m = &ops.m;
+    let rows = m.inventory.containers()?;
+    let mut open: Vec<OperationRow> = Vec::new();
+    for row in m.inventory.open_operations()? {
+        match row {
+            Ok(row) => open.push(row),
+            Err(e) => tracing::error!("an operation is left as it is: {e}"),
+        }
+    }
+    prepare_network(m, &rows);
+    let known: BTreeSet<Ctid> = rows.iter().map(|r| r.ctid).collect();
+    let at_work: BTreeSet<Ctid> = open.iter().filter_map(|o| o.subject.ctid()).collect();
+    let mut remains = Vec::new();
+    for row in &rows {
+        if look_at(m, row, at_work.contains(&row.ctid)) {
+            remains.push(row.ctid);
+        }
+    }
+    strangers(m, &known);
+    sweep(ops, &at_work);
+    ops.attend();
+    for row in open {
+        go_on(ops, row);
+    }
+    for ctid in remains {
+        tracing::info!(ctid = ctid.get(), "ended while vzd did not run");
+        let ask = Ask::new(Subject::Ct(ctid), Request::plain(OpKind::Clear), move |w| Clear::remains(w, ctid));
+        if let Err(e) = ops.ask(ask) {
+            tracing::warn!(ctid = ctid.get(), "{}", e.report());
+        }
+    }
+    Ok(())
+}
+
+fn prepare_network(m: &Manager, rows: &[CtRow]) {
+    if let Err(e) = m.hands.network.prepare_host() {
+        tracing::error!("the host's network is not ready for containers: {}", Error::from(e).report());
+    }
+    let claims = rows.iter().filter_map(|r| {
+        let ips: Vec<CtAddr> = m.inventory.addresses(r.ctid).ok()?.into_iter().map(|(ip, _)| ip).collect();
+        Some((r.ctid, ips))
+    });
+    if let Err(e) = m.hands.network.load_table(&claims.collect::<Vec<_>>()) {
+        tracing::error!("the packet filter could not be loaded: {}", Error::from(e).report());
+    }
+}
+
+/// Takes in one container of the inventory. Says whether something of it is to be cleared away.
+fn look_at(m: &Manager, row: &CtRow, at_work: bool) -> bool {
+    let ctid = row.ctid;
+    let cell = m.cell(ctid);
+    let (stored, _) = cell.state();
+    match settle::runs(m, ctid) {
+        Runs::Yes(live) => {
+            tracing::info!(ctid = ctid.get(), monitor = live.record.monitor.pid, "found running");
+            take_in(m, ctid, *live);
+            // An operation under way says itself where it is.
+            if !at_work {
+                set(m, ctid, stored, CtState::Running, None);
+            }
+            false
+        }
+        Runs::Unclear(_) if at_work => false,
+        Runs::Unclear(cause) => {
+            tracing::error!(
+                ctid = ctid.get(),
+                "it runs, but is not understood; it is left alone until it is stopped: {cause}"
+            );
+            set(
+                m,
+                ctid,
+                stored,
+                CtState::Unknown,
+                Some(Trouble { operation: None, kind: None, step: String::new(), cause }),
+            );
+            false
+        }
+        Runs::No if at_work => false,
+        Runs::No => {
+            place(m, row);
+            let left = m.paths.ct_run(ctid).exists() || m.tree().is_ok_and(|t| t.list().contains(&ctid));
+            if !matches!(stored, CtState::Suspended | CtState::Failed) {
+                set(m, ctid, stored, m.mounted_or_stopped(row), None);
+            }
+            left
+        }
+    }
+}
+
+/// A private area whose rename a power cut has taken back, although the container was committed: it is whole, and gets its
+/// name again.
+fn place(m: &Manager, row: &CtRow) {
+    let (staging, private) = (settle::staging(m, row.ctid), m.paths.private(row.ctid));
+    if !private.exists() && staging.join("ct.json").exists() {
+        match m.hands.storage.place(&staging, &private) {
+            Ok(()) => tracing::warn!(ctid = row.ctid.get(), "its private area has its name again"),
+            Err(e) => tracing::error!(ctid = row.ctid.get(), "its private area: {}", Error::from(e).report()),
+        }
+    }
+}
+
+fn take_in(m: &Manager, ctid: Ctid, live: crate::monitor::Live) {
+    // One that an earlier version left in the service's cgroup.
+    if let Err(e) = m.tree().and_then(|t| Ok(t.keep_monitor(live.record.monitor.pid)?)) {
+        tracing::warn!(monitor = live.record.monitor.pid, "it stays in the cgroup of vzd: {}", e.report());
+    }
+    m.watcher.add(ctid, Some(live.clone()), None);
+    m.cell(ctid).set_live(Some(live));
+}
+
+fn set(m: &Manager, ctid: Ctid, stored: CtState, now_is: CtState, trouble: Option<Trouble>) {
+    if stored != now_is {
+        let text = format!("found {} when vzd started", now_is.word());
+        let written = m.inventory.change("noting what was found", false, |c| {
+            c.state(ctid, now_is, trouble.as_ref())?;
+            c.event(&NewEvent { ctid, at: now(), kind: "found", counter: None, count: 1, text: &text, by: None })
+        });
+        match written {
+            Ok(id) => m.ring(id),
+            Err(e) => tracing::warn!(ctid = ctid.get(), "{e}"),
+        }
+    }
+    m.cell(ctid).set(now_is, trouble);
+}
+
+/// Run directories and cgroups of containers the inventory does not know. What runs is never ended for that: its identity
+/// lies in its private area, and where that can be read it is taken in again.
+fn strangers(m: &Manager, known: &BTreeSet<Ctid>) {
+    let mut all: BTreeSet<Ctid> = m.tree().map(|t| t.list().into_iter().collect()).unwrap_or_default();
+    if let Ok(entries) = fs::read_dir(m.paths.ct_run_dir()) {
+        all.extend(entries.flatten().filter_map(|e| e.file_name().to_str()?.parse::<Ctid>().ok()));
+    }
+    for ctid in all.difference(known) {
+        stranger(m, *ctid);
+    }
+}
+
+fn stranger(m: &Manager, ctid: Ctid) {
+    let unknown = |cause: String| {
+        tracing::error!(ctid = ctid.get(), "it runs, and is left alone: {cause}");
+        let cell = m.cell(ctid);
+        let record = read_record(&m.paths.ct_run(ctid)).ok().flatten().map(|r| r.uid_base);
+        cell.set_stranger(record.or_else(|| owner(m, ctid)));
+        cell.set(CtState::Unknown, Some(Trouble { operation: None, kind: None, step: String::new(), cause }));
+    };
+    match settle::runs(m, ctid) {
+        Runs::Yes(live) => match identity::adopt(&m.paths, &m.inventory, &m.conf, ctid) {
+            Ok(warning) => {
+                tracing::warn!(ctid = ctid.get(), "it runs and was not in the inventory; taken in again{warning}");
+                m.cell(ctid).set_stranger(None);
+                admit(m, ctid);
+                take_in(m, ctid, *live);
+                set(m, ctid, CtState::Absent, CtState::Running, None);
+            }
+            Err(e) => unknown(format!("{NOT_HERE}, and cannot be taken in again: {}", e.report())),
+        },
+        Runs::Unclear(cause) => unknown(format!("{NOT_HERE}, and {cause}")),
+        Runs::No => clear_stranger(m, ctid),
+    }
+}
+
+/// Lets what a container claims through the packet filter, which was made before it was known.
+fn admit(m: &Manager, ctid: Ctid) {
+    let admitted = m.inventory.addresses(ctid).map_err(Error::from).and_then(|all| {
+        let ips: Vec<CtAddr> = all.into_iter().map(|(ip, _)| ip).collect();
+        Ok(m.hands.network.allow(ctid, &ips)?)
+    });
+    if let Err(e) = admitted {
+        tracing::error!(ctid = ctid.get(), "it has no network: {}", e.report());
+    }
+}
+
+/// The owner of a container's delegated cgroup is the first id of its range.
+fn owner(m: &Manager, ctid: Ctid) -> Option<UidBase> {
+    use std::os::unix::fs::MetadataExt;
+    let dir = m.tree().ok()?.path(ctid).join("ns");
+    UidBase::try_from(fs::metadata(dir).ok()?.uid()).ok()
+}
+
+/// Nothing of it runs any more: its number may be used again.
+fn clear_stranger(m: &Manager, ctid: Ctid) {
+    tracing::warn!(ctid = ctid.get(), "remains of a container that is not in the inventory are removed");
+    let cleared = m
+        .tree()
+        .and_then(|t| Ok(t.kill(ctid, Duration::from_secs(5)).and_then(|()| t.remove(ctid))?))
+        .and_then(|()| Ok(m.hands.network.detach(ctid, &[])?))
+        .and_then(|()| settle::clear_run_dir(&m.paths.ct_run(ctid)));
+    m.forget(ctid);
+    if let Err(e) = cleared {
+        tracing::warn!(ctid = ctid.get(), "{}", e.report());
+    }
+}
+
+/// What belongs to nobody. Spared: what runs, what is not understood, what the operator has mounted, and what an
+/// operation is at work on.
+fn sweep(ops: &Arc<Ops>, at_work: &BTreeSet<Ctid>) {
+    let m = &ops.m;
+    let alive = |s: CtState| s.runs() || s.is_in_flight() || s == CtState::Failed;
+    let cells = m.cells();
+    let running: BTreeSet<Ctid> =
+        cells.iter().filter(|(c, cell)| alive(cell.state().0) || at_work.contains(c)).map(|(c, _)| *c).collect();
+    let mounted = cells.iter().filter(|(_, cell)| cell.state().0 == CtState::Mounted).map(|(c, _)| *c);
+    let spared: BTreeSet<Ctid> = running.iter().copied().chain(mounted).collect();
+    let swept = m.hands.storage.sweep(&spared);
+    for said in swept.said.into_iter().chain(m.hands.network.sweep(&running)) {
+        tracing::info!("{said}");
+    }
+    let (of, trees) = (m.clone(), swept.trees);
+    drop(m.aside(move || {
+        for tree in trees {
+            match of.hands.storage.remove_tree(&tree) {
+                Ok(()) => tracing::info!("removed the leftover {}", tree.display()),
+                Err(e) => tracing::warn!("cannot remove the leftover {}: {e}", tree.display()),
+            }
+        }
+    }));
+    accounts::texts::sweep(m, &running);
+    m.conf.sweep();
+    if let Err(e) = m.templates.sweep() {
+        tracing::warn!("sweeping templates: {e}");
+    }
+}
+
+fn go_on(ops: &Arc<Ops>, row: OperationRow) {
+    let m = &ops.m;
+    match (row.state, row.kind) {
+        // It had not begun; whoever asked is told so. A boot of the host is planned anew.
+        (OpState::Queued, _) | (_, OpKind::Onboot) => {
+            let reason = Reason::VzdEnded { kind: row.kind, step: String::new() };
+            let e = Error::Denied { reason, subject: row.subject.clone() };
+            let ended = OperationRow {
+                state: OpState::Failed,
+                error: serde_json::to_string(&e.failure()).ok(),
+                ended: Some(crate::manager::now_ms()),
+                ..row
+            };
+            if let Err(e) = m.inventory.change("ending an operation", false, |c| c.operation(&ended)) {
+                tracing::warn!(id = %ended.id, "{e}");
+            }
+        }
+        _ => {
+            tracing::warn!(subject = %row.subject, op = row.kind.word(), step = row.step, "was interrupted");
+            ops.carry_on(row);
+        }
+    }
+}
+
+/// Looks again at what was not understood: as soon as it can be, it is taken in.
+pub fn look_again(ops: &Arc<Ops>) {
+    let m = &ops.m;
+    for (ctid, cell) in m.cells() {
+        let (state, _) = cell.state();
+        // One that has ended is cleared away after at once, unless that failed.
+        let lost = state == CtState::Running && cell.live().is_none_or(|l| l.ended());
+        if state != CtState::Unknown && !lost || ops.under_way(ctid).is_some() {
+            continue;
+        }
+        match m.inventory.container(ctid) {
+            Ok(Some(row)) => {
+                if look_at(m, &row, false) {
+                    let ask =
+                        Ask::new(Subject::Ct(ctid), Request::plain(OpKind::Clear), move |w| Clear::remains(w, ctid));
+                    let _ = ops.ask(ask);
+                }
+            }
+            Ok(None) => stranger(m, ctid),
+            Err(_) => {}
+        }
+    }
+}
+
+/// Builds an inventory anew from configuration files and private areas; the one that is there is put aside.
+/// Answers a line per container. The caller holds the manager's lock.
+///
+/// # Errors
+/// The one that is there cannot be put aside, or a new one cannot be made.
+pub fn rebuild(paths: &Paths) -> Result<Vec<String>> {
+    make_dirs(paths)?;
+    let file = paths.inventory();
+    for suffix in ["", "-wal", "-shm"] {
+        let mut old = file.clone().into_os_string();
+        old.push(suffix);
+        let mut aside = file.clone().into_os_string();
+        aside.push(format!(".old-{}{suffix}", now()));
+        match fs::rename(&old, &aside) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                return Err(Error::Io { what: "putting aside", path: old.into(), source: e });
+            }
+            _ => {}
+        }
+    }
+    let inventory = Inventory::open_or_make(&file)?;
+    let conf = crate::conf::ConfStore::new(paths.clone());
+    let dir = paths.private_dir();
+    let mut found: Vec<Ctid> = fs::read_dir(&dir)
+        .map_err(Error::io("listing", &dir))?
+        .flatten()
+        .filter_map(|e| e.file_name().to_str()?.parse().ok())
+        .collect();
+    found.sort_unstable();
+    let mut lines = Vec::new();
+    for ctid in found {
+        lines.push(match identity::adopt(paths, &inventory, &conf, ctid) {
+            Ok(warning) => format!("CT {ctid}: taken in{warning}"),
+            Err(e) => format!("CT {ctid}: left out: {}", e.report()),
+        });
+    }
+    for ctid in conf.list() {
+        if !paths.private(ctid).is_dir() {
+            lines.push(format!("CT {ctid}: left out: {} has no private area", paths.conf(ctid).display()));
+        }
+    }
+    Ok(lines)
+}
+
+/// Forgets operations and events that are older than vz.toml says.
+pub fn prune(m: &Manager) {
+    let days = u64::from(m.config.history.days);
+    let before = now().saturating_sub(days * 86_400);
+    let pruned = m.inventory.change("forgetting old operations", false, |c| c.prune_operations(before * 1000));
+    if let Err(e) = pruned.and_then(|_| m.inventory.prune_events(before)) {
+        tracing::warn!("{e}");
+    }
+}

@@ -1,0 +1,578 @@
+//! `set`: what the running container can take is changed live, and the configuration with `--save`.
+//!
+//! The configuration file's rename is what makes a saved change the new state. After a failure or a kill,
+//! [`Set::converge`] brings everything else to what the file then says, so it ends old or new.
+
+use super::{
+    Work,
+    machine::{Machine, Run},
+    step::{Operation, Resume, Step},
+    work::End,
+};
+use crate::{
+    accounts, conf,
+    ct::{
+        Changes, SetMode, SetSpec, edits,
+        limits::{self, LimitSet},
+        samples, settle,
+    },
+    error::{Error, Result},
+    inventory::{self, Change, CtRow},
+    manager::disk_spec,
+    monitor::Live,
+};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use vz_types::{
+    CtAddr, CtConfig, CtState, Ctid, ExitCode, Fact, OpKind,
+    limits::Ub,
+    plan::{ControlRequest, FileEdit},
+    settings::{self, Applies},
+};
+
+/// What recovery must know of an interrupted set.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Note {
+    /// Text of the configuration that is to be, when it is to be saved.
+    new_conf: Option<String>,
+    /// Addresses of the running container before and after.
+    live_before: Vec<CtAddr>,
+    live_after: Vec<CtAddr>,
+    /// Whether files inside or the disk's size are touched.
+    files: bool,
+    disk: bool,
+    /// Text of the configuration that is to be and not to be saved, when the disk's size is touched.
+    unsaved: Option<String>,
+    /// The operator had it mounted before.
+    was_mounted: bool,
+    /// Limits of the running container before and after, when they change.
+    limits: Option<(LimitSet, LimitSet)>,
+}
+
+/// Limits of a running container before and after a change of them.
+type PlannedLimits = Option<(LimitSet, LimitSet)>;
+
+/// A set with everything decided and nothing done.
+struct Plan {
+    old: Arc<CtConfig>,
+    old_conf: String,
+    new: CtConfig,
+    live: Option<Live>,
+    save: bool,
+    /// Addresses nobody had before.
+    claims: Vec<CtAddr>,
+    changes: Changes,
+    /// Edited at once, whatever is saved.
+    at_once: Vec<FileEdit>,
+    /// What a running container stays without until its next start.
+    later: Vec<&'static str>,
+    mode: Option<SetMode>,
+}
+
+impl Plan {
+    fn boot_changed(&self) -> bool {
+        let (old, new) = (&self.old, &self.new);
+        old.hostname != new.hostname
+            || old.network.nameserver != new.network.nameserver
+            || old.network.searchdomain != new.network.searchdomain
+    }
+
+    fn shrinks(&self) -> bool {
+        let (old, new) = (&self.old.disk, &self.new.disk);
+        new.space < old.space || new.inodes < old.inodes
+    }
+}
+
+/// What only the next start can change.
+fn not_live(old: &CtConfig, new: &CtConfig) -> Vec<&'static str> {
+    let rows = settings::differing(old, new).filter(|s| s.applies == Applies::NextStart).map(|s| s.name);
+    // The one limit among them: a monitor has it from its start on.
+    let signals = |c: &CtConfig| c.limits.get(Ub::Numsiginfo);
+    rows.chain((signals(old) != signals(new)).then_some("numsiginfo")).collect()
+}
+
+/// A container that is to be changed.
+pub struct Set {
+    row: CtRow,
+    note: Note,
+    /// Absent after a crash: what is left then is to converge.
+    plan: Option<Plan>,
+    /// Its monitor did not answer once: it is not asked again.
+    silent: bool,
+    /// Addresses the filter has lost already.
+    gone: Vec<CtAddr>,
+    /// The size of its layer may have changed.
+    sized: bool,
+    /// It goes on after a crash, whatever the file says.
+    forward: bool,
+}
+
+impl Set {
+    /// After every check that changes nothing.
+    ///
+    /// # Errors
+    /// Why it cannot be.
+    pub fn prepare(w: &Work, ctid: Ctid, spec: &SetSpec) -> Result<Box<dyn Run>> {
+        let m = &w.m;
+        let row = m.row(ctid)?;
+        let changes = spec.changes.clone();
+        let old = m.conf.read(ctid)?;
+        let new = changed(w, &changes, &old)?;
+        conf::check(&new).map_err(|why| Error::refused(ExitCode::BadValue, why, ""))?;
+        let live = m.cell(ctid).live_now(&m.paths.ct_run(ctid));
+        let live_before = live.as_ref().map(|l| l.record.addresses.clone()).unwrap_or_default();
+        let live_after = if live.is_some() { changes.addresses(&live_before) } else { Vec::new() };
+        let had: Vec<CtAddr> = m.inventory.addresses(ctid)?.into_iter().map(|(ip, _)| ip).collect();
+        let saved: &[CtAddr] = if spec.save { &new.network.ip } else { &[] };
+        let mut claims: Vec<CtAddr> = saved.iter().chain(&live_after).filter(|ip| !had.contains(ip)).copied().collect();
+        claims.sort_unstable();
+        claims.dedup();
+        settle::probe(m, &claims)?;
+        if changes.touches_files() {
+            settle::private_area(m, &row)?;
+        }
+        let new_conf = match spec.save && new != *old {
+            true => Some(m.conf.edited(ctid, &new)?),
+            false => None,
+        };
+        let later = not_live(&old, &new);
+        if live.is_some() && !later.is_empty() && spec.mode.is_none() {
+            let message = format!("CT {ctid}: {} cannot change while it is running", later.join(" and "));
+            return Err(Error::refused(
+                ExitCode::Running,
+                message,
+                "add --setmode restart to restart it, or --setmode ignore to change them at its next start",
+            ));
+        }
+        let limits = plan_limits(w, &row, &changes, &old, &new, live.is_some())?;
+        let note = Note {
+            new_conf,
+            live_before,
+            live_after,
+            files: changes.touches_files(),
+            disk: old.disk != new.disk,
+            unsaved: match !spec.save && old.disk != new.disk {
+                true => Some(m.conf.render(ctid, &new)?),
+                false => None,
+            },
+            was_mounted: m.is_mounted(&row)?,
+            limits,
+        };
+        let old_conf = m.conf.text(ctid)?;
+        let at_once = edits::now(&changes);
+        let mode = spec.mode;
+        let plan = Plan { old, old_conf, new, live, save: spec.save, claims, changes, at_once, later, mode };
+        Ok(Machine::fresh(Self::with(row, note, Some(plan))))
+    }
+
+    fn with(row: CtRow, note: Note, plan: Option<Plan>) -> Self {
+        Self { row, note, plan, silent: false, gone: Vec::new(), sized: false, forward: false }
+    }
+
+    fn plan(&self) -> Result<&Plan> {
+        self.plan.as_ref().ok_or_else(|| {
+            Error::refused(ExitCode::System, "a set that was interrupted is not gone on with, it converges", "")
+        })
+    }
+
+    fn ctid(&self) -> Ctid {
+        self.row.ctid
+    }
+
+    fn claim(&mut self, w: &Work) -> Result<()> {
+        let plan = self.plan()?;
+        let name = if plan.save { &plan.new.name } else { &plan.old.name };
+        w.begin(&self.note, None, false, |c| c.claim_set(self.ctid(), name.as_ref(), &plan.claims))
+    }
+
+    fn live(&mut self, w: &Work) -> Result<()> {
+        let done = self.change_live(w);
+        self.silent = done.as_ref().is_err_and(is_silence);
+        done
+    }
+
+    /// Everything a running container is changed in; passwords and keys of a stopped one as well.
+    fn change_live(&self, w: &Work) -> Result<()> {
+        let plan = self.plan()?;
+        let mut edit_now = plan.at_once.clone();
+        if plan.live.is_none() {
+            return match edit_now.is_empty() {
+                true => Ok(()),
+                false => settle::edit_stopped(&w.m, &self.row, edit_now).map_err(password_code(&plan.changes)),
+            };
+        }
+        if plan.boot_changed() {
+            set_boot(w, &plan.new)?;
+            edit_now.extend(edits::changed(&plan.old, &plan.new));
+        }
+        if !edit_now.is_empty() {
+            w.ask(&ControlRequest::Edit { edits: edit_now }).map_err(password_code(&plan.changes))?;
+        }
+        let (before, after) = (&self.note.live_before, &self.note.live_after);
+        if before != after {
+            set_addresses(w, self.ctid(), before, after)?;
+        }
+        Ok(())
+    }
+
+    fn limits(&mut self, w: &Work) -> Result<()> {
+        let plan = self.plan()?;
+        if let (Some((before, after)), Some(live)) = (&self.note.limits, &plan.live) {
+            let (old, new) = (before.in_config(&plan.old), after.in_config(&plan.old));
+            limits::limit_running(&w.m, &self.row, live, &old, &new)?;
+        }
+        match plan.changes.reset_ub {
+            true => accounts::reset(&w.m, self.ctid()),
+            false => Ok(()),
+        }
+    }
+
+    /// Gives a container's writable layer the size its configuration says. An image's inodes are fixed when it is made:
+    /// unless another number is wanted, the one it has counts.
+    fn resize(&self, w: &Work, config: &CtConfig, inodes_wanted: bool) -> Result<()> {
+        let storage = w.m.storage_plan(&self.row);
+        if !w.m.is_running(self.ctid()) && !w.m.is_mounted(&self.row)? {
+            // Nobody else may have the image open while its filesystem is rewritten.
+            w.m.hands.storage.umount(&storage)?;
+        }
+        let mut spec = disk_spec(config);
+        if !inodes_wanted && storage.private.join("disk.img").exists() {
+            spec.inodes = w.m.hands.storage.usage(&storage).map_or(spec.inodes, |u| u.inodes_limit);
+        }
+        Ok(w.m.hands.storage.resize(&storage, &spec)?)
+    }
+
+    fn size(&mut self, w: &Work) -> Result<()> {
+        self.sized = true;
+        let plan = self.plan()?;
+        self.resize(w, &plan.new, plan.old.disk.inodes != plan.new.disk.inodes)
+    }
+
+    fn resizes(&self) -> bool {
+        self.note.disk && self.plan.as_ref().is_none_or(|p| p.save || p.live.is_some())
+    }
+
+    /// Addresses it has for good, and until it ends, once it is done.
+    fn addresses(&self, plan: &Plan) -> (Vec<CtAddr>, Vec<CtAddr>) {
+        let saved = if plan.save { &plan.new.network.ip } else { &plan.old.network.ip };
+        let unsaved = self.note.live_after.iter().filter(|ip| !saved.contains(ip)).copied().collect();
+        (saved.clone(), unsaved)
+    }
+
+    /// Before the claims are given back: then they are anybody's.
+    fn release(&mut self, w: &Work) -> Result<()> {
+        let (saved, unsaved) = self.addresses(self.plan()?);
+        let before = w.m.inventory.addresses(self.ctid())?.into_iter().map(|(ip, _)| ip);
+        self.gone = before.filter(|ip| !saved.contains(ip) && !unsaved.contains(ip)).collect();
+        match self.gone.is_empty() {
+            true => Ok(()),
+            false => Ok(w.m.hands.network.deny(self.ctid(), &self.gone)?),
+        }
+    }
+
+    fn commit(&mut self, w: &Work) -> Result<()> {
+        let ctid = self.ctid();
+        let Some(plan) = &self.plan else {
+            let state = Some(settle::found(&w.m, ctid));
+            return w.finish(End { durable: true, state, event: None }, |c| {
+                c.last_failure(ctid, Some("set was interrupted, because vzd ended; it was carried through"))?;
+                self.settle_claims(w, c)
+            });
+        };
+        let name = if plan.save { &plan.new.name } else { &plan.old.name };
+        let (saved, unsaved) = self.addresses(plan);
+        self.tell(w, plan);
+        let event = plan.save.then(|| ("changed", "its configuration was changed".to_owned()));
+        w.finish(End { durable: true, state: None, event }, |c| c.settle(ctid, name.as_ref(), &saved, &unsaved))
+    }
+
+    fn tell(&self, w: &Work, plan: &Plan) {
+        let (before, after) = match &plan.live {
+            Some(_) => (&self.note.live_before, &self.note.live_after),
+            None if plan.save => (&plan.old.network.ip, &plan.new.network.ip),
+            // Neither the container nor its configuration changes.
+            None => (&plan.old.network.ip, &plan.old.network.ip),
+        };
+        let gone: Vec<CtAddr> = before.iter().filter(|ip| !after.contains(ip)).copied().collect();
+        let new: Vec<CtAddr> = after.iter().filter(|ip| !before.contains(ip)).copied().collect();
+        if !gone.is_empty() {
+            w.tell(Fact::AddressesDeleted { ips: gone });
+        }
+        if !new.is_empty() {
+            w.tell(Fact::AddressesAdded { ips: new });
+        }
+        if plan.save {
+            w.tell(Fact::Saved { file: w.m.paths.conf(self.ctid()).display().to_string() });
+        } else if *plan.old != plan.new {
+            w.tell(Fact::NotSaved);
+        }
+        let held_back = plan.live.is_some() && !plan.later.is_empty();
+        if held_back && plan.save && plan.mode == Some(SetMode::Restart) {
+            w.handle.change(|s| s.result = Some(serde_json::json!({ "then": "restart" })));
+        } else if held_back {
+            w.tell(Fact::AtNextStart { names: plan.later.iter().map(|s| (*s).to_owned()).collect() });
+        }
+    }
+
+    /// Puts the old configuration back when the new one was in place already.
+    fn restore_conf(&self, w: &Work) -> Result<()> {
+        let Some(plan) = &self.plan else { return Ok(()) };
+        if self.note.new_conf.is_some() && w.m.conf.text(self.ctid()).ok() == self.note.new_conf {
+            w.m.conf.replace(self.ctid(), &plan.old_conf)?;
+        }
+        Ok(())
+    }
+
+    /// Gives the layer its old size back. While it is mounted it cannot shrink: then the file keeps the new size, and the
+    /// operation stays open and is finished forward.
+    fn unsize(&mut self, w: &Work) -> Result<()> {
+        let Some(plan) = self.plan.as_ref().filter(|_| self.sized) else { return Ok(()) };
+        let old = plan.old.clone();
+        let holds = w.m.hands.storage.usage(&w.m.storage_plan(&self.row)).map(|u| u.space_limit);
+        if holds == Some(old.disk.space) && old.disk.inodes == plan.new.disk.inodes {
+            return Ok(());
+        }
+        self.resize(w, &old, false)?;
+        self.sized = false;
+        Ok(())
+    }
+
+    /// Whether what was to be is what counts: the configuration that was to be is there.
+    fn is_new(&self, w: &Work) -> bool {
+        self.forward || self.is_saved(w)
+    }
+
+    fn is_saved(&self, w: &Work) -> bool {
+        self.note.new_conf.is_some() && w.m.conf.text(self.ctid()).ok() == self.note.new_conf
+    }
+
+    /// After a failure or a kill: filter, disk, running container and files inside become what the configuration file
+    /// now says. What could not be is logged, and met again at the next start of the container.
+    fn converge(&mut self, w: &Work) -> Result<()> {
+        self.unsize(w)?;
+        self.restore_conf(w)?;
+        let ctid = self.ctid();
+        let mut problems: Vec<String> = Vec::new();
+        let saved_now = self.is_new(w);
+        let config = match &self.note.unsaved {
+            Some(text) if self.forward => conf::parse(&w.m.paths.conf(ctid), text).map(Arc::new),
+            _ => w.m.conf.read(ctid),
+        };
+        if self.plan.is_none() || !self.gone.is_empty() {
+            // The filter may have lost what is claimed still and routed again below.
+            let (keep, _) = self.kept_and_gone(w)?;
+            w.m.hands.network.allow(ctid, &keep)?;
+        }
+        let live = w.m.cell(ctid).live_now(&w.m.paths.ct_run(ctid));
+        let (target, other) = match saved_now {
+            true => (self.note.live_after.clone(), self.note.live_before.clone()),
+            false => (self.note.live_before.clone(), self.note.live_after.clone()),
+        };
+        if let Ok(config) = &config {
+            // Before the file says the new size, nothing has been resized.
+            if self.note.disk && saved_now {
+                problems.extend(self.resize(w, config, false).err().map(|e| e.report()));
+            }
+            if live.is_some() {
+                self.told(&mut problems, || set_boot(w, config));
+                let edits = edits::boot(config);
+                if !edits.is_empty() {
+                    self.told(&mut problems, || w.ask(&ControlRequest::Edit { edits }));
+                }
+            }
+        }
+        if live.is_some() && self.note.live_before != self.note.live_after {
+            self.told(&mut problems, || set_addresses(w, ctid, &other, &target));
+        }
+        if let (Some((before, after)), Some(live), Ok(config)) = (self.note.limits.clone(), &live, &config) {
+            let set = if saved_now { after } else { before };
+            let row = self.row.clone();
+            self.told(&mut problems, || limits::converge(&w.m, &row, live, config, &set));
+        }
+        if self.note.files && !self.note.was_mounted && live.is_none() {
+            // A stopped container's files were being edited: the mount was ours.
+            problems.extend(settle::hide(&w.m, &w.m.storage_plan(&self.row)).err().map(|e| e.report()));
+        }
+        for p in problems {
+            tracing::warn!(ctid = ctid.get(), op = "set", "after a failure: {p}");
+        }
+        Ok(())
+    }
+
+    /// Asks the monitor, unless it did not answer before: each time would take as long.
+    fn told(&mut self, problems: &mut Vec<String>, ask: impl FnOnce() -> Result<()>) {
+        if self.silent {
+            return;
+        }
+        if let Err(e) = ask() {
+            self.silent = is_silence(&e);
+            problems.push(e.report());
+        }
+    }
+
+    /// Claims as the configuration and the running container now have them.
+    fn settle_claims(&self, w: &Work, c: &Change<'_>) -> inventory::Result<()> {
+        let ctid = self.ctid();
+        let Ok(config) = w.m.conf.read(ctid) else {
+            // Claims of a container whose configuration cannot be read are not given up on the strength of that.
+            return Ok(());
+        };
+        let running: &[CtAddr] = match (w.m.is_running(ctid), self.is_new(w)) {
+            (false, _) => &[],
+            (true, true) => &self.note.live_after,
+            (true, false) => &self.note.live_before,
+        };
+        let saved = &config.network.ip;
+        let unsaved: Vec<CtAddr> = running.iter().filter(|ip| !saved.contains(ip)).copied().collect();
+        c.settle(ctid, config.name.as_ref(), saved, &unsaved)
+    }
+
+    /// Claims that the configuration or the running container has, and those that neither has.
+    fn kept_and_gone(&self, w: &Work) -> Result<(Vec<CtAddr>, Vec<CtAddr>)> {
+        let had = w.m.inventory.addresses(self.ctid())?.into_iter().map(|(ip, _)| ip);
+        let Ok(config) = w.m.conf.read(self.ctid()) else { return Ok((had.collect(), Vec::new())) };
+        let running = if self.is_new(w) { &self.note.live_after } else { &self.note.live_before };
+        Ok(had.partition(|ip| config.network.ip.contains(ip) || running.contains(ip)))
+    }
+
+    /// Takes what is claimed no more out of the filter.
+    fn deny_rest(&self, w: &Work) -> Result<()> {
+        let (_, gone) = self.kept_and_gone(w)?;
+        if gone.is_empty() { Ok(()) } else { Ok(w.m.hands.network.deny(self.ctid(), &gone)?) }
+    }
+}
+
+impl Operation for Set {
+    const KIND: OpKind = OpKind::Set;
+    type Note = Note;
+
+    fn steps() -> Vec<Step<Self>> {
+        vec![
+            Step::new("claim", Self::claim).undo(|s, w| {
+                s.converge(w)?;
+                s.deny_rest(w)
+            }),
+            Step::new("filter", |s: &mut Self, w| {
+                let plan = s.plan()?;
+                Ok(w.m.hands.network.allow(s.ctid(), &plan.claims)?)
+            }),
+            Step::new("live", Self::live),
+            Step::new("limits", Self::limits)
+                .when(|s| s.note.limits.is_some() || s.plan.as_ref().is_some_and(|p| p.changes.reset_ub)),
+            Step::new("release", Self::release),
+            Step::new("conf", |s: &mut Self, w| match &s.note.new_conf {
+                Some(text) => Ok(w.m.conf.replace(s.ctid(), text)?),
+                None => Ok(()),
+            })
+            .when(|s| s.note.new_conf.is_some()),
+            // A size cannot always be taken back (a mounted layer does not shrink, one that has shrunk has lost inodes), so
+            // it changes when the file that recovery goes by says the new one.
+            Step::new("shrink", Self::size).when(|s| s.resizes() && s.plan.as_ref().is_some_and(Plan::shrinks)),
+            Step::new("grow", Self::size).when(|s| s.resizes() && s.plan.as_ref().is_some_and(|p| !p.shrinks())),
+            Step::new("commit", Self::commit),
+        ]
+    }
+
+    fn resume(w: &Work, note: Note) -> Result<Self> {
+        Ok(Self::with(w.m.row(w.ctid()?)?, note, None))
+    }
+
+    fn how(&mut self, w: &Work, step: &str, _: bool) -> Result<Resume> {
+        // No file says a size that is not saved, and one that has grown does not shrink while it runs.
+        let sized = matches!(step, "shrink" | "grow" | "commit");
+        self.forward = self.note.unsaved.is_some() && sized;
+        if !self.is_new(w) {
+            return Ok(Resume::Back);
+        }
+        // The file says the new state: the rest follows it.
+        self.converge(w)?;
+        self.deny_rest(w)?;
+        Ok(Resume::At("commit"))
+    }
+
+    fn taken_back(&self, w: &Work, c: &Change<'_>) -> inventory::Result<Option<CtState>> {
+        self.settle_claims(w, c)?;
+        Ok(None)
+    }
+}
+
+/// Its monitor does not answer.
+fn is_silence(e: &Error) -> bool {
+    matches!(e, Error::Monitor(e) if e.is_silence())
+}
+
+/// A configuration with changes: first those of a sample, then the request's own.
+fn changed(w: &Work, changes: &Changes, config: &CtConfig) -> Result<CtConfig> {
+    let base = match &changes.sample {
+        None => config.clone(),
+        Some(name) => samples::find(&w.m, name)?.apply(config),
+    };
+    Ok(changes.apply(&base))
+}
+
+/// The limits of the running container before and after; refuses what is above the host, below the use, or not to be had.
+fn plan_limits(
+    w: &Work,
+    row: &CtRow,
+    changes: &Changes,
+    old: &CtConfig,
+    new: &CtConfig,
+    running: bool,
+) -> Result<PlannedLimits> {
+    let m = &w.m;
+    if changes.limits.is_empty() && LimitSet::of(old) == LimitSet::of(new) {
+        return Ok(None);
+    }
+    limits::check_host_size(new, ExitCode::BadValue)?;
+    for fact in limits::remarks(&changes.limits) {
+        w.tell(fact);
+    }
+    if !running {
+        // It may be started on another day, or another host: said now, refused then.
+        for g in limits::gaps(m, row.ctid, new)? {
+            w.tell(Fact::Unenforced { name: g.name.to_owned(), cause: g.reason, runs: false });
+        }
+        return Ok(None);
+    }
+    let before = limits::live(m, row.ctid).unwrap_or_else(|| LimitSet::of(old));
+    let now = before.in_config(old);
+    let after = changed(w, changes, &now)?;
+    limits::check_host_size(&after, ExitCode::BadValue)?;
+    let had = limits::gaps(m, row.ctid, &now)?;
+    let fresh: Vec<_> = limits::gaps(m, row.ctid, &after)?.into_iter().filter(|g| !had.contains(g)).collect();
+    for fact in limits::accept_gaps(m, row.ctid, &fresh)? {
+        w.tell(fact);
+    }
+    limits::check_shrink(m, row, &now, &after)?;
+    if after.limits.get(Ub::Oomguarpages).barrier > now.limits.get(Ub::Oomguarpages).barrier {
+        limits::admit(m, row.ctid, &after)?;
+    }
+    Ok(Some((before, LimitSet::of(&after))))
+}
+
+fn set_boot(w: &Work, config: &CtConfig) -> Result<()> {
+    w.ask(&ControlRequest::SetBoot { hostname: config.hostname.clone(), edits: edits::boot(config) })
+}
+
+/// Gives a running container exactly `after`; `before` may be more than it has.
+fn set_addresses(w: &Work, ctid: Ctid, before: &[CtAddr], after: &[CtAddr]) -> Result<()> {
+    let new: Vec<CtAddr> = after.iter().filter(|ip| !before.contains(ip)).copied().collect();
+    let gone: Vec<CtAddr> = before.iter().filter(|ip| !after.contains(ip)).copied().collect();
+    if !new.is_empty() {
+        w.m.hands.network.add_addresses(ctid, &new)?;
+    }
+    w.ask(&ControlRequest::SetAddresses { addresses: after.to_vec() })?;
+    if !gone.is_empty() {
+        w.m.hands.network.del_addresses(ctid, &gone)?;
+    }
+    Ok(())
+}
+
+/// A failed edit is exit code 74 when a password was to be changed.
+fn password_code(changes: &Changes) -> impl Fn(Error) -> Error + '_ {
+    move |e| match changes.passwords.is_empty() {
+        true => e,
+        false => Error::Refused { code: ExitCode::PasswordFailed, message: e.report(), hint: e.hint() },
+    }
+}

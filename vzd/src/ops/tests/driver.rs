@@ -1,0 +1,271 @@
+//! Asking, waiting and cancelling: what goes on in front of the steps.
+
+use super::{
+    every::{create, other, running, settings, start, stop, stopped},
+    host::{Host, PATIENCE, block_on, ct},
+};
+use crate::{
+    ct::Changes,
+    error::Error,
+    inventory::Wanted,
+    manager::new_operation,
+    ops::{
+        self, Ask, Asked, Handle, Ops, Work,
+        machine::{Advance, Run},
+        step::Wait,
+    },
+};
+use rustix::event::{EventfdFlags, eventfd};
+use std::{os::fd::OwnedFd, sync::Arc, time::Instant};
+use vz_types::{CtState, ExitCode, Fact, OpKind, OpState, Reason, Subject, judge::Request};
+
+/// Waits until it may go on, or is cancelled.
+struct Waits {
+    gate: Arc<OwnedFd>,
+    waited: bool,
+}
+
+impl Run for Waits {
+    fn advance(&mut self, w: &Work) -> Advance {
+        if w.is_cancelled() {
+            let reason = Reason::Cancelled { kind: w.handle.kind };
+            return Advance::Ended(Err(Error::Denied { reason, subject: w.handle.subject.clone() }));
+        }
+        match std::mem::replace(&mut self.waited, true) {
+            false => Advance::Parked(Wait { fd: self.gate.clone(), until: Instant::now() + PATIENCE }),
+            true => Advance::Ended(Ok(())),
+        }
+    }
+}
+
+fn gate() -> Arc<OwnedFd> {
+    Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).unwrap())
+}
+
+fn open_gate(gate: &OwnedFd) {
+    rustix::io::write(gate, &1u64.to_ne_bytes()).unwrap();
+}
+
+/// A set that waits at this gate.
+fn waiting(n: u32, gate: &Arc<OwnedFd>) -> Ask {
+    // Of its own: epoll takes no descriptor twice.
+    let gate = Arc::new(gate.try_clone().unwrap());
+    let make = move |_: &Work| -> crate::error::Result<Box<dyn Run>> { Ok(Box::new(Waits { gate, waited: false })) };
+    Ask::new(Subject::Ct(ct(n)), Request::plain(OpKind::Set), make)
+}
+
+fn begun(ops: &Arc<Ops>, ask: Ask) -> Arc<Handle> {
+    match ops.ask(ask).unwrap() {
+        Asked::Operation(handle) => handle,
+        Asked::AlreadySo(fact) => panic!("{fact:?}"),
+    }
+}
+
+fn failure(handle: &Handle) -> Option<Reason> {
+    block_on("an operation", handle.ended()).failure.and_then(|f| f.reason)
+}
+
+#[test]
+fn a_busy_container_says_with_what() {
+    let host = Host::new();
+    let ops = host.start_vzd();
+    stopped(&host, &ops);
+    let gate = gate();
+    let first = begun(&ops, waiting(101, &gate));
+    match ops.ask(ops::mount(ct(101))).unwrap_err().reason() {
+        Some(Reason::Busy { operation, kind: OpKind::Set, .. }) => assert_eq!(*operation, first.id),
+        other => panic!("{other:?}"),
+    }
+    open_gate(&gate);
+    assert_eq!(failure(&first), None);
+    host.ask(&ops, ops::mount(ct(101))).unwrap();
+}
+
+#[test]
+fn whoever_was_told_that_it_has_ended_is_not_told_that_it_is_busy() {
+    let host = Host::new();
+    let ops = host.start_vzd();
+    stopped(&host, &ops);
+    for _ in 0..50 {
+        host.ask(&ops, ops::mount(ct(101))).unwrap();
+        host.ask(&ops, ops::umount(ct(101))).unwrap();
+    }
+}
+
+#[test]
+fn an_operation_that_waits_its_turn_can_be_cancelled_and_does_nothing() {
+    let host = Host::new();
+    let ops = host.start_vzd();
+    running(&host, &ops);
+    let gate = gate();
+    let first = begun(&ops, waiting(101, &gate));
+    let second = begun(&ops, stop().kept());
+    ops.cancel(second.id).unwrap();
+    open_gate(&gate);
+    assert!(matches!(failure(&second), Some(Reason::Cancelled { .. })));
+    assert_eq!(failure(&first), None);
+    let row = ops.m.inventory.operation(second.id).unwrap().unwrap();
+    assert_eq!((row.state, row.ended.is_some()), (OpState::Cancelled, true));
+    assert_eq!(ops.m.cell(ct(101)).state().0, CtState::Running);
+    let gone = ops.cancel(second.id).unwrap_err();
+    assert!(matches!(gone.reason(), Some(Reason::HasEnded { state: OpState::Cancelled })), "{gone:?}");
+}
+
+#[test]
+fn an_operation_that_is_cancelled_while_it_waits_for_somebody_is_taken_back() {
+    let host = Host::new();
+    let ops = host.start_vzd();
+    stopped(&host, &ops);
+    let before = host.look(&ops);
+    // Its monitor is never done until it is nudged.
+    host.world.state().never_ready = true;
+    let handle = begun(&ops, start());
+    block_on("its wait", async {
+        let mut follow = handle.follow();
+        follow.wait_for(|s| s.step == "namespaces").await.map(drop)
+    })
+    .unwrap();
+    ops.cancel(handle.id).unwrap();
+    assert!(matches!(failure(&handle), Some(Reason::Cancelled { .. })));
+    host.world.state().never_ready = false;
+    assert_eq!(host.look(&ops), before);
+    host.ask(&ops, start()).unwrap();
+}
+
+#[test]
+fn a_stop_takes_back_the_start_it_finds_under_way() {
+    let host = Host::new();
+    let ops = host.start_vzd();
+    stopped(&host, &ops);
+    host.world.state().never_ready = true;
+    let start = begun(&ops, start());
+    block_on("its wait", async {
+        let mut follow = start.follow();
+        follow.wait_for(|s| s.step == "namespaces").await.map(drop)
+    })
+    .unwrap();
+    host.ask(&ops, stop()).unwrap();
+    assert!(matches!(failure(&start), Some(Reason::Cancelled { .. })));
+    assert_eq!(ops.m.cell(ct(101)).state().0, CtState::Stopped);
+}
+
+#[test]
+fn a_number_a_client_chose_is_one_operation_however_often_it_asks() {
+    let host = Host::new();
+    let ops = host.start_vzd();
+    stopped(&host, &ops);
+    let (gate, id) = (gate(), new_operation().unwrap());
+    let first = begun(&ops, waiting(101, &gate).numbered(Some(id)).kept());
+    let second = begun(&ops, waiting(101, &gate).numbered(Some(id)).kept());
+    assert!(Arc::ptr_eq(&first, &second));
+    open_gate(&gate);
+    assert_eq!(failure(&first), None);
+    let subject = Some(Subject::Ct(ct(101)));
+    let all = ops.m.inventory.operations(&Wanted { subject, ..Wanted::default() }).unwrap();
+    assert_eq!(all.iter().filter(|o| o.id == id).count(), 1);
+}
+
+#[test]
+fn hundreds_of_waiting_operations_hold_no_thread_and_reads_are_answered_meanwhile() {
+    let host = Host::new();
+    let ops = host.start_vzd();
+    let changes = |n: u32| settings(&[("bootorder", &n.to_string())]);
+    let all: Vec<u32> = (1000..1040).collect();
+    let made: Vec<_> = all.iter().map(|n| begun(&ops, create(*n, changes(*n)))).collect();
+    assert!(made.iter().all(|h| failure(h).is_none()));
+    // Far more than there are threads.
+    let gate = gate();
+    let mut waits: Vec<_> = all.iter().map(|n| begun(&ops, waiting(*n, &gate))).collect();
+    let mut refused = 0;
+    for n in 0..500 {
+        match ops.ask(ops::mount(ct(all[n % all.len()]))) {
+            Ok(Asked::Operation(handle)) => waits.push(handle),
+            Ok(Asked::AlreadySo(fact)) => panic!("{fact:?}"),
+            Err(e) => {
+                assert!(matches!(e.reason(), Some(Reason::Busy { .. } | Reason::TooMany { .. })), "{e:?}");
+                refused += 1;
+            }
+        }
+    }
+    assert_eq!(refused, 500);
+    block_on(
+        "a read",
+        ops.pools.look.run({
+            let m = ops.m.clone();
+            move || assert_eq!(m.inventory.containers().unwrap().len(), 40)
+        }),
+    )
+    .unwrap();
+    // One that waits for nobody gets its turn meanwhile.
+    host.ask(&ops, create(2000, Changes::default())).unwrap();
+    open_gate(&gate);
+    for handle in &waits {
+        assert_eq!(failure(handle), None);
+    }
+}
+
+#[test]
+fn a_step_that_panics_is_a_failed_operation_and_the_next_one_gets_its_turn() {
+    let host = Host::new();
+    let ops = host.start_vzd();
+    stopped(&host, &ops);
+    let make = |_: &Work| -> crate::error::Result<Box<dyn Run>> { std::panic::resume_unwind(Box::new("on purpose")) };
+    let bad = begun(&ops, Ask::new(Subject::Ct(ct(101)), Request::plain(OpKind::Set), make));
+    let ended = block_on("one that panics", bad.ended());
+    assert_eq!((ended.state, ended.failure.map(|f| f.code)), (OpState::Failed, Some(ExitCode::System)));
+    host.ask(&ops, ops::mount(ct(101))).unwrap();
+}
+
+#[test]
+fn an_operation_that_panics_half_way_is_finished_before_the_next() {
+    let host = Host::new();
+    let ops = host.start_vzd();
+    stopped(&host, &ops);
+    host.world.state().panics_at = Some("attach");
+    let bad = begun(&ops, start());
+    assert_eq!(block_on("one that panics", bad.ended()).state, OpState::Failed);
+    assert_eq!(ops.m.cell(ct(101)).state().0, CtState::Failed);
+    host.world.state().panics_at = None;
+    host.ask(&ops, ops::mount(ct(101))).unwrap();
+    let look = host.look(&ops);
+    assert_eq!(look.get("state 101").map(String::as_str), Some("Mounted None"), "{look:#?}");
+    assert!(!look.keys().any(|k| k.starts_with("open") || k.starts_with("link 101")), "{look:#?}");
+}
+
+#[test]
+fn what_waited_when_vzd_ended_is_told_so_and_not_carried_out() {
+    let host = Host::new();
+    let ops = host.start_vzd();
+    running(&host, &ops);
+    let gate = gate();
+    let first = begun(&ops, waiting(101, &gate));
+    let second = begun(&ops, stop().kept());
+    host.world.kill_vzd();
+    let next = host.start_vzd();
+    let row = next.m.inventory.operation(second.id).unwrap().unwrap();
+    assert_eq!((row.state, row.ended.is_some()), (OpState::Failed, true));
+    assert!(row.error.is_some_and(|e| e.contains("vzd")), "it says why");
+    assert_eq!(next.m.cell(ct(101)).state().0, CtState::Running);
+    open_gate(&gate);
+    drop((first, ops));
+}
+
+#[test]
+fn a_container_that_ends_as_soon_as_it_runs_is_cleared_away() {
+    let host = Host::new();
+    let ops = host.start_vzd();
+    other(&host, &ops);
+    host.ask(&ops, create(101, Changes::default())).unwrap();
+    let before = host.look(&ops);
+    host.world.state().short_lived = true;
+    let handle = begun(&ops, start());
+    let ended = block_on("a start", handle.ended());
+    assert!(ended.facts.contains(&Fact::Started), "{ended:?}");
+    let until = Instant::now() + PATIENCE;
+    while ops.m.cell(ct(101)).state().0 != CtState::Stopped {
+        assert!(Instant::now() < until, "nobody noticed");
+        std::thread::yield_now();
+    }
+    host.idle(&ops);
+    assert_eq!(host.look(&ops), before);
+}

@@ -1,0 +1,13 @@
+//! Operations on a machine in memory ([`crate::hands::fake`]), with a real inventory and real configuration files.
+//!
+//! | module | story |
+//! |---|---|
+//! | [`host`] | a host with a vzd that can be killed and started again, and what it looks like |
+//! | [`sweep`] | one operation, with everything that can go wrong in it going wrong |
+//! | [`every`] | every operation swept |
+//! | [`driver`] | asking, waiting, cancelling |
+
+mod driver;
+mod every;
+mod host;
+mod sweep;

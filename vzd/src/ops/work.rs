@@ -1,0 +1,351 @@
+//! What a step has at hand: the manager, its operation's handle, and the writing down of both.
+
+use super::Handle;
+use crate::{
+    error::{Error, Result},
+    inventory::{self, Change, NewEvent, OperationRow},
+    manager::{Manager, now, now_ms},
+};
+use serde::Serialize;
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+use vz_types::{CtState, Ctid, Fact, OpState, op::Failure, op::Progress, state::Trouble};
+
+/// One operation under way, seen from its steps.
+#[derive(Debug)]
+pub struct Work {
+    /// Everything there is.
+    pub m: Arc<Manager>,
+    /// The operation.
+    pub handle: Arc<Handle>,
+    begun: AtomicBool,
+    finished: AtomicBool,
+    problems: Mutex<Vec<String>>,
+    left: AtomicBool,
+    note: Mutex<String>,
+}
+
+/// How an operation ends.
+#[derive(Debug, Default)]
+pub struct End {
+    /// On disk before anybody is told.
+    pub durable: bool,
+    /// Where the container is then; `None`: where it was, or it is gone.
+    pub state: Option<CtState>,
+    /// What has happened to it: the kind of event, and what, for people.
+    pub event: Option<(&'static str, String)>,
+}
+
+impl Work {
+    /// For an operation that is about to begin.
+    pub fn new(m: Arc<Manager>, handle: Arc<Handle>) -> Self {
+        Self {
+            m,
+            handle,
+            begun: AtomicBool::new(false),
+            finished: AtomicBool::new(false),
+            problems: Mutex::default(),
+            left: AtomicBool::new(false),
+            note: Mutex::new("{}".into()),
+        }
+    }
+
+    /// For one that an earlier vzd has begun.
+    pub fn resumed(m: Arc<Manager>, handle: Arc<Handle>, note: &str) -> Self {
+        let work = Self::new(m, handle);
+        work.begun.store(true, Ordering::Release);
+        work.handle.kept.store(true, Ordering::Release);
+        *crate::manager::lock(&work.note) = note.to_owned();
+        work
+    }
+
+    /// The container it is about. Operations on containers have one.
+    ///
+    /// # Errors
+    /// It is about something else.
+    pub fn ctid(&self) -> Result<Ctid> {
+        self.handle.subject.ctid().ok_or_else(|| {
+            Error::refused(vz_types::ExitCode::System, format!("{} is not a container", self.handle.subject), "")
+        })
+    }
+
+    /// Something to be told.
+    pub fn tell(&self, fact: Fact) {
+        self.handle.change(|s| s.facts.push(fact));
+    }
+
+    /// How far the step is.
+    pub fn progress(&self, done: u64, total: Option<u64>, unit: &str) {
+        self.handle.change(|s| s.progress = Some(Progress { done, total, unit: unit.to_owned() }));
+    }
+
+    /// A line of what is being done.
+    pub fn say(&self, line: &str) {
+        self.handle.change(|s| s.line = line.to_owned());
+    }
+
+    /// A line of its log, for those who follow.
+    pub fn log(&self, line: &str) {
+        self.handle.log(line);
+    }
+
+    /// Whether somebody wants it to end.
+    pub fn is_cancelled(&self) -> bool {
+        self.handle.is_cancelled()
+    }
+
+    /// Whether the operation is written down as under way.
+    pub fn has_begun(&self) -> bool {
+        self.begun.load(Ordering::Acquire)
+    }
+
+    /// Whether its outcome is written down.
+    pub fn has_finished(&self) -> bool {
+        self.finished.load(Ordering::Acquire)
+    }
+
+    /// A part of a teardown failed; the rest goes on. `left`: with something left that is nobody's.
+    pub(super) fn problem(&self, text: String, left: bool) {
+        crate::manager::lock(&self.problems).push(text);
+        self.left.fetch_or(left, Ordering::AcqRel);
+    }
+
+    /// Whether a teardown has left something that is nobody's.
+    pub(super) fn has_left_something(&self) -> bool {
+        self.left.load(Ordering::Acquire)
+    }
+
+    /// What a teardown has left is in use again.
+    pub(super) fn nothing_is_left(&self) {
+        self.left.store(false, Ordering::Release);
+        crate::manager::lock(&self.problems).clear();
+    }
+
+    /// What of a teardown failed so far.
+    pub fn problems(&self) -> Vec<String> {
+        crate::manager::lock(&self.problems).clone()
+    }
+
+    /// Its row as it is now.
+    pub(super) fn row(&self, state: OpState, failure: Option<&Failure>, ended: bool) -> OperationRow {
+        let now = self.handle.snapshot();
+        let told = serde_json::json!({ "facts": now.facts, "times": now.times, "result": now.result });
+        OperationRow {
+            id: self.handle.id,
+            kind: self.handle.kind,
+            subject: self.handle.subject.clone(),
+            asker: self.handle.asker.clone(),
+            state,
+            step: now.step.to_owned(),
+            note: crate::manager::lock(&self.note).clone(),
+            told: told.to_string(),
+            error: failure.and_then(|f| serde_json::to_string(f).ok()),
+            asked: self.handle.asked,
+            begun: now.begun,
+            ended: ended.then(now_ms),
+        }
+    }
+
+    /// Writes it down before its first side effect, with its note, with the state the container is in meanwhile, and with
+    /// what belongs to it (`f`), in one transaction.
+    ///
+    /// # Errors
+    /// The inventory's; then nothing has happened.
+    pub fn begin<T>(
+        &self,
+        note: &impl Serialize,
+        state: Option<CtState>,
+        durable: bool,
+        f: impl FnOnce(&Change<'_>) -> inventory::Result<T>,
+    ) -> Result<T> {
+        *crate::manager::lock(&self.note) = envelope(note);
+        self.handle.change(|s| s.begun = Some(now_ms()));
+        let row = self.row(OpState::Running, None, false);
+        let ctid = self.handle.subject.ctid();
+        let out = self.m.inventory.change("beginning an operation", durable, |c| {
+            let out = f(c)?;
+            c.operation(&row)?;
+            if let (Some(ctid), Some(state)) = (ctid, state) {
+                c.state(ctid, state, None)?;
+            }
+            Ok(out)
+        })?;
+        self.handle.kept.store(true, Ordering::Release);
+        self.begun.store(true, Ordering::Release);
+        if let (Some(ctid), Some(state)) = (ctid, state) {
+            self.m.cell(ctid).set(state, None);
+        }
+        Ok(out)
+    }
+
+    /// Replaces what recovery is told.
+    ///
+    /// # Errors
+    /// The inventory's.
+    pub fn note(&self, note: &impl Serialize) -> Result<()> {
+        let text = envelope(note);
+        if self.has_begun() {
+            self.m
+                .inventory
+                .change("noting how far an operation is", false, |c| c.operation_note(self.handle.id, &text))?;
+        }
+        *crate::manager::lock(&self.note) = text;
+        Ok(())
+    }
+
+    /// Notes the step that is about to be done.
+    pub(super) fn at(&self, step: &'static str) -> Result<()> {
+        self.handle.change(|s| (s.step, s.progress) = (step, None));
+        if self.has_begun() && !self.has_finished() {
+            self.m.inventory.change("noting a step", false, |c| c.operation_step(self.handle.id, step))?;
+        }
+        Ok(())
+    }
+
+    /// Writes its outcome down: with it, in one transaction, the container's state, what has happened, and what belongs
+    /// to it (`f`). Problems of a teardown make it a failure, and what was taken down stays so; where something is left
+    /// the operation stays open, and the container is in trouble until whoever comes next has finished it.
+    ///
+    /// # Errors
+    /// The inventory's; then it has not ended, and is finished by the next operation on its subject or the next vzd.
+    pub fn finish(&self, end: End, f: impl FnOnce(&Change<'_>) -> inventory::Result<()>) -> Result<()> {
+        let ctid = self.handle.subject.ctid();
+        let problems = self.problems();
+        let failure = match (ctid, problems.is_empty()) {
+            (Some(ctid), false) => Some(Error::Teardown { ctid, problems }.failure()),
+            _ => None,
+        };
+        let trouble = failure.as_ref().filter(|_| self.has_left_something()).map(|f| self.trouble(f.message.clone()));
+        let begun = self.has_begun();
+        if trouble.is_some() && !begun {
+            *crate::manager::lock(&self.note) = envelope(&());
+        }
+        let end = End { state: if trouble.is_some() { Some(CtState::Failed) } else { end.state }, ..end };
+        let state = if failure.is_some() { OpState::Failed } else { OpState::Done };
+        let row = self.row(state, failure.as_ref(), trouble.is_none());
+        let event = self.m.inventory.change("ending an operation", end.durable, |c| {
+            f(c)?;
+            if begun || trouble.is_some() {
+                c.operation(&row)?;
+            }
+            if let (Some(ctid), Some(state)) = (ctid, end.state) {
+                c.state(ctid, state, trouble.as_ref())?;
+            }
+            match (ctid, &end.event) {
+                (Some(ctid), Some((kind, text))) => c.event(&NewEvent {
+                    ctid,
+                    at: now(),
+                    kind,
+                    counter: None,
+                    count: 1,
+                    text,
+                    by: Some((self.handle.id, &self.handle.asker)),
+                }),
+                _ => Ok(0),
+            }
+        })?;
+        self.finished.store(true, Ordering::Release);
+        if let (Some(ctid), Some(state)) = (ctid, end.state) {
+            self.m.cell(ctid).set(state, trouble);
+        }
+        if event > 0 {
+            self.m.ring(event);
+        }
+        Ok(())
+    }
+
+    /// What the container is in, when this is what keeps it there.
+    fn trouble(&self, cause: String) -> Trouble {
+        let step = self.handle.snapshot().step.to_owned();
+        Trouble { operation: Some(self.handle.id), kind: Some(self.handle.kind), step, cause }
+    }
+
+    /// Writes down that it was not carried through. `trouble`: nor could it be taken back, so it stays open.
+    pub(super) fn fail(
+        &self,
+        state: OpState,
+        failure: &Failure,
+        trouble: Option<&Trouble>,
+        f: impl FnOnce(&Change<'_>) -> inventory::Result<Option<CtState>>,
+    ) {
+        self.finished.store(true, Ordering::Release);
+        if !self.handle.kept.load(Ordering::Acquire) {
+            return;
+        }
+        let row = self.row(state, Some(failure), trouble.is_none());
+        let ctid = self.handle.subject.ctid().filter(|_| self.has_begun());
+        let written = self.m.inventory.change("ending an operation", false, |c| {
+            let at = f(c)?;
+            c.operation(&row)?;
+            if let Some(ctid) = ctid {
+                if let Some(at) = at {
+                    c.state(ctid, at, trouble)?;
+                }
+                if remembers(self.handle.kind) {
+                    c.last_failure(ctid, Some(&failure.message))?;
+                }
+            }
+            Ok(at)
+        });
+        match (written, ctid) {
+            (Ok(Some(CtState::Absent)), Some(ctid)) => self.m.forget(ctid),
+            (Ok(Some(at)), Some(ctid)) => self.m.cell(ctid).set(at, trouble.cloned()),
+            (Ok(_), _) => {}
+            (Err(e), _) => {
+                tracing::error!(subject = %self.handle.subject, op = self.handle.kind.word(), "its end cannot be noted: {e}");
+                if let Some(ctid) = ctid {
+                    // It is open in the inventory still; whoever comes next finishes it first.
+                    let trouble = self.trouble(format!("its end could not be noted: {e}"));
+                    self.m.cell(ctid).set(CtState::Failed, Some(trouble));
+                }
+            }
+        }
+    }
+
+    /// Asks a running container's monitor, within a time in which an honest one answers.
+    ///
+    /// # Errors
+    /// It does not answer, or refuses.
+    pub fn ask(&self, request: &vz_types::plan::ControlRequest) -> Result<()> {
+        self.m.hands.monitor.control(&self.m.paths.ct_run(self.ctid()?), request, CONTROL)?;
+        Ok(())
+    }
+}
+
+/// What one request to a monitor may take: its own limit for what it does inside is 5 s.
+pub const CONTROL: Duration = Duration::from_secs(7);
+
+/// Whether a failure of this kind is the container's `last_failure`.
+fn remembers(kind: vz_types::OpKind) -> bool {
+    use vz_types::OpKind;
+    matches!(kind, OpKind::Start | OpKind::Restart | OpKind::Stop | OpKind::Mount | OpKind::Umount | OpKind::Set)
+}
+
+/// Version of the notes written by this vzd.
+pub(super) const NOTE: u32 = 1;
+
+fn envelope(note: &impl Serialize) -> String {
+    serde_json::json!({ "v": NOTE, "is": note }).to_string()
+}
+
+/// A note as it was meant.
+///
+/// # Errors
+/// Why it cannot be read: what it says is then not guessed.
+pub(super) fn read_note<N: serde::de::DeserializeOwned>(text: &str) -> std::result::Result<N, String> {
+    #[derive(serde::Deserialize)]
+    struct Envelope {
+        v: u32,
+        is: serde_json::Value,
+    }
+    let Envelope { v, is } = serde_json::from_str(text).map_err(|e| format!("its note cannot be read: {e}"))?;
+    if v != NOTE {
+        return Err(format!("its note was written by another version of vz (note version {v}, this vzd knows {NOTE})"));
+    }
+    serde_json::from_value(is).map_err(|e| format!("its note cannot be read: {e}"))
+}
