@@ -139,11 +139,11 @@ impl<O: Operation> Machine<O> {
         Ok(None)
     }
 
-    /// A failure with the step it came from. A refusal is none of a step; nor is one of the first step, a claim.
+    /// A failure with the step it came from. A refusal is none of a step; nor is what keeps it from beginning.
     fn failed(&self, w: &Work, e: Error) -> Error {
         match e {
             e @ (Error::Refused { .. } | Error::Denied { .. } | Error::Step { .. }) => e,
-            Error::Inventory(e) if !w.has_begun() => Error::Inventory(e),
+            e if !w.has_begun() && self.at == 0 => e,
             e => Error::Step {
                 kind: O::KIND,
                 subject: w.handle.subject.clone(),
