@@ -141,7 +141,7 @@ pub enum Resume {
 }
 
 /// An operation. One file has all of one: what it needs to know, its steps, and how it goes on after a crash. To add
-/// one: a file with an `impl` of this, a kind in `vz_types::op`, a row in [`super::points`] and in [`super::resume`].
+/// one: a file with an `impl` of this, a kind in `vz_types::op`, a row in `rows` of `ops/mod.rs`.
 pub trait Operation: Send + Sized + 'static {
     /// What kind of operation it is.
     const KIND: OpKind;
