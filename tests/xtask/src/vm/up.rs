@@ -51,9 +51,9 @@ fn boot(fresh: bool) -> Result<(Machine, PathBuf)> {
         bail!("{} is too long a path for sockets: set VZ_TEST_CACHE to a shorter one", dir.display());
     }
     fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
-    let choice = qemu::choose(&dir)?;
-    let bin = programs::build()?;
     let base = Base::made()?;
+    let choice = qemu::choose(&dir, &base)?;
+    let bin = programs::build()?;
     let data = image::data(&bin)?;
     let lock = fs::File::create(dir.join("lock")).context("making the machine's lock")?;
     // Whoever holds it is starting the machine, which has deadlines.
