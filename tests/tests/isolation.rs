@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used)] // a panic is how a test says no
 
+use nix::sched::CloneFlags;
 use std::{
     collections::BTreeSet,
     fs,
@@ -55,6 +56,34 @@ with_and_without_nesting!(
     cgroup_levels_are_ours_above_and_its_own_below,
     the_host_is_out_of_reach_through_proc_and_sys,
 );
+
+/// A start that copies the mounts of all neighbours becomes slower by each of them, and holds them for a moment.
+#[test]
+fn a_container_begins_in_a_mount_namespace_without_its_neighbours() {
+    let rig = running(&[]);
+    rig.create(102, Tiny, &[]);
+    rig.ok(&["start", "102"]);
+    for (ctid, neighbour) in [(101, "102"), (102, "101")] {
+        let fds = format!("/proc/{}/fd", rig.record(ctid).monitor.pid);
+        let own = fs::read_link(fds.replace("/fd", "/ns/mnt")).unwrap();
+        let is_other = |p: &std::path::PathBuf| {
+            fs::read_link(p).is_ok_and(|to| to != own && to.to_string_lossy().starts_with("mnt:["))
+        };
+        let begun_in = fs::read_dir(&fds).unwrap().map(|e| e.unwrap().path()).find(is_other);
+        let begun_in = begun_in.expect("the monitor keeps the namespace that boots begin in");
+        let namespace = fs::File::open(begun_in).unwrap();
+        // Nothing can be executed in it, so a thread of ours looks around there.
+        let look = move || {
+            nix::sched::unshare(CloneFlags::CLONE_FS).unwrap();
+            nix::sched::setns(&namespace, CloneFlags::CLONE_NEWNS).unwrap();
+            fs::read_to_string("/proc/thread-self/mountinfo").unwrap()
+        };
+        let seen = std::thread::spawn(look).join().unwrap();
+        let seen: Vec<&str> = seen.lines().collect();
+        assert!(!seen.is_empty() && seen.len() <= 5, "{seen:#?}");
+        assert!(seen.iter().all(|line| !line.contains(neighbour)), "{seen:#?}");
+    }
+}
 
 /// A field of `/proc/PID/status`.
 fn status(pid: i32, field: &str) -> String {

@@ -1,7 +1,7 @@
 //! From a plan to a running init, for the first boot and for every reboot from inside.
 //!
 //! ```text
-//! vzmon (root of the host)
+//! vzmon (root of the host), in the blank mount namespace for this one call
 //!   | clone3 into ns/ [the first time through the fence, with NEWUSER NEWNET owned by the container's own uid]
 //!   v
 //! stage: waits for its id maps, writes oom score, joins user+net (reboot), NEWCGROUP, becomes root inside
@@ -28,6 +28,7 @@ use std::{
     time::{Duration, Instant},
 };
 use vz_sys::{
+    blank::Visit,
     proc,
     process::{self, Cloned, SingleThreaded},
     seccomp::Filter,
@@ -99,13 +100,27 @@ enum Up {
     Failed(String),
 }
 
-/// The first stage, with new user and network namespaces. It makes init, which waits for [`boot`].
-pub fn first_stage(one: SingleThreaded, plan: &LaunchPlan, cgroup: BorrowedFd<'_>) -> Result<(Stage, Kept), StepError> {
+/// Enters the mount namespace that containers' are copied from, where vzd gave one, for as long as something is cloned.
+pub fn visit(one: SingleThreaded, blank: Option<&OwnedFd>) -> Result<Option<Visit>, StepError> {
+    let enter = |there: &OwnedFd| Visit::to(one, there.as_fd());
+    blank.map(enter).transpose().at("namespaces", "enter the mount namespace containers begin in")
+}
+
+/// The first stage, with new user and network namespaces, in the `blank` mount namespace. It makes init, which waits for
+/// [`boot`].
+pub fn first_stage(
+    one: SingleThreaded,
+    plan: &LaunchPlan,
+    blank: Option<&OwnedFd>,
+    cgroup: BorrowedFd<'_>,
+) -> Result<(Stage, Kept), StepError> {
     const STEP: &str = "namespaces";
     let (ours, theirs) = seqpacket::pair().at(STEP, "make a channel")?;
     let me = ourselves()?;
-    let (pid, pidfd) =
-        fence::clone_inside(one, plan.storage.uid_base, cgroup, move || stage(one, plan, None, &me, theirs))?;
+    let (pid, pidfd) = {
+        let _there = visit(one, blank)?;
+        fence::clone_inside(one, plan.storage.uid_base, cgroup, move || stage(one, plan, None, &me, theirs))?
+    };
     let ns = |name: &str| {
         fs::File::open(format!("/proc/{pid}/ns/{name}"))
             .map(OwnedFd::from)
@@ -121,11 +136,13 @@ pub fn next_stage(
     one: SingleThreaded,
     plan: &LaunchPlan,
     kept: &Kept,
+    blank: Option<&OwnedFd>,
     cgroup: BorrowedFd<'_>,
 ) -> Result<Stage, StepError> {
     const STEP: &str = "namespaces";
     let (ours, theirs) = seqpacket::pair().at(STEP, "make a channel")?;
     let me = ourselves()?;
+    let _there = visit(one, blank)?;
     match process::clone3(one, CloneFlags::empty(), Some(cgroup)) {
         Ok(Cloned::Child) => stage(one, plan, Some(kept), &me, theirs),
         Ok(Cloned::Parent(_, pidfd)) => Stage::begin(pidfd, ours),

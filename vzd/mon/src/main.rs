@@ -3,6 +3,7 @@
 //! | mode | started by | what it does |
 //! |---|---|---|
 //! | `run` | vzd | makes a container's namespaces, executes its init, stays its parent until it ends ([`run`]) |
+//! | `blank` | vzd | makes the mount namespace that containers' are copied from ([`task`]) |
 //! | `mount` | vzd | mounts a container's files on the host ([`storage`]) |
 //! | `edit` | vzd | changes files of a stopped container from inside ([`task`], [`edit`]) |
 //! | `attach FD` | vzctl, from a sealed memfd; vzd, with the plan on descriptor 0 | runs a program in a running container ([`attach`]) |
@@ -59,6 +60,7 @@ fn main() -> ExitCode {
     }
     match mode.as_str() {
         "run" => run::main(one),
+        "blank" => task::blank(one),
         "mount" => task::mount(one),
         "edit" => task::edit(one),
         "attach" => attach::main(one, plan_fd.as_deref()),
@@ -66,7 +68,7 @@ fn main() -> ExitCode {
             println!("vzmon {}", env!("CARGO_PKG_VERSION"));
             ExitCode::SUCCESS
         }
-        _ => fail("usage: vzmon run|mount|edit|attach FD [PROTOCOL] (started by vzd and vzctl; not for people)"),
+        _ => fail("usage: vzmon run|blank|mount|edit|attach FD [PROTOCOL] (started by vzd and vzctl; not for people)"),
     }
 }
 

@@ -103,16 +103,17 @@ impl Launch {
         step: &'static str,
         what: &str,
         within: Duration,
-    ) -> Result<T, StepError> {
-        let (message, _) = seqpacket::recv(&self.vzd, Some(within)).at(step, what)?;
+    ) -> Result<(T, Option<OwnedFd>), StepError> {
+        let (message, fds) = seqpacket::recv(&self.vzd, Some(within)).at(step, what)?;
         if message.is_empty() {
             return Err(io::Error::other("vzd went away")).at(step, what);
         }
-        serde_json::from_slice(&message).map_err(io::Error::from).at(step, what)
+        let said = serde_json::from_slice(&message).map_err(io::Error::from).at(step, what)?;
+        Ok((said, fds.into_iter().next()))
     }
 
     fn steps(&mut self, one: SingleThreaded) -> Result<Monitor, StepError> {
-        let plan: LaunchPlan = self.hear("plan", "read the launch plan", Duration::from_secs(10))?;
+        let (plan, blank): (LaunchPlan, _) = self.hear("plan", "read the launch plan", Duration::from_secs(10))?;
         self.begun = Instant::now();
         self.fault.clone_from(&plan.fault);
         let run_dir = open_dir(&plan.run_dir).at("plan", format!("open {}", plan.run_dir.display()))?;
@@ -129,7 +130,7 @@ impl Launch {
 
         let cgroup = plan.cgroup.join("ns");
         let cgroup = open_dir(&cgroup).at("namespaces", format!("open {}", cgroup.display()))?;
-        let (stage, kept) = launch::first_stage(one, &plan, cgroup.as_fd())?;
+        let (stage, kept) = launch::first_stage(one, &plan, blank.as_ref(), cgroup.as_fd())?;
         self.done("namespaces")?;
         // vzd makes the link while the storage is mounted here.
         self.tell(&MonitorEvent::NetReady, &[kept.net.as_fd()])
@@ -148,7 +149,7 @@ impl Launch {
         for text in &waiting.warnings {
             self.tell(&MonitorEvent::Warning { text: text.clone() }, &[]).at("init", "tell vzd of a warning")?;
         }
-        match self.hear("network", "wait for the host's side of the network", NETWORK_DEADLINE)? {
+        match self.hear("network", "wait for the host's side of the network", NETWORK_DEADLINE)?.0 {
             LaunchAnswer::Go => self.going = true,
             LaunchAnswer::Abort => return Err(io::Error::other("vzd gave up")).at("network", "start"),
         }
@@ -183,6 +184,7 @@ impl Launch {
             plan,
             state,
             kept,
+            blank,
             cgroup,
             run_dir,
             console,
@@ -227,6 +229,8 @@ struct Monitor {
     plan: LaunchPlan,
     state: RunRecord,
     kept: Kept,
+    /// The mount namespace each boot's is copied from.
+    blank: Option<OwnedFd>,
     cgroup: OwnedFd,
     run_dir: OwnedFd,
     console: Console,
@@ -451,7 +455,7 @@ impl Monitor {
         empty_cgroup(&ns)
             .and_then(|()| take_back_controllers(&ns))
             .at("namespaces", format!("clear {}", ns.display()))?;
-        let stage = launch::next_stage(one, &self.plan, &self.kept, self.cgroup.as_fd())?;
+        let stage = launch::next_stage(one, &self.plan, &self.kept, self.blank.as_ref(), self.cgroup.as_fd())?;
         let trees = Trees::open(self.console.slave(), &self.plan)?;
         let waiting = launch::boot(stage, trees)?;
         // The network and ipc namespaces are new.

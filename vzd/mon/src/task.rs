@@ -1,4 +1,4 @@
-//! The short modes: `vzmon mount` and `vzmon edit`. One plan on standard input, one answer, done.
+//! The short modes: `vzmon blank`, `vzmon mount` and `vzmon edit`. One plan on standard input, one answer, done.
 
 use crate::{
     error::{At, StepError},
@@ -27,19 +27,27 @@ use vz_types::{
 
 const STEP: &str = "task";
 
+/// Makes the mount namespace that containers' are copied from, and hands it over.
+pub fn blank(one: SingleThreaded) -> ExitCode {
+    task(|_| vz_sys::blank::enter_new(one).at("namespaces", "make the mount namespace containers begin in").map(Some))
+}
+
 /// Mounts a container's files on the host.
 pub fn mount(one: SingleThreaded) -> ExitCode {
     task(|channel| {
-        let plan: StoragePlan = hear(channel)?;
+        let (plan, _): (StoragePlan, _) = hear(channel)?;
         let space = TemporaryUserns::make(one, plan.uid_base)?;
-        storage::mount(&plan, space.fd.as_fd()).map_err(io::Error::other).at("storage", "mount the container's files")
+        storage::mount(&plan, space.fd.as_fd())
+            .map_err(io::Error::other)
+            .at("storage", "mount the container's files")?;
+        Ok(None)
     })
 }
 
 /// Edits files of a stopped container, from inside a pair of namespaces made for it.
 pub fn edit(one: SingleThreaded) -> ExitCode {
     task(|channel| {
-        let plan: EditPlan = hear(channel)?;
+        let (plan, blank): (EditPlan, _) = hear(channel)?;
         let base = plan.storage.uid_base.get();
         let shown = plan.storage.root.display();
         let root =
@@ -49,6 +57,7 @@ pub fn edit(one: SingleThreaded) -> ExitCode {
                 .at(STEP, format!("clone the mount at {shown}"))?;
         let (ours, theirs) = seqpacket::pair().at(STEP, "make a channel")?;
         let cloned = {
+            let _there = launch::visit(one, blank.as_ref())?;
             let _owner = ActingAs::ids(one, base, base).at(STEP, format!("act as uid {base}"))?;
             match process::clone3(one, CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS, None) {
                 Ok(Cloned::Child) => inside(one, &plan, root, &theirs),
@@ -66,7 +75,7 @@ pub fn edit(one: SingleThreaded) -> ExitCode {
         launch::reap(&pidfd);
         let (message, _) = outcome.at(STEP, "edit the container's files")?;
         match launch::read_outcome(&message) {
-            None => Ok(()),
+            None => Ok(None),
             Some(cause) => Err(io::Error::other(cause)).at(STEP, "edit the container's files"),
         }
     })
@@ -119,20 +128,23 @@ impl TemporaryUserns {
     }
 }
 
-fn hear<T: serde::de::DeserializeOwned>(channel: &OwnedFd) -> Result<T, StepError> {
-    let (message, _) = seqpacket::recv(channel, Some(Duration::from_secs(10))).at(STEP, "read the plan")?;
-    serde_json::from_slice(&message).map_err(io::Error::from).at(STEP, "read the plan")
+/// The plan, and the mount namespace that containers' are copied from where one came with it.
+fn hear<T: serde::de::DeserializeOwned>(channel: &OwnedFd) -> Result<(T, Option<OwnedFd>), StepError> {
+    let (message, fds) = seqpacket::recv(channel, Some(Duration::from_secs(10))).at(STEP, "read the plan")?;
+    let plan = serde_json::from_slice(&message).map_err(io::Error::from).at(STEP, "read the plan")?;
+    Ok((plan, fds.into_iter().next()))
 }
 
-fn task(work: impl FnOnce(&OwnedFd) -> Result<(), StepError>) -> ExitCode {
+fn task(work: impl FnOnce(&OwnedFd) -> Result<Option<OwnedFd>, StepError>) -> ExitCode {
     let Ok(channel) = process::inherited_fd(0) else { return ExitCode::FAILURE };
     let _ = process::close_from(3);
-    let reply = match work(&channel) {
-        Ok(()) => TaskReply::Done,
-        Err(e) => TaskReply::Failed { cause: e.to_string() },
+    let (reply, made) = match work(&channel) {
+        Ok(made) => (TaskReply::Done, made),
+        Err(e) => (TaskReply::Failed { cause: e.to_string() }, None),
     };
     if let Ok(text) = serde_json::to_vec(&reply) {
-        let _ = seqpacket::send(&channel, &text, &[]);
+        let fds: Vec<_> = made.iter().map(AsFd::as_fd).collect();
+        let _ = seqpacket::send(&channel, &text, &fds);
     }
     ExitCode::SUCCESS
 }

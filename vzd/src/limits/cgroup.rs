@@ -11,6 +11,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use std::{
     fs::{self, File},
     io::{self, Read, Seek},
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
     time::{Duration, Instant},
@@ -225,7 +226,10 @@ impl Cgroups {
     pub fn remove(&self, ctid: Ctid) -> Result<(), Error> {
         let _order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
         remove_tree(&self.path(ctid))?;
-        if self.list().is_empty() {
+        // A cgroup's directory has a link for each one below it, and two of its own: what is left is counted before it is
+        // listed, which would cost more the more containers there are.
+        let left = fs::metadata(&self.base).map_or(0, |m| m.nlink());
+        if left <= 3 && self.list().is_empty() {
             // Refused while a monitor is still on its way out.
             let _ = fs::remove_dir(self.base.join(MONITORS));
             let _ = fs::remove_dir(&self.base);

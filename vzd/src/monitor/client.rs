@@ -147,12 +147,14 @@ impl Error {
 pub struct Monitor {
     configured: Option<PathBuf>,
     paths: Paths,
+    /// The mount namespace that containers' are copied from, once there was use for it.
+    blank: Arc<Mutex<Option<Arc<OwnedFd>>>>,
 }
 
 impl Monitor {
     /// The one that is configured, else the one beside vzd, else the installed one: looked for at each use.
     pub fn new(configured: Option<&Path>, paths: &Paths) -> Self {
-        Self { configured: configured.map(Path::to_path_buf), paths: paths.clone() }
+        Self { configured: configured.map(Path::to_path_buf), paths: paths.clone(), blank: Arc::default() }
     }
 
     /// Where it is.
@@ -203,12 +205,25 @@ impl Monitor {
         }
     }
 
-    /// Runs `vzmon MODE` for one task and waits for its answer.
-    fn task(&self, mode: &'static str, plan: &impl Serialize) -> Result<(), Error> {
+    /// The mount namespace that containers' are copied from. Made at its first use; one attempt at a time.
+    fn blank(&self) -> Result<Arc<OwnedFd>, Error> {
+        let mut made = self.blank.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(blank) = made.as_ref() {
+            return Ok(blank.clone());
+        }
+        let what = "blank";
+        let answer = |fds: usize| Error::Answer { what, answer: format!("{fds} descriptors") };
+        let mut fds = self.task(what, &(), &[])?;
+        let fd = fds.pop().filter(|_| fds.is_empty()).ok_or_else(|| answer(fds.len()))?;
+        Ok(made.insert(Arc::new(fd)).clone())
+    }
+
+    /// Runs `vzmon MODE` for one task and waits for its answer, and what came with it.
+    fn task(&self, mode: &'static str, plan: &impl Serialize, fds: &[BorrowedFd<'_>]) -> Result<Vec<OwnedFd>, Error> {
         let (ours, theirs) = pair()?;
         let log_path = self.paths.run().join("vzmon-task.log");
         let mut child = self.spawn(mode, theirs, &log_path, None)?;
-        let sent = send(&ours, plan, mode);
+        let sent = send(&ours, plan, fds, mode);
         // What it says counts even where it could not be told: its own reason is better than "broken pipe".
         let reply = match receive::<TaskReply>(&ours, mode, TASK_DEADLINE) {
             Ok(None) => sent.map(|()| None),
@@ -216,7 +231,7 @@ impl Monitor {
         };
         let status = end(&mut child, reply.is_ok());
         match reply? {
-            Some((TaskReply::Done, _)) => Ok(()),
+            Some((TaskReply::Done, fds)) => Ok(fds),
             Some((TaskReply::Failed { cause }, _)) => Err(Error::Failed { step: None, cause }),
             None => Err(died(status, mode, &log_path)),
         }
@@ -225,6 +240,7 @@ impl Monitor {
 
 impl Monitors for Monitor {
     fn launch(&self, plan: &LaunchPlan, cgroup: Option<BorrowedFd<'_>>) -> Result<Box<dyn Launch>, Error> {
+        let blank = self.blank()?;
         let (ours, theirs) = pair()?;
         let log = plan.run_dir.join("monitor.log");
         let child = self.spawn("run", theirs, &log, cgroup)?;
@@ -236,30 +252,31 @@ impl Monitors for Monitor {
             steps: Vec::new(),
             warnings: Vec::new(),
         };
-        launching.say(plan, "sending the plan")?;
+        launching.say(plan, &[blank.as_fd()], "sending the plan")?;
         Ok(Box::new(launching))
     }
 
     fn mount(&self, plan: &StoragePlan) -> Result<(), Error> {
-        self.task("mount", plan)
+        self.task("mount", plan, &[]).map(drop)
     }
 
     fn edit(&self, plan: &EditPlan) -> Result<(), Error> {
-        self.task("edit", plan)
+        let blank = self.blank()?;
+        self.task("edit", plan, &[blank.as_fd()]).map(drop)
     }
 
     fn control(&self, run_dir: &Path, request: &ControlRequest, within: Duration) -> Result<ControlReply, Error> {
         let socket = connect(run_dir, within)?;
         let what = "asking the monitor";
         let began = Instant::now();
-        send(&socket, request, what)?;
+        send(&socket, request, &[], what)?;
         let left = within.saturating_sub(began.elapsed());
         reply(receive::<ControlReply>(&socket, what, left)?)
     }
 
     fn ask(&self, run_dir: &Path, request: &ControlRequest) -> Result<Box<dyn Asked>, Error> {
         let socket = connect(run_dir, CONNECT)?;
-        send(&socket, request, "asking the monitor")?;
+        send(&socket, request, &[], "asking the monitor")?;
         Ok(Box::new(Question(Arc::new(socket))))
     }
 
@@ -375,7 +392,7 @@ impl Launch for Launching {
     }
 
     fn go(&mut self) -> Result<(), Error> {
-        self.say(&LaunchAnswer::Go, "booting the container")
+        self.say(&LaunchAnswer::Go, &[], "booting the container")
     }
 
     fn running(&mut self, within: Duration) -> Result<Option<Launched>, Error> {
@@ -392,7 +409,7 @@ impl Launch for Launching {
     }
 
     fn abort(mut self: Box<Self>) {
-        let told = send(&*self.socket, &LaunchAnswer::Abort, "giving up").is_ok();
+        let told = send(&*self.socket, &LaunchAnswer::Abort, &[], "giving up").is_ok();
         if let Some(mut child) = self.child.take() {
             end(&mut child, told);
         }
@@ -409,8 +426,8 @@ impl Launch for Launching {
 
 impl Launching {
     /// Tells the monitor. Where it does not listen any more, its own last word is the reason.
-    fn say(&mut self, message: &impl Serialize, what: &'static str) -> Result<(), Error> {
-        let Err(e) = send(&*self.socket, message, what) else { return Ok(()) };
+    fn say(&mut self, message: &impl Serialize, fds: &[BorrowedFd<'_>], what: &'static str) -> Result<(), Error> {
+        let Err(e) = send(&*self.socket, message, fds, what) else { return Ok(()) };
         while let Some((_, _)) = self.next(what, Duration::from_secs(1))? {}
         Err(e)
     }
@@ -473,9 +490,9 @@ fn pair() -> Result<(OwnedFd, OwnedFd), Error> {
     seqpacket::pair().map_err(|source| Error::Talk { what: "making a socket", source })
 }
 
-fn send(socket: &impl AsFd, message: &impl Serialize, what: &'static str) -> Result<(), Error> {
+fn send(socket: &impl AsFd, message: &impl Serialize, fds: &[BorrowedFd<'_>], what: &'static str) -> Result<(), Error> {
     let text = serde_json::to_vec(message).map_err(|e| Error::Talk { what, source: e.into() })?;
-    seqpacket::send(socket, &text, &[]).map_err(|source| Error::Talk { what, source })
+    seqpacket::send(socket, &text, fds).map_err(|source| Error::Talk { what, source })
 }
 
 /// The next message, or `None` when the other side is gone.
@@ -544,10 +561,10 @@ mod tests {
                 warnings: Vec::new(),
             };
             if unread {
-                send(&*launching.socket, &LaunchAnswer::Abort, "testing").unwrap();
+                send(&*launching.socket, &LaunchAnswer::Abort, &[], "testing").unwrap();
             }
             let words = || MonitorEvent::Failed { step: "storage".into(), cause: "no such disk".into() };
-            send(&theirs, &words(), "testing").unwrap();
+            send(&theirs, &words(), &[], "testing").unwrap();
             drop(theirs);
             let told = launching.go().unwrap_err();
             assert!(

@@ -4,6 +4,7 @@
 #![allow(unsafe_code)]
 #![deny(unsafe_op_in_unsafe_fn)]
 
+pub mod blank;
 pub mod bpf;
 pub mod caps;
 pub mod cgroup;
