@@ -6,8 +6,15 @@ use crate::{
     target::Target,
     verbs::Session,
 };
-use vz_api::wire::{Event, Pressure, PressureNow, Why};
-use vz_types::limits::{Ub, Unit, amount::human};
+use std::time::{Duration, Instant};
+use vz_api::{
+    client::ClientError,
+    wire::{Event, Pressure, PressureNow, Why},
+};
+use vz_types::{
+    ExitCode,
+    limits::{Ub, Unit, amount::human},
+};
 
 /// `why`.
 pub fn why(s: &Session, typed: &str) -> Outcome {
@@ -90,7 +97,7 @@ fn span(seconds: u64) -> String {
 fn event_line(e: &Event) -> String {
     let times = if e.count > 1 { format!(" ({} times)", e.count) } else { String::new() };
     let by = e.asker.as_ref().map_or_else(String::new, |a| format!(", by {a}"));
-    format!("{}  CT {}  {}: {}{times}{by}", e.time, e.ctid, e.kind, e.text)
+    format!("{:>6}  {}  CT {}  {}: {}{times}{by}", e.id, e.time, e.ctid, e.kind, e.text)
 }
 
 /// `events`.
@@ -100,18 +107,46 @@ pub fn events(s: &Session, args: &EventsArgs) -> Outcome {
         None => None,
     };
     let json = s.ui.json;
-    s.client.events(ct.as_deref(), args.after.unwrap_or(0), (args.follow, !args.all), |event| {
-        if json {
-            // One object a line: this is a stream.
-            if let Ok(text) = serde_json::to_string(event) {
-                s.ui.data(&text);
+    let mut last = args.after.unwrap_or(0);
+    let mut gone = None::<Instant>;
+    loop {
+        let asked = Instant::now();
+        let told = s.client.events(ct.as_deref(), last, (args.follow, !args.all), |event| {
+            last = event.id;
+            if json {
+                // One object a line: this is a stream.
+                if let Ok(text) = serde_json::to_string(event) {
+                    s.ui.data(&text);
+                }
+            } else {
+                s.ui.data(&event_line(event));
             }
-        } else {
-            s.ui.data(&event_line(event));
+        });
+        match told {
+            told if !args.follow => return told.map(|()| 0).map_err(Failure::from),
+            // A vzd that is replaced ends the stream; the next one goes on with it.
+            Ok(()) | Err(ClientError::Broken { .. } | ClientError::NotRunning { .. }) => {}
+            Err(e) => return Err(e.into()),
         }
-    })?;
-    Ok(0)
+        // A connection that held meanwhile begins the time anew.
+        if asked.elapsed() > AGAIN {
+            gone = None;
+        }
+        let since = *gone.get_or_insert_with(|| {
+            s.ui.warn(&format!("vzd went away after event {last}; waiting for it to come back"));
+            Instant::now()
+        });
+        if since.elapsed() > BACK {
+            return Err(Failure::new(ExitCode::System, format!("vzd is not back after {} s", BACK.as_secs()))
+                .hint(format!("once it runs again, `vzctl events --follow --after {last}` goes on")));
+        }
+        std::thread::park_timeout(AGAIN);
+    }
 }
+
+/// How long a stream of events waits for a vzd that went away, and how long between two looks.
+const BACK: Duration = Duration::from_secs(60);
+const AGAIN: Duration = Duration::from_millis(250);
 
 /// `metrics`.
 pub fn metrics(s: &Session) -> Outcome {

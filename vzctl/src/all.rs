@@ -22,7 +22,10 @@ use std::{
     collections::VecDeque,
     fs, io,
     path::PathBuf,
-    sync::{Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 use vz_api::{
@@ -240,9 +243,12 @@ fn unless_busy<T>(request: impl Fn() -> Result<T, ClientError>) -> Result<T, Ask
             Err(e) if (e.code() == ExitCode::Locked || interrupted(&e)) && begun.elapsed() < BUSY => {
                 let _ = nix::poll::poll(&mut [], PollTimeout::from(AGAIN_MS));
             }
-            Err(e @ (ClientError::Broken { .. } | ClientError::NotRunning { .. } | ClientError::NeverBegan { .. })) => {
-                return Err(Asked::Gone(e.into()));
-            }
+            Err(
+                e @ (ClientError::Broken { .. }
+                | ClientError::NotRunning { .. }
+                | ClientError::Lost { .. }
+                | ClientError::NeverBegan { .. }),
+            ) => return Err(Asked::Gone(e.into())),
             other => return other.map_err(|e| Asked::Refused(e.into())),
         }
     }
@@ -256,7 +262,20 @@ fn each(
     width: usize,
     work: impl Fn(Ctid) -> Result<Vec<String>, Failure> + Sync,
 ) -> Vec<One> {
-    let (count, queue) = (queue.len(), Mutex::new(VecDeque::from(queue)));
+    let count = queue.len();
+    let queue = Arc::new(Mutex::new(VecDeque::from(queue)));
+    let ended = Arc::new(AtomicUsize::new(0));
+    {
+        let (queue, ended, word) = (Arc::clone(&queue), Arc::clone(&ended), word.to_lowercase());
+        progress::interrupted_by(move || {
+            let waiting = queue.lock().unwrap_or_else(PoisonError::into_inner).len();
+            let ended = ended.load(Ordering::Relaxed);
+            let under_way = count.saturating_sub(waiting + ended);
+            format!(
+                "\nInterrupted: {word} {under_way} goes on (`vzctl operations --open`), {waiting} of {count} were not begun"
+            )
+        });
+    }
     let all = Mutex::new(Vec::new());
     let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
     let worker = || {
@@ -264,6 +283,7 @@ fn each(
             let begun = Instant::now();
             let outcome = work(ctid);
             let seconds = begun.elapsed().as_secs_f64();
+            ended.fetch_add(1, Ordering::Relaxed);
             let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
             let (done, code, message) = match outcome {
                 Ok(warnings) => {

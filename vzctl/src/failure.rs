@@ -14,6 +14,8 @@ pub struct Failure {
     pub hint: Option<String>,
     /// The refusal as vzd sent it.
     pub api: Option<Box<ApiError>>,
+    /// The number of the operation it is about, where vzd could not tell.
+    pub operation: Option<String>,
 }
 
 /// What a verb answers: the status to exit with, which exec2 takes from the command it ran.
@@ -22,7 +24,7 @@ pub type Outcome = Result<u8, Failure>;
 impl Failure {
     /// A failure without a next step.
     pub fn new(code: ExitCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), hint: None, api: None }
+        Self { code, message: message.into(), hint: None, api: None, operation: None }
     }
 
     /// The next step.
@@ -48,7 +50,7 @@ impl Failure {
             message: self.message.clone(),
             hint: self.hint.clone(),
             reason: self.api.as_ref().and_then(|a| a.reason.clone()),
-            operation: self.api.as_ref().and_then(|a| a.operation.clone()),
+            operation: self.operation.clone(),
         }
     }
 }
@@ -62,11 +64,11 @@ impl From<ClientError> for Failure {
             message = format!("{message}: {s}");
             source = s.source();
         }
-        let (code, hint) = (e.code(), e.hint());
+        let (code, hint, operation) = (e.code(), e.hint(), e.operation());
         let api = match e {
             ClientError::Api(api) => Some(api),
             _ => None,
         };
-        Self { code, message, hint, api }
+        Self { code, message, hint, api, operation }
     }
 }

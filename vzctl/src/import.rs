@@ -3,7 +3,8 @@
 use crate::{
     args::ImportArgs,
     failure::{Failure, Outcome},
-    progress, tables,
+    progress::{self, Awaited},
+    tables,
     verbs::Session,
 };
 use std::{
@@ -43,16 +44,17 @@ pub fn run(session: &Session, args: &ImportArgs) -> Outcome {
         )
         .hint("leave --background out, and let your shell run it in the background"));
     }
-    let (ui, id) = (session.ui, progress::number());
-    let words = format!("Importing OS template {name}");
-    ui.say(&words);
-    let bar = ui.bar();
-    let client = session.client.numbered(id);
-    let made = progress::told_itself(&client, id, &words, || {
-        client.import(&name, &request, archive, length, |event| tables::show(&ui, &bar, event))
-    });
-    bar.finish_and_clear();
-    let made = made?;
+    let ui = session.ui;
+    let awaited = Awaited { id: progress::number(), words: format!("Importing OS template {name}"), watched: false };
+    ui.say(&awaited.words);
+    let client = session.client.numbered(awaited.id);
+    let made = progress::told_itself(&client, &awaited, || {
+        // Its thread has to leave Ctrl-C to us.
+        let bar = ui.bar();
+        let made = client.import(&name, &request, archive, length, |event| tables::show(&ui, &bar, event));
+        bar.finish_and_clear();
+        made
+    })?;
     if ui.json {
         ui.object(&made)?;
     } else {

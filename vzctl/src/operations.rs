@@ -3,7 +3,8 @@
 use crate::{
     args::OperationsArgs,
     failure::{Failure, Outcome},
-    progress, tables,
+    progress::{self, Awaited},
+    tables,
     target::Target,
     ui::plain,
     verbs::Session,
@@ -83,7 +84,8 @@ pub fn wait(s: &Session, typed: &str) -> Outcome {
     let id = number(typed)?;
     let is = s.client.operation(typed)?;
     let words = format!("Waiting for `{}` of {}", is.kind, subject(&is));
-    let ended = progress::waiting(&s.ui, &s.client, id, &words, || s.client.wait(typed))?;
+    let awaited = Awaited { id, words, watched: true };
+    let ended = progress::waiting(&s.ui, &s.client, &awaited, || s.client.wait(typed))?;
     let done = operations::done(ended)?;
     s.ui.done(words::told(done, &s.paths), &[])?;
     Ok(0)
@@ -94,7 +96,8 @@ pub fn cancel(s: &Session, typed: &str) -> Outcome {
     let id = number(typed)?;
     s.client.cancel(typed)?;
     let words = format!("Cancelling operation {id}");
-    let ended = progress::waiting(&s.ui, &s.client, id, &words, || s.client.wait(typed))?;
+    let awaited = Awaited { id, words, watched: true };
+    let ended = progress::waiting(&s.ui, &s.client, &awaited, || s.client.wait(typed))?;
     if s.ui.json {
         s.ui.object(&ended)?;
     }

@@ -22,6 +22,8 @@ use vz_types::OpId;
 
 /// Before this, waiting needs no explanation.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// A step that takes longer is told where there is no terminal.
+const LASTS: Duration = Duration::from_millis(500);
 /// Between two frames.
 const FRAME: Duration = Duration::from_millis(120);
 /// What a shell shows for a program ended by SIGINT.
@@ -40,7 +42,11 @@ pub fn number() -> OpId {
 #[derive(Default)]
 struct Shown {
     over: bool,
+    /// A question is on the terminal, which must not be drawn over.
+    asking: bool,
     at: String,
+    /// The same without what only counts.
+    step: String,
     measure: Option<(u64, u64)>,
 }
 
@@ -61,25 +67,42 @@ impl Board {
     fn change<T>(&self, change: impl FnOnce(&mut Shown) -> T) -> T {
         change(&mut self.shown.lock().unwrap_or_else(PoisonError::into_inner))
     }
+
+    fn end(&self) {
+        self.change(|s| s.over = true);
+        self.bell.notify_all();
+    }
 }
 
-/// Does `work`, which waits for the operation of this number; `words` say what that is.
-pub fn waiting<T>(ui: &Ui, client: &Client, id: OpId, words: &str, work: impl FnOnce() -> T) -> T {
+/// An operation that is waited for.
+#[derive(Clone)]
+pub struct Awaited {
+    /// The number it was asked for under, or is watched under. One that was joined has another of its own.
+    pub id: OpId,
+    /// What is said of it.
+    pub words: String,
+    /// It was asked for by somebody else: whoever only watches ends nothing by going away.
+    pub watched: bool,
+}
+
+/// Does `work`, which waits for the operation.
+pub fn waiting<T>(ui: &Ui, client: &Client, awaited: &Awaited, work: impl FnOnce() -> T) -> T {
     let board = Arc::new(Board::default());
-    let signals = signals(client, id, &board, words);
+    // Before any other thread is made.
+    let signals = signals(client, awaited, &board);
     let terminal = std::io::stderr().is_terminal();
-    let drawing = (!ui.quiet && terminal).then(|| {
-        let (board, words) = (Arc::clone(&board), words.to_owned());
-        std::thread::spawn(move || draw(&board, &words))
+    let shows = !ui.quiet && (terminal || !ui.json);
+    let drawing = shows.then(|| {
+        let (board, words) = (Arc::clone(&board), awaited.words.clone());
+        std::thread::spawn(move || if terminal { draw(&board, &words) } else { lines(&board, &words) })
     });
-    if !ui.quiet && (terminal || !ui.json) {
-        let (board, client, words) = (Arc::clone(&board), client.clone(), words.to_owned());
+    if shows {
+        let (board, client, id) = (Arc::clone(&board), client.clone(), awaited.id);
         // Not waited for: it may be inside a read that ends with the connection.
-        std::thread::spawn(move || follow(&client, id, &board, &words, terminal));
+        std::thread::spawn(move || follow(&client, id, &board));
     }
     let out = work();
-    board.change(|s| s.over = true);
-    board.bell.notify_all();
+    board.end();
     // It cannot panic but in indicatif; a lost spinner is no reason to fail.
     drawing.into_iter().for_each(|d| drop(d.join()));
     if let Some(mask) = signals {
@@ -88,49 +111,46 @@ pub fn waiting<T>(ui: &Ui, client: &Client, id: OpId, words: &str, work: impl Fn
     out
 }
 
-/// The same for what tells of itself as it goes: only Ctrl-C is taken over.
-pub fn told_itself<T>(client: &Client, id: OpId, words: &str, work: impl FnOnce() -> T) -> T {
+/// The same for what tells of itself as it goes: only Ctrl-C is taken over. Threads of its own `work` has to make itself.
+pub fn told_itself<T>(client: &Client, awaited: &Awaited, work: impl FnOnce() -> T) -> T {
     let board = Arc::new(Board::default());
-    let signals = signals(client, id, &board, words);
+    let signals = signals(client, awaited, &board);
     let out = work();
-    board.change(|s| s.over = true);
+    board.end();
     if let Some(mask) = signals {
         let _ = mask.thread_unblock();
     }
     out
 }
 
-fn follow(client: &Client, id: OpId, board: &Board, words: &str, terminal: bool) {
+fn follow(client: &Client, id: OpId, board: &Board) {
     if board.wait(PATIENCE) {
         return;
     }
-    let mut said = String::new();
     // What cannot be followed is waited for all the same; only nothing is told of it.
     let _ = client.follow(&id.to_string(), |now| {
-        let at = at(now);
+        let (at, step) = (at(now), step(now));
         board.change(|s| {
-            if s.over {
-                return false;
-            }
-            if !terminal && at != said && !at.is_empty() {
-                ui::print_error(&format!("{words}: {at}"));
-            }
-            said.clone_from(&at);
             s.measure = now.progress.as_ref().and_then(|p| Some((p.done, p.total?)));
-            s.at = at;
-            true
+            (s.at, s.step) = (at, step);
+            !s.over
         })
     });
 }
 
-/// What an operation is at, in a few words.
-pub fn at(o: &Operation) -> String {
-    let said = match o.state.as_str() {
+/// The step an operation is at, in a few words.
+fn step(o: &Operation) -> String {
+    match o.state.as_str() {
         "queued" => "waits for its turn".to_owned(),
         "cancelling" => "is being taken back".to_owned(),
         _ if o.line.is_empty() => o.step.clone(),
         _ => format!("{}: {}", o.step, ui::plain(&o.line)),
-    };
+    }
+}
+
+/// What an operation is at, in a few words: its step, and how many of its steps are behind it.
+pub fn at(o: &Operation) -> String {
+    let said = step(o);
     match (o.state.as_str(), o.steps_total) {
         ("running", total) if total > 0 => format!("{said} ({}/{total})", o.steps_done.min(total)),
         _ => said,
@@ -147,7 +167,13 @@ fn draw(board: &Board, words: &str) {
     bar.set_style(spinner.clone());
     let mut was = None;
     loop {
-        let (at, measure) = board.change(|s| (s.at.clone(), s.measure));
+        let (at, measure, asking) = board.change(|s| (s.at.clone(), s.measure, s.asking));
+        if asking {
+            if board.wait(FRAME) {
+                break;
+            }
+            continue;
+        }
         bar.set_message(if at.is_empty() { words.to_owned() } else { format!("{words}: {at}") });
         if measure.is_some() != was.is_some() {
             bar.set_style(if measure.is_some() { measured.clone() } else { spinner.clone() });
@@ -165,18 +191,51 @@ fn draw(board: &Board, words: &str) {
     bar.finish_and_clear();
 }
 
+/// Where there is no terminal: each step that lasts is a line. Those that are over at once would only fill a log.
+fn lines(board: &Board, words: &str) {
+    let (mut was, mut said) = (String::new(), String::new());
+    let mut time = PATIENCE;
+    while !board.wait(time) {
+        time = LASTS;
+        let (step, at) = board.change(|s| (s.step.clone(), s.at.clone()));
+        if step == was && step != said && !step.is_empty() {
+            ui::print_error(&format!("{words}: {at}"));
+            said.clone_from(&step);
+        }
+        was = step;
+    }
+}
+
 fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner())
 }
 
-/// Takes Ctrl-C over while an operation is waited for.
-fn signals(client: &Client, id: OpId, board: &Arc<Board>, words: &str) -> Option<SigSet> {
+/// Blocks Ctrl-C in this thread and all it makes from now on; one made before would be ended by it.
+fn take_interrupts() -> Option<SigSet> {
     let mut mask = SigSet::empty();
     mask.add(Signal::SIGINT);
-    // Every thread made from here on inherits it.
     mask.thread_block().ok()?;
-    let (client, board, words) = (client.within(Duration::from_secs(5)), Arc::clone(board), words.to_owned());
+    Some(mask)
+}
+
+/// Ctrl-C says what becomes of many that are worked on at once, and ends this program. To be called before their threads
+/// are made.
+pub fn interrupted_by(said: impl Fn() -> String + Send + 'static) {
+    let Some(mask) = take_interrupts() else { return };
     std::thread::spawn(move || {
+        if mask.wait().is_ok() {
+            ui::print_error(&said());
+            std::process::exit(INTERRUPTED);
+        }
+    });
+}
+
+/// Takes Ctrl-C over while an operation is waited for.
+fn signals(client: &Client, awaited: &Awaited, board: &Arc<Board>) -> Option<SigSet> {
+    let mask = take_interrupts()?;
+    let (client, board, awaited) = (client.within(Duration::from_secs(5)), Arc::clone(board), awaited.clone());
+    std::thread::spawn(move || {
+        let mut asking = None::<std::thread::JoinHandle<()>>;
         loop {
             let Ok(Signal::SIGINT) = mask.wait() else { return };
             if board.wait(Duration::ZERO) {
@@ -184,29 +243,50 @@ fn signals(client: &Client, id: OpId, board: &Arc<Board>, words: &str) -> Option
                 let _ = mask.thread_unblock().and_then(|()| raise(Signal::SIGINT));
                 std::process::exit(INTERRUPTED);
             }
-            interrupted(&client, id, &words);
+            // Again at the question is an answer: away from here.
+            if asking.as_ref().is_some_and(|a| !a.is_finished()) {
+                leave(awaited.id, INTERRUPTED);
+            }
+            let (client, board, awaited) = (client.clone(), Arc::clone(&board), awaited.clone());
+            asking = Some(std::thread::spawn(move || interrupted(&client, &awaited, &board)));
         }
     });
     Some(mask)
 }
 
-fn interrupted(client: &Client, id: OpId, words: &str) {
+fn leave(id: OpId, code: i32) -> ! {
+    ui::print_error(&format!("\nIt goes on as operation {id}: `vzctl wait {id}`, `vzctl cancel {id}`"));
+    std::process::exit(code)
+}
+
+fn interrupted(client: &Client, awaited: &Awaited, board: &Board) {
+    let Awaited { id, words, watched } = awaited;
+    let now = client.operation(&id.to_string()).ok();
+    if let Some(o) = now.as_ref().filter(|o| o.ended.is_some()) {
+        // What is waited for is no change any more, but what follows it inside.
+        ui::print_error(&format!("\n{words}: no longer waited for; operation {} has ended: {}", o.id, o.state));
+        std::process::exit(INTERRUPTED);
+    }
+    let own = now.and_then(|o| o.id.parse().ok()).unwrap_or(*id);
     let terminal = std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
     if terminal {
-        match asked(words) {
+        board.change(|s| s.asking = true);
+        let answer = asked(words);
+        board.change(|s| s.asking = false);
+        match answer {
             Answer::Cancel => {}
-            Answer::Leave => {
-                ui::print_error(&format!("It goes on as operation {id}: `vzctl wait {id}`, `vzctl cancel {id}`"));
-                std::process::exit(0);
-            }
+            Answer::Leave => leave(own, 0),
             Answer::Wait => return,
         }
+    } else if *watched || own != *id {
+        leave(own, INTERRUPTED);
     }
-    match client.cancel(&id.to_string()) {
+    match client.cancel(&own.to_string()) {
         // Who waits is told how it ended.
         Ok(_) => ui::print_error("Cancelling; what was done is taken back"),
         Err(e) => {
-            ui::print_error(&e.to_string());
+            let hint = e.hint().map(|h| format!("\nHint: {h}")).unwrap_or_default();
+            ui::print_error(&format!("{e}{hint}"));
             if !terminal {
                 std::process::exit(INTERRUPTED);
             }
@@ -224,6 +304,7 @@ fn asked(words: &str) -> Answer {
     let mut err = std::io::stderr().lock();
     let _ = write!(err, "\n{words}: [c]ancel it, [l]eave it going on, or wait on? [c/l/w] ");
     let _ = err.flush();
+    drop(err);
     let mut line = String::new();
     match std::io::stdin().lock().read_line(&mut line) {
         Ok(n) if n > 0 && line.trim().eq_ignore_ascii_case("c") => Answer::Cancel,

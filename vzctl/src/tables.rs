@@ -2,7 +2,7 @@
 
 use crate::{
     failure::{Failure, Outcome},
-    progress,
+    progress::{self, Awaited},
     verbs::Session,
 };
 use comfy_table::{ColumnConstraint, Table, Width, presets};
@@ -164,19 +164,20 @@ pub fn template_remove(session: &Session, typed: &str) -> Outcome {
 /// `template build`: a bar at a terminal, stages else, the whole log with --verbose.
 pub fn template_build(session: &Session, typed: &str, rebuild: bool) -> Outcome {
     let name = name(typed)?;
-    let (ui, id) = (session.ui, progress::number());
-    let client = session.client.numbered(id);
+    let ui = session.ui;
+    let awaited = Awaited { id: progress::number(), words: format!("Building OS template {name}"), watched: false };
+    let client = session.client.numbered(awaited.id);
     if session.background {
         return session.finish(client.begin_build(&name, &BuildRequest { rebuild }), &[], &[]);
     }
-    let words = format!("Building OS template {name}");
-    ui.say(&words);
-    let bar = ui.bar();
-    let built = progress::told_itself(&client, id, &words, || {
-        client.build(&name, &BuildRequest { rebuild }, |event| show(&ui, &bar, event))
-    });
-    bar.finish_and_clear();
-    let built = built?;
+    ui.say(&awaited.words);
+    let built = progress::told_itself(&client, &awaited, || {
+        // Its thread has to leave Ctrl-C to us.
+        let bar = ui.bar();
+        let built = client.build(&name, &BuildRequest { rebuild }, |event| show(&ui, &bar, event));
+        bar.finish_and_clear();
+        built
+    })?;
     if ui.json {
         ui.object(&built)?;
     } else {

@@ -74,6 +74,19 @@ impl Ui {
         Ok(())
     }
 
+    /// What was left to go on: its number alone on standard output, so that a script can keep it.
+    pub fn number(&self, done: Done) -> Result<(), Failure> {
+        if self.json {
+            return self.object(&done);
+        }
+        let id = done.operation.unwrap_or_default();
+        self.data(&id);
+        if !self.quiet && std::io::stderr().is_terminal() {
+            print_error(&format!("It goes on: `vzctl wait {id}` waits for its end"));
+        }
+        Ok(())
+    }
+
     /// A bar of percents for a template build; hidden when nobody looks.
     pub fn bar(&self) -> ProgressBar {
         if self.quiet || self.json || !std::io::stderr().is_terminal() {

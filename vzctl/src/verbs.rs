@@ -4,7 +4,8 @@ use crate::{
     all,
     args::{CreateArgs, SetArgs},
     failure::{Failure, Outcome},
-    progress, settings,
+    progress::{self, Awaited},
+    settings,
     target::{self, Target},
     ui::Ui,
     words,
@@ -42,11 +43,11 @@ impl Session {
         words: &str,
         request: impl FnOnce(&Client) -> Result<T, ClientError>,
     ) -> Result<T, ClientError> {
-        let id = progress::number();
-        let client = self.client.numbered(id).in_background(self.background);
+        let awaited = Awaited { id: progress::number(), words: words.to_owned(), watched: false };
+        let client = self.client.numbered(awaited.id).in_background(self.background);
         match self.background {
             true => request(&client),
-            false => progress::waiting(&self.ui, &self.client, id, words, || request(&client)),
+            false => progress::waiting(&self.ui, &self.client, &awaited, || request(&client)),
         }
     }
 
@@ -54,8 +55,7 @@ impl Session {
     pub fn finish(&self, answer: Result<Done, ClientError>, first: &[&str], classic: &[&str]) -> Outcome {
         let mut done = words::told(answer?, &self.paths);
         if self.background && done.facts.is_empty() {
-            let id = done.operation.clone().unwrap_or_default();
-            self.ui.done(done, &[format!("It goes on as operation {id}: `vzctl wait {id}` waits for its end")])?;
+            self.ui.number(done)?;
             return Ok(0);
         }
         let classic: Vec<String> = classic.iter().map(|s| (*s).to_owned()).collect();

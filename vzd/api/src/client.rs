@@ -81,6 +81,14 @@ pub enum ClientError {
         /// The deadline.
         deadline: Duration,
     },
+    /// vzd went away during the operation and did not come back in time.
+    #[error("vzd went away and is not back: operation {id} may go on, or be done")]
+    Lost {
+        /// Its number.
+        id: OpId,
+        /// How the connection was lost.
+        source: Box<ClientError>,
+    },
     /// The connection was lost before vzd had written the operation down.
     #[error("vzd went away before it began")]
     NeverBegan {
@@ -117,8 +125,9 @@ impl ClientError {
                 Some("start this root's own `vzd --root DIR`, or correct VZ_ROOT or --root".into())
             }
             Self::Denied { .. } => Some("run as root, or join the group `vz`".into()),
+            Self::Lost { id, .. } => Some(format!("once vzd runs again, `vzctl wait {id}` tells what became of it")),
             Self::Broken { .. } | Self::Timeout { .. } => {
-                Some("look at `systemctl status vzd` and its log; the operation may have been carried out".into())
+                Some("look at vzd's log (`journalctl -u vzd` where it is a service) and repeat it".into())
             }
             Self::NeverBegan { .. } => Some("repeat it; `vzctl operations` shows what is under way".into()),
             Self::Nonsense { .. } => {
@@ -129,9 +138,24 @@ impl ClientError {
         }
     }
 
+    /// The number of the operation it is about, where it is known.
+    pub fn operation(&self) -> Option<String> {
+        match self {
+            Self::Lost { id, .. } => Some(id.to_string()),
+            Self::Api(e) => e.operation.clone(),
+            _ => None,
+        }
+    }
+
     /// The same as it would have come over the wire.
     pub fn to_api(&self) -> ApiError {
-        ApiError { code: self.code(), message: self.to_string(), hint: self.hint(), reason: None, operation: None }
+        ApiError {
+            code: self.code(),
+            message: self.to_string(),
+            hint: self.hint(),
+            reason: None,
+            operation: self.operation(),
+        }
     }
 }
 

@@ -81,7 +81,7 @@ impl Client {
         match self.wait(&id.to_string()) {
             Ok(operation) => done(operation),
             Err(e) if never_began(&e) => Err(ClientError::NeverBegan { source: Box::new(lost) }),
-            Err(_) => Err(lost),
+            Err(_) => Err(ClientError::Lost { id, source: Box::new(lost) }),
         }
     }
 
