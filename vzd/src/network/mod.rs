@@ -147,7 +147,7 @@ struct State {
     own_v4: bool,
     /// Our tables were loaded.
     loaded: bool,
-    /// Rules as the kernel shows what we loaded, once that was looked at: the measure of [`Network::verify_and_repair`].
+    /// Rules as the kernel shows what we loaded, once that was looked at: the measure of [`Network::repair_host`].
     rules: Option<String>,
     /// The generation of the host's nftables in which our tables hold what we wrote: only we have changed anything since.
     sure: Option<u32>,

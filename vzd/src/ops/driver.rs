@@ -130,6 +130,10 @@ impl Ops {
             return Ok(Asked::Operation(known.clone()));
         }
         let queue = queues.entry(ask.subject.clone()).or_default();
+        // One that has not looked yet sees whatever this one would.
+        if let Some(job) = queue.jobs.iter().find(|j| ask.request.kind == OpKind::Repair && j.request == ask.request) {
+            return Ok(Asked::Operation(job.handle.clone()));
+        }
         let verdict = judge(&seen, &queue.pending(), &ask.request);
         let find = |id: OpId| queue.handles().find(|h| h.id == id).cloned();
         match verdict {
@@ -417,7 +421,8 @@ async fn carry_out(ops: &Arc<Ops>, job: Job) -> Result<()> {
         return Err(e);
     }
     // What came before may have changed where it is; and what an earlier operation left open is finished first.
-    if let Some(ctid) = handle.subject.ctid() {
+    // A repair takes up nothing of what it is not about.
+    if let Some(ctid) = handle.subject.ctid().filter(|_| handle.kind != OpKind::Repair) {
         match ready(ops, ctid, &handle, &request).await {
             Ok(Ready::Go) => {}
             Ok(Ready::NothingToDo(fact)) => {

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!  API, onboot ----ask--> judge --accept--> queue of the container --> driver --> machine --> steps --> hands
-//!  monitors' ends --^       |                                            |           |
+//!  monitors' ends, guard    |                                            |           |
 //!  recovery -----resume-----+-- already so, join, hurry, interrupt, deny |           +-- inventory: before each step
 //!                                                                        +-- parks without a thread while it waits
 //! ```
@@ -31,6 +31,7 @@ mod machine;
 mod mount;
 mod onboot;
 pub mod recover;
+mod repair;
 mod restart;
 mod set;
 mod start;
@@ -39,7 +40,7 @@ mod stop;
 mod template;
 #[cfg(test)]
 #[allow(clippy::disallowed_methods, reason = "directories of a test's own, with nothing mounted in them")]
-mod tests;
+pub(crate) mod tests;
 mod up;
 mod work;
 
@@ -102,6 +103,11 @@ pub fn set(ctid: Ctid, spec: SetSpec) -> Ask {
     ask(ctid, Request::plain(OpKind::Set), move |w| set::Set::prepare(w, ctid, &spec))
 }
 
+/// Asks for what others took away of its link to be put back: the network guard's.
+pub fn repair(ctid: Ctid) -> Ask {
+    ask(ctid, Request::plain(OpKind::Repair), move |w| repair::Repair::prepare(w, ctid))
+}
+
 fn ask(ctid: Ctid, request: Request, make: impl FnOnce(&Work) -> Result<Box<dyn Run>> + Send + 'static) -> Ask {
     Ask::new(Subject::Ct(ctid), request, make)
 }
@@ -134,6 +140,7 @@ fn rows() -> Vec<Row> {
         row::<start::Start>(),
         row::<stop::Stop>(),
         row::<clear::Clear>(),
+        row::<repair::Repair>(),
         row::<restart::Restart>(),
         row::<destroy::Destroy>(),
         row::<mount::Mount>(),

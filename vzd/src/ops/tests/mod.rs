@@ -8,6 +8,6 @@
 //! | [`driver`] | asking, waiting, cancelling |
 
 mod driver;
-mod every;
-mod host;
+pub mod every;
+pub mod host;
 mod sweep;
