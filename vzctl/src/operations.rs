@@ -38,7 +38,7 @@ pub fn list(s: &Session, args: &OperationsArgs) -> Outcome {
             o.state.clone(),
             seconds(o),
             match &o.error {
-                Some(e) => plain(&e.message),
+                Some(e) => format!("{}{}", plain(&e.message), times(o)),
                 None if o.ended.is_some() => String::new(),
                 None => progress::at(o),
             },
@@ -60,7 +60,7 @@ pub fn history(s: &Session, typed: &str) -> Outcome {
     }
     for o in &all {
         let outcome = match &o.error {
-            Some(e) => format!("{}: {}", o.state, plain(&e.message)),
+            Some(e) => format!("{}: {}{}", o.state, plain(&e.message), times(o)),
             None => o.state.clone(),
         };
         s.ui.data(&format!("{}  {}  {} by {}: {outcome} ({})", when(o.asked), o.id, o.kind, o.asker, seconds(o)));
@@ -73,7 +73,10 @@ pub fn history(s: &Session, typed: &str) -> Outcome {
         }
     }
     if all.is_empty() {
-        s.ui.say("Nothing is on record of the last 90 days");
+        s.ui.say(&match s.client.version()?.history_days {
+            0 => "Nothing is on record".to_owned(),
+            days => format!("Nothing is on record of the last {days} days"),
+        });
     }
     Ok(0)
 }
@@ -83,8 +86,7 @@ pub fn wait(s: &Session, typed: &str) -> Outcome {
     let id = number(typed)?;
     let is = s.client.operation(typed)?;
     let words = format!("Waiting for `{}` of {}", is.kind, subject(&is));
-    let ended = progress::waiting(&s.ui, &s.client, id, &words, || s.client.wait(typed))?;
-    let done = operations::done(ended)?;
+    let done = progress::waiting(&s.ui, &s.client, id, &words, || s.client.done(s.client.wait(typed)?))?;
     s.ui.done(words::told(done, &s.paths), &[])?;
     Ok(0)
 }
@@ -127,6 +129,14 @@ fn number(typed: &str) -> Result<OpId, Failure> {
 
 fn when(millis: u64) -> String {
     utc(millis / 1000).trim_end_matches(" UTC").to_owned()
+}
+
+/// How often, where that was more than once.
+fn times(o: &Operation) -> String {
+    match (o.count, o.ended) {
+        (..2, _) | (_, None) => String::new(),
+        (count, Some(last)) => format!(" ({count} times, the last at {})", when(last)),
+    }
 }
 
 /// How long it took, or has taken.

@@ -53,14 +53,15 @@ async fn change(ops: &Arc<Ops>, who: Asker, how: wire::How, ctid: Ctid, asked: A
     if number.is_some_and(|n| n != handle.id) {
         done.facts.insert(0, Fact::Joined { operation: handle.id });
     }
-    // What a running container could not take: it is restarted, as an operation of its own.
-    let then = last.result.as_ref().and_then(|r| r.get("then")?.as_str().map(str::to_owned));
-    if then.as_deref() == Some("restart") {
-        if let Asked::Operation(restart) = ask(ops, ops::restart(ctid, true, false).by(handle.asker.clone())).await? {
-            let more = ended(ctid, &restart, &restart.ended().await)?;
-            done.facts.extend(more.facts);
-            done.steps.extend(more.steps);
-        }
+    // What follows it at once belongs to the answer.
+    let mut then = last.then;
+    while let Some(next) = then {
+        let last = next.ended().await;
+        let more = ended(ctid, &next, &last)?;
+        done.facts.retain(|f| !matches!(f, Fact::Follows { operation, .. } if *operation == next.id));
+        done.facts.extend(more.facts);
+        done.steps.extend(more.steps);
+        then = last.then;
     }
     Ok(Json(done).into_response())
 }

@@ -204,6 +204,11 @@ impl World {
         Seat { world: self.clone(), vzd: self.state().vzd }
     }
 
+    /// The container is restarted from inside.
+    pub fn reboot(&self, ctid: Ctid) {
+        self.state().reboot_of(ctid);
+    }
+
     /// The container ends by itself.
     pub fn power_off(&self, ctid: Ctid) {
         self.state().end_of(ctid, vz_types::run::ExitReason::Poweroff);

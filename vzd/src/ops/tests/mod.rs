@@ -6,7 +6,9 @@
 //! | [`sweep`] | one operation, with everything that can go wrong in it going wrong |
 //! | [`every`] | every operation swept |
 //! | [`driver`] | asking, waiting, cancelling |
+//! | [`audit`] | what is on record |
 
+mod audit;
 mod driver;
 pub mod every;
 pub mod host;
