@@ -1,6 +1,6 @@
 //! The host's side of venet: one veth pair per running container, host routes, proxy neighbours on the
 //! uplinks, the source filter and masquerading. The inside is vzmon's (`vzd/mon/src/inside_net.rs`).
-//! Imports vz-types and vz-sys, and the program runner of [`crate::storage::tool`].
+//! Imports vz-types and vz-sys, and the runner of programs ([`crate::program`]).
 //!
 //! ```text
 //!   configured (create, set)        running (start)
