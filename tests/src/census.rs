@@ -1,7 +1,7 @@
 //! What a manager holds of the machine's resources, as sorted lines of text that say what each is: two of them
 //! compared tell a leak by name. Everything is found from the kernel's own accounts, never by asking the manager.
 
-use crate::netns::NetNs;
+use crate::{netns::NetNs, proc};
 use std::{
     collections::BTreeSet,
     fmt, fs,
@@ -63,14 +63,12 @@ impl fmt::Display for Census {
 
 /// Mounts below the root, and mounts elsewhere of our images' loop devices.
 pub fn mounts(paths: &Paths) -> Vec<String> {
-    let Ok(table) = fs::read_to_string("/proc/self/mountinfo") else { return Vec::new() };
     let base = format!("{}/", paths.base.display());
-    let at = |l: &str| l.split(' ').nth(4).map(str::to_owned).unwrap_or_default();
     // A tool's own bind mounts of cached templates are not the manager's.
     let template = format!("{}/", paths.template_dir().display());
-    table
-        .lines()
-        .map(at)
+    proc::mounts()
+        .into_iter()
+        .map(|m| m.at.display().to_string())
         .filter(|m| m.starts_with(&base) && !m.starts_with(&template))
         .map(|m| format!("mount {m}"))
         .collect()
@@ -90,12 +88,7 @@ pub fn loops(base: &Path) -> Vec<String> {
 
 /// Where cgroup2 is mounted.
 pub fn cgroup2_mount() -> Option<PathBuf> {
-    let table = fs::read_to_string("/proc/self/mountinfo").ok()?;
-    table
-        .lines()
-        .find(|l| l.split(" - ").nth(1).is_some_and(|t| t.starts_with("cgroup2 ")))
-        .and_then(|l| l.split(' ').nth(4))
-        .map(PathBuf::from)
+    proc::mounts().into_iter().find(|m| m.kind == "cgroup2").map(|m| m.at)
 }
 
 /// Our cgroups: the containers' and everything below them. The manager's own level is no leak while it lives.
@@ -219,10 +212,10 @@ fn processes(paths: &Paths, host: Option<&NetNs>) -> Vec<String> {
     let cgroup = format!("/{}/", paths.cgroup_name());
     let inode = host.map(NetNs::inode);
     let mut found = Vec::new();
-    for pid in entries(Path::new("/proc")).into_iter().filter_map(|n| n.parse::<i32>().ok()) {
+    for pid in proc::all() {
         let read = |name: &str| fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default();
         // What has ended and waits to be reaped holds nothing.
-        if read("stat").rsplit_once(')').is_none_or(|(_, r)| r.trim_start().starts_with('Z')) {
+        if proc::Stat::of(pid).is_none_or(|s| s.state() == 'Z') {
             continue;
         }
         let name = read("comm").trim().to_owned();

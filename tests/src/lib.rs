@@ -12,12 +12,14 @@
 //! | [`netns`] | network namespaces, and work done inside them |
 //! | [`census`] | what a manager holds of the machine's resources, to compare before and after |
 //! | [`rig`] | the manager under test |
+//! | [`small`] | tiny systems that run |
 //! | [`seen`] | what vzd tells of containers |
 //! | [`template`] | OS templates for tests: cached Debian ones, a tiny busybox one |
 //! | [`package`] | the Debian package, and throwaway roots to install it in |
 //! | [`tarball`] | root filesystems in archives, made without us |
 //! | [`inits`] | what is promised of each shipped init |
 //! | [`ssh`] | logging in |
+//! | [`proc`] | processes and mounts, seen by the tests themselves |
 //! | [`probe`] | what a hostile guest would try |
 //! | [`vm`] | the virtual test host, driven from outside |
 //! | [`proxy`], [`dns`] | what the outside world is played by |
@@ -30,9 +32,11 @@ pub mod inits;
 pub mod netns;
 pub mod package;
 pub mod probe;
+pub mod proc;
 pub mod proxy;
 pub mod rig;
 pub mod seen;
+pub mod small;
 pub mod ssh;
 pub mod tarball;
 pub mod template;

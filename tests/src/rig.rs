@@ -524,12 +524,11 @@ fn wipe_root(paths: &Paths, binds: &[PathBuf]) {
             let _ = wait::retry(Duration::from_secs(2), Duration::from_millis(5), || fs::remove_dir(d).ok());
         }
     }
-    let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let base = format!("{}/", paths.base.display());
-    let points = table.lines().rev().filter_map(|l| l.split(' ').nth(4)).filter(|m| m.starts_with(&base));
-    for point in points.chain(binds.iter().filter_map(|b| b.to_str())) {
-        if nix::mount::umount(point).is_err() {
-            let _ = nix::mount::umount2(point, nix::mount::MntFlags::MNT_DETACH);
+    let points = crate::proc::mounts().into_iter().rev().map(|m| m.at);
+    let points = points.filter(|m| m.starts_with(&paths.base) && *m != paths.base);
+    for point in points.chain(binds.iter().cloned()) {
+        if nix::mount::umount(&point).is_err() {
+            let _ = nix::mount::umount2(&point, nix::mount::MntFlags::MNT_DETACH);
         }
     }
     let mut rm = Command::new("rm");

@@ -1,6 +1,7 @@
 //! Waiting for an event with a deadline. Everything here sleeps in poll(2) on a descriptor that the kernel makes
 //! ready: no loop looks at the clock to look again.
 
+use crate::proc::Stat;
 use rustix::{
     event::{PollFd, PollFlags, Timespec},
     fs::inotify,
@@ -59,8 +60,7 @@ impl Process {
 
     /// Whether a signal stopped it (proc_pid_stat(5), state `T`).
     pub fn is_stopped(&self) -> bool {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap_or_default();
-        stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
+        Stat::of(self.pid).is_some_and(|s| s.state() == 'T')
     }
 
     /// Waits until it has ended or `limit` has passed; says which.

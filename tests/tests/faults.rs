@@ -9,25 +9,15 @@ use std::{
     path::{Path, PathBuf},
     time::Duration,
 };
-use vz_tests::{Rig, command, template::Template::Tiny, wait::Process};
-use vz_types::{Ctid, ExitCode};
+use vz_tests::{
+    Rig, command, proc,
+    small::{ct, running},
+    template::Template::Tiny,
+    wait::Process,
+};
+use vz_types::ExitCode;
 
 const SOON: Duration = Duration::from_secs(20);
-
-fn ct(n: u32) -> Ctid {
-    Ctid::try_from(n).unwrap()
-}
-
-/// Running tiny systems, the n-th with the address 10.99.0.n.
-fn running(ctids: &[u32]) -> Rig {
-    let rig = Rig::new(&[Tiny]);
-    for ctid in ctids {
-        rig.create(*ctid, Tiny, &["--ipadd", &format!("10.99.0.{}", ctid - 100), "--name", &format!("ct{ctid}")]);
-        rig.ok(&["start", &ctid.to_string()]);
-        rig.settled(*ctid);
-    }
-    rig
-}
 
 /// A mount that keeps a directory from being removed.
 struct InTheWay(PathBuf);
@@ -44,10 +34,9 @@ impl InTheWay {
 impl Drop for InTheWay {
     fn drop(&mut self) {
         // It may have been moved along with what it is in.
-        let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-        let name = self.0.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        for at in table.lines().filter_map(|l| l.split(' ').nth(4)).filter(|m| m.ends_with(&format!("/{name}"))) {
-            let _ = nix::mount::umount2(at, nix::mount::MntFlags::MNT_DETACH);
+        let named = |m: &proc::Mount| m.at.file_name() == self.0.file_name();
+        for mount in proc::mounts().into_iter().filter(named) {
+            let _ = nix::mount::umount2(&mount.at, nix::mount::MntFlags::MNT_DETACH);
         }
     }
 }

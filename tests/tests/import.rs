@@ -11,7 +11,7 @@ use std::{
     process::Stdio,
     time::{Duration, Instant},
 };
-use vz_tests::{Rig, command, ssh::Identity, tarball::Tarball, template::Template::Tiny, wait};
+use vz_tests::{Rig, command, proc, ssh::Identity, tarball::Tarball, template::Template::Tiny, wait};
 use vz_types::ExitCode::{self, BadConfig, BadSyntax, BadTemplate, BadValue, Exists, System};
 
 const A: &str = "10.99.0.1";
@@ -123,15 +123,12 @@ fn store(rig: &Rig) -> Vec<String> {
 
 /// Processes that unpack for this manager: those that hold something below its root.
 fn unpackers(rig: &Rig) -> Vec<String> {
-    let vzd = rig.vzd_pid().to_string();
     let mut found = Vec::new();
-    for entry in fs::read_dir("/proc").unwrap().flatten() {
-        let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
-        let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
-        let after = stat.rsplit_once(')').map(|(_, r)| r.trim_start().to_owned()).unwrap_or_default();
-        let alive = !after.starts_with('Z') && !after.is_empty();
-        if alive && line == b"vzd\0unpack\0" && after.split(' ').nth(1) == Some(vzd.as_str()) {
-            found.push(entry.file_name().to_string_lossy().into_owned());
+    for pid in proc::all() {
+        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let child = proc::Stat::of(pid).is_some_and(|s| s.state() != 'Z' && s.parent() == Some(rig.vzd_pid()));
+        if child && line == b"vzd\0unpack\0" {
+            found.push(pid.to_string());
         }
     }
     found

@@ -8,26 +8,17 @@ use std::{
     path::{Path, PathBuf},
     time::Duration,
 };
-use vz_tests::{Rig, command, seen::Unharmed, template::Template::Tiny, wait};
-use vz_types::{Ctid, ExitCode};
+use vz_tests::{
+    Rig, command,
+    seen::Unharmed,
+    small::{ct, running},
+    template::Template::Tiny,
+    wait,
+};
+use vz_types::ExitCode;
 
 const SOON: Duration = Duration::from_secs(20);
 const MOMENT: Duration = Duration::from_millis(20);
-
-fn ct(n: u32) -> Ctid {
-    Ctid::try_from(n).unwrap()
-}
-
-/// Running tiny systems, the n-th with the address 10.99.0.n.
-fn running(ctids: &[u32]) -> Rig {
-    let rig = Rig::new(&[Tiny]);
-    for ctid in ctids {
-        rig.create(*ctid, Tiny, &["--ipadd", &format!("10.99.0.{}", ctid - 100), "--name", &format!("ct{ctid}")]);
-        rig.ok(&["start", &ctid.to_string()]);
-        rig.settled(*ctid);
-    }
-    rig
-}
 
 /// Files of an inventory, kept and put back.
 fn inventory_files(rig: &Rig) -> [PathBuf; 3] {

@@ -39,7 +39,7 @@ pub fn list(s: &Session, args: &OperationsArgs) -> Outcome {
             o.state.clone(),
             seconds(o),
             match &o.error {
-                Some(e) => plain(&e.message),
+                Some(e) => format!("{}{}", plain(&e.message), times(o)),
                 None if o.ended.is_some() => String::new(),
                 None => progress::at(o),
             },
@@ -61,7 +61,7 @@ pub fn history(s: &Session, typed: &str) -> Outcome {
     }
     for o in &all {
         let outcome = match &o.error {
-            Some(e) => format!("{}: {}", o.state, plain(&e.message)),
+            Some(e) => format!("{}: {}{}", o.state, plain(&e.message), times(o)),
             None => o.state.clone(),
         };
         s.ui.data(&format!("{}  {}  {} by {}: {outcome} ({})", when(o.asked), o.id, o.kind, o.asker, seconds(o)));
@@ -74,7 +74,10 @@ pub fn history(s: &Session, typed: &str) -> Outcome {
         }
     }
     if all.is_empty() {
-        s.ui.say("Nothing is on record of the last 90 days");
+        s.ui.say(&match s.client.version()?.history_days {
+            0 => "Nothing is on record".to_owned(),
+            days => format!("Nothing is on record of the last {days} days"),
+        });
     }
     Ok(0)
 }
@@ -85,8 +88,7 @@ pub fn wait(s: &Session, typed: &str) -> Outcome {
     let is = s.client.operation(typed)?;
     let words = format!("Waiting for `{}` of {}", is.kind, subject(&is));
     let awaited = Awaited { id, words, watched: true };
-    let ended = progress::waiting(&s.ui, &s.client, &awaited, || s.client.wait(typed))?;
-    let done = operations::done(ended)?;
+    let done = progress::waiting(&s.ui, &s.client, &awaited, || s.client.done(s.client.wait(typed)?))?;
     s.ui.done(words::told(done, &s.paths), &[])?;
     Ok(0)
 }
@@ -130,6 +132,14 @@ fn number(typed: &str) -> Result<OpId, Failure> {
 
 fn when(millis: u64) -> String {
     utc(millis / 1000).trim_end_matches(" UTC").to_owned()
+}
+
+/// How often, where that was more than once.
+fn times(o: &Operation) -> String {
+    match (o.count, o.ended) {
+        (..2, _) | (_, None) => String::new(),
+        (count, Some(last)) => format!(" ({count} times, the last at {})", when(last)),
+    }
 }
 
 /// How long it took, or has taken.

@@ -9,7 +9,7 @@ use comfy_table::{ColumnConstraint, Table, Width, presets};
 use indicatif::ProgressBar;
 use std::io::IsTerminal;
 use vz_api::wire::{BuildEvent, BuildRequest, CheckItem, TemplateInfo};
-use vz_types::{Bytes, ExitCode, TemplateName, time::utc};
+use vz_types::{ExitCode, TemplateName, limits::amount::human, time::utc};
 
 /// Rows without lines around them; cells are never wrapped when nobody looks, so that `grep` finds them.
 pub fn table(header: &[&str]) -> Table {
@@ -74,15 +74,6 @@ fn or_dash(v: Option<impl ToString>) -> String {
     v.map_or_else(|| "-".to_owned(), |v| v.to_string())
 }
 
-/// Bytes with one digit after the point.
-fn size(bytes: u64) -> String {
-    let units = [("T", 40), ("G", 30), ("M", 20), ("K", 10)];
-    match units.iter().find(|(_, shift)| bytes >> shift != 0) {
-        Some((unit, shift)) => format!("{:.1}{unit}", bytes as f64 / (1u64 << shift) as f64),
-        None => Bytes(bytes).to_string(),
-    }
-}
-
 /// `template list`.
 pub fn template_list(session: &Session) -> Outcome {
     let all = session.client.templates()?;
@@ -98,7 +89,7 @@ pub fn template_list(session: &Session) -> Outcome {
             or_dash(i.distribution.as_ref()),
             or_dash(i.init.as_ref()),
             or_dash(i.arch.as_ref()),
-            or_dash(i.size.map(size)),
+            or_dash(i.size.map(human)),
             i.used_by.len().to_string(),
             or_dash(i.origin.as_ref()),
             or_dash(i.built_at.map(|t| utc(t).split(' ').next().unwrap_or_default().to_owned())),
@@ -134,7 +125,7 @@ pub fn print_template(session: &Session, i: &TemplateInfo, packages: bool) {
         ("Distribution", or_dash(i.distribution.as_ref())),
         ("Init", or_dash(i.init.as_ref())),
         ("Architecture", or_dash(i.arch.as_ref())),
-        ("Size", or_dash(i.size.map(size))),
+        ("Size", or_dash(i.size.map(human))),
         ("Files", or_dash(i.files)),
         (if imported { "Imported" } else { "Built" }, or_dash(i.built_at.map(utc))),
         ("Origin", or_dash(i.origin.as_ref())),
@@ -208,15 +199,5 @@ pub fn show(ui: &crate::ui::Ui, bar: &ProgressBar, event: &BuildEvent) {
             bar.set_message(line);
         }
         BuildEvent::Done { .. } | BuildEvent::Failed { .. } => {}
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sizes_have_one_digit_after_the_point() {
-        assert_eq!((size(5), size(1536), size(300 << 20)), ("5".into(), "1.5K".into(), "300.0M".into()));
     }
 }

@@ -48,6 +48,7 @@ pub fn sentences(fact: &Fact, conf: &str) -> Vec<String> {
         Fact::Saved { file } => vec![format!("CT configuration saved to {file}")],
         Fact::TemplateRemoved { template } => vec![format!("OS template {template} was removed")],
         Fact::Joined { operation } => vec![format!("It was under way already, as operation {operation}")],
+        Fact::Follows { kind, operation } => vec![format!("`{kind}` follows, as operation {operation}")],
         Fact::StartedAtBoot { started, failed } if failed.is_empty() => {
             vec![format!("{started} containers were started")]
         }

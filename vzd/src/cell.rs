@@ -16,7 +16,7 @@ struct Kept {
     state: CtState,
     trouble: Option<Trouble>,
     live: Option<Live>,
-    /// So many boots have been told of.
+    /// So many boots of this run have been told of; 0: that is not known.
     boots: u32,
     /// It runs and is not in the inventory: its uid range, as far as that is known.
     stranger: Option<UidBase>,
@@ -60,15 +60,20 @@ impl Cell {
     /// It runs, or runs no more.
     pub fn set_live(&self, live: Option<Live>) {
         let mut kept = self.kept();
-        kept.boots = live.as_ref().map_or(0, |l| l.record.boots);
+        if live.is_none() {
+            kept.boots = 0;
+        }
         kept.live = live;
     }
 
-    /// How often it has booted since its start, if that is more than was told the last time.
-    pub fn rebooted(&self, run_dir: &std::path::Path) -> Option<u32> {
-        let boots = self.live_now(run_dir)?.record.boots;
-        let mut kept = self.kept();
-        (boots > std::mem::replace(&mut kept.boots, boots)).then_some(boots)
+    /// How many boots of this run have been told of, if that is known.
+    pub fn boots(&self) -> Option<u32> {
+        Some(self.kept().boots).filter(|n| *n > 0)
+    }
+
+    /// So many have been told of.
+    pub fn set_boots(&self, boots: u32) {
+        self.kept().boots = boots;
     }
 
     /// Its uid range, if it runs without being in the inventory.

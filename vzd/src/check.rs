@@ -7,12 +7,12 @@ mod probes;
 
 use crate::{
     limits::cgroup::{Cgroups, WANTED as WANTED_CONTROLLERS},
-    monitor,
+    monitor, program,
 };
 use probes::Found;
 use std::{
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    time::Duration,
 };
 use vz_api::wire::{CheckItem, CheckReport};
 use vz_types::{ManagerConfig, Paths};
@@ -333,10 +333,10 @@ fn unit_row(unit: &Unit) -> Option<CheckItem> {
     if !Path::new("/run/systemd/system").exists() {
         return None;
     }
-    let mut asked = Command::new(find("systemctl")?);
+    let mut asked = program::command(&find("systemctl")?);
     asked.args(["show", "--value", "-p", "LoadState", "-p", "UnitFileState", "-p", "ActiveState", unit.name]);
-    let out = asked.env_clear().stdin(Stdio::null()).output().ok()?;
-    unit_found(&String::from_utf8_lossy(&out.stdout)).map(|found| {
+    let (_, (said, _)) = program::output(asked, None, PATIENCE).ok()?;
+    unit_found(&String::from_utf8_lossy(&said)).map(|found| {
         row("service", unit.name, false, found, unit.loss, &format!("systemctl enable --now {}", unit.name))
     })
 }
@@ -355,6 +355,9 @@ fn unit_found(said: &str) -> Option<Found> {
     })
 }
 
+/// How long a program may take to say what it is.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// Where a program is: the directories root's shell has, wherever vzd was started from.
 fn find(name: &str) -> Option<PathBuf> {
     ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"]
@@ -364,13 +367,13 @@ fn find(name: &str) -> Option<PathBuf> {
 }
 
 /// The first line a program says about its version, on whichever stream.
-fn version(program: &Path, flag: &str) -> Option<String> {
-    let mut command = Command::new(program);
+fn version(file: &Path, flag: &str) -> Option<String> {
+    let mut command = program::command(file);
     if !flag.is_empty() {
         command.arg(flag);
     }
-    let out = command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").stdin(Stdio::null()).output().ok()?;
-    let text = [out.stdout, out.stderr].concat();
+    let (_, (said, complained)) = program::output(command, None, PATIENCE).ok()?;
+    let text = [said, complained].concat();
     String::from_utf8_lossy(&text).lines().map(str::trim).find(|l| !l.is_empty()).map(|l| l.chars().take(80).collect())
 }
 

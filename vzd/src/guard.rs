@@ -1,28 +1,25 @@
-//! A thread that puts back what others take away of the host's side of the network: a flushed table, a
-//! deleted link. Asleep until the kernel reports a change; then only those it concerns are looked at, and everybody each
-//! half minute.
+//! A thread that notices what others take away of the host's side of the network: a flushed table, a deleted link. What
+//! is the host's own it puts back itself; what concerns a container is posted to that container's driver
+//! ([`crate::ops::repair`]), which looks again when it is its turn: the guard changes no container, so that nothing it
+//! believed a moment ago can undo what an operation does. Asleep until the kernel reports a change; then only those it
+//! concerns are looked at, and everybody each half minute.
 
 use crate::{
-    error::Error,
+    error::{Error, Result},
     manager::Manager,
     network::{Concern, Expected, Network},
-    ops::Ops,
+    ops::{self, Ops},
 };
 use std::{
-    collections::BTreeSet,
-    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
-use vz_types::{Ctid, plan::ControlRequest};
+use vz_types::{CtState, Ctid};
 
 /// Before the first look at everybody.
 const FIRST: Duration = Duration::from_secs(2);
 /// Longest time between two of them.
 const AT_MOST: Duration = Duration::from_secs(30);
-
-/// How long a monitor may take to set the inside of a new link up.
-const CONTROL: Duration = Duration::from_secs(7);
 
 /// Starts the thread. It ends with the process.
 ///
@@ -33,12 +30,11 @@ pub fn start(ops: &Arc<Ops>, network: Arc<Network>) -> std::io::Result<()> {
     std::thread::Builder::new()
         .name("repair".into())
         .stack_size(256 << 10)
-        .spawn(move || repair(&ops, &network))
+        .spawn(move || guard(&ops, &network))
         .map(drop)
 }
 
-fn repair(ops: &Ops, network: &Network) {
-    let m = &ops.m;
+fn guard(ops: &Arc<Ops>, network: &Network) {
     let mut watch = match network.watch() {
         Ok(watch) => watch,
         Err(e) => return tracing::error!("the host's network is not guarded: {}", Error::from(e).report()),
@@ -51,52 +47,52 @@ fn repair(ops: &Ops, network: &Network) {
             Err(e) => return tracing::error!("the host's network is guarded no more: {e}"),
         };
         let concern = if Instant::now() >= due { Concern::Everything } else { network.concerns(&seen) };
-        let looked = match &concern {
-            Concern::Everything => {
-                due = Instant::now() + AT_MOST;
-                let looked = network.verify_and_repair(&connected(ops, None));
-                // That and long lists in between leave much free memory, which nobody else would give back.
-                vz_sys::heap::give_back();
-                looked
-            }
-            Concern::Only(cts) => network.repair_some(&connected(ops, Some(cts))),
-        };
-        let repaired = match looked {
-            Ok(repaired) => repaired,
-            Err(e) => {
-                tracing::warn!("the host's network cannot be looked at: {}", Error::from(e).report());
-                continue;
-            }
-        };
-        for said in repaired.said {
-            tracing::warn!(event = "repaired", "{said}");
+        let everything = concern == Concern::Everything;
+        match network.repair_host(everything) {
+            Ok(all) => all.iter().for_each(|said| tracing::warn!(event = "repaired", "{said}")),
+            Err(e) => tracing::warn!("the host's network cannot be looked at: {}", Error::from(e).report()),
         }
-        for ctid in repaired.relinked {
-            set_up_inside(m, ctid);
+        if let Err(e) = look(ops, &concern) {
+            tracing::warn!("the links of containers cannot be looked at: {}", e.report());
+        }
+        if everything {
+            due = Instant::now() + AT_MOST;
+            // That and long lists in between leave much free memory, which nobody else would give back.
+            vz_sys::heap::give_back();
         }
     }
 }
 
-/// Running containers, of `these` or all, that no operation is changing.
-fn connected(ops: &Ops, these: Option<&BTreeSet<Ctid>>) -> Vec<Expected> {
+/// Posts a repair to each running container that lacks something, or may.
+///
+/// # Errors
+/// Links or routes cannot be listed.
+pub(crate) fn look(ops: &Arc<Ops>, concern: &Concern) -> Result<()> {
     let m = &ops.m;
-    let cells = match these {
-        None => m.cells(),
-        Some(these) => these.iter().filter_map(|c| Some((*c, m.known(*c)?))).collect(),
+    let lacking: Vec<Ctid> = match concern {
+        Concern::Everything => {
+            let all: Vec<Expected> = m.cells().iter().filter_map(|(ctid, _)| running(m, *ctid)).collect();
+            m.hands.network.lacking(&all)?
+        }
+        // Something of theirs went: the driver asks what.
+        Concern::Only(these) => these.iter().filter_map(|c| Some(running(m, *c)?.ctid)).collect(),
     };
-    let idle = cells.into_iter().filter(|(ctid, _)| ops.under_way(*ctid).is_none());
-    idle.filter_map(|(ctid, cell)| {
-        let live = cell.live_now(&m.paths.ct_run(ctid))?;
-        let netns = PathBuf::from(format!("/proc/{}/ns/net", live.record.init.pid));
-        Some(Expected { ctid, addresses: live.record.addresses, netns })
-    })
-    .collect()
+    for ctid in lacking {
+        if let Err(e) = ops.ask(ops::repair(ctid)) {
+            tracing::debug!(ctid = ctid.get(), "its link is looked at later: {}", e.report());
+        }
+    }
+    Ok(())
 }
 
-fn set_up_inside(m: &Manager, ctid: Ctid) {
-    let addresses = m.cell(ctid).live().map(|l| l.record.addresses).unwrap_or_default();
-    let request = ControlRequest::SetAddresses { addresses };
-    if let Err(e) = m.hands.monitor.control(&m.paths.ct_run(ctid), &request, CONTROL) {
-        tracing::warn!(ctid = ctid.get(), "its new link has no addresses: {e}");
+/// A container that has a link, as far as can be told from here. One on its way up or down has none to be guarded.
+fn running(m: &Manager, ctid: Ctid) -> Option<Expected> {
+    let cell = m.known(ctid)?;
+    match cell.state().0 {
+        CtState::Running | CtState::Failed => Some(Expected::of(cell.live_now(&m.paths.ct_run(ctid))?.record)),
+        _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,8 +11,12 @@
 //! ct                                           what is known of one container: its limits, files, identity
 //! manager                                      everything a manager has, in one place
 //! hands, watch, cell, ledger                   the machine behind small interfaces; what is kept in memory
-//! inventory conf storage network template limits monitor unpack pool ready   rooms: each knows nothing of the others
+//! check, error                                 what this host lacks; every room's error as code, message and hint
+//! inventory, conf, storage, network, template, limits, monitor   rooms: each knows nothing of the others
+//! unpack, pool, ready, program, fault          what rooms are helped by
 //! ```
+//! `tests/tests/rooms.rs` reads this drawing and holds the sources to it.
+//!
 //! Threaded, so it never forks, clones, unshares or joins a namespace: `vzmon` does, spawned plainly.
 
 pub mod accounts;
@@ -33,6 +37,7 @@ pub mod monitor;
 pub mod network;
 pub mod ops;
 pub mod pool;
+pub mod program;
 pub mod ready;
 pub mod storage;
 pub mod template;

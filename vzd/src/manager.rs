@@ -177,6 +177,12 @@ impl Manager {
         }
     }
 
+    /// Why there is no such operation.
+    pub fn no_operation(&self, id: OpId) -> Error {
+        let reason = Reason::NoOperation { operation: id.to_string(), days: self.config.history.days };
+        Error::Denied { reason, subject: Subject::Host }
+    }
+
     /// Why there is no such container, in the detail the operator needs.
     pub fn absent(&self, ctid: Ctid) -> Error {
         let conf = self.paths.conf(ctid);
@@ -190,7 +196,10 @@ impl Manager {
     /// The container as the rules see it. What an operator did by hand to its mounts counts; what an operation is doing
     /// is that operation's.
     pub fn seen(&self, ctid: Ctid) -> Result<Seen> {
-        let cell = self.cell(ctid);
+        // Of a number that nobody has, nothing is remembered.
+        let Some(cell) = self.known(ctid) else {
+            return Ok(Seen { state: CtState::Absent, trouble: None, disabled: false });
+        };
         let (state, trouble) = cell.state();
         let disabled = || self.conf.read(ctid).is_ok_and(|c| c.disabled);
         let state = match state {
@@ -253,12 +262,39 @@ impl Manager {
     /// Keeps an event for every container that was restarted from inside since the last time.
     pub fn tell_reboots(&self) {
         for (ctid, cell) in self.cells() {
-            if let Some(boots) = cell.rebooted(&self.paths.ct_run(ctid)) {
-                let text = format!("rebooted from inside, boot {boots} since its start");
-                let (at, kind) = (now(), "rebooted");
-                self.event(&NewEvent { ctid, at, kind, counter: None, count: 1, text: &text, by: None });
+            if let Some(live) = cell.live_now(&self.paths.ct_run(ctid)) {
+                self.tell_reboots_of(ctid, live.record.boots);
             }
         }
+    }
+
+    /// Keeps an event if this is more boots of its run than were told of: one for all that were missed. What was told is
+    /// in the inventory, so that a vzd that was away tells what happened meanwhile, and no other tells it again.
+    pub fn tell_reboots_of(&self, ctid: Ctid, boots: u32) {
+        let cell = self.cell(ctid);
+        let Some(told) = cell.boots().filter(|told| *told < boots) else { return };
+        let text = format!("rebooted from inside, boot {boots} since its start");
+        let written = self.inventory.change("keeping an event", false, |c| {
+            c.boots(ctid, boots)?;
+            let (at, kind, count) = (now(), "rebooted", u64::from(boots - told));
+            c.event(&NewEvent { ctid, at, kind, counter: None, count, text: &text, by: None })
+        });
+        match written {
+            Ok(id) => {
+                cell.set_boots(boots);
+                self.ring(id);
+            }
+            Err(e) => tracing::warn!(ctid = ctid.get(), "{text}: {e}"),
+        }
+    }
+
+    /// Of how many boots of a run an earlier vzd has told. One of a version that did not keep it has told of all it saw.
+    pub fn remember_boots(&self, ctid: Ctid, boots: u32) {
+        let told = match self.inventory.boots(ctid) {
+            Ok(Some(told)) => told.min(boots),
+            Ok(None) | Err(_) => boots,
+        };
+        self.cell(ctid).set_boots(told);
     }
 
     /// Tells those who follow that there is an event of this number.

@@ -56,9 +56,23 @@ pub struct Operation {
     /// When it began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub begun: Option<u64>,
-    /// When it ended.
+    /// When it ended. Absent in state `failed`: it could be neither finished nor taken back, and whoever comes next goes on
+    /// with it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended: Option<u64>,
+    /// How often: what the same asker is refused again and again is one of these, `asked` for the first time and `ended` at
+    /// the last.
+    #[serde(default = "once", skip_serializing_if = "is_once")]
+    pub count: u64,
+}
+
+fn once() -> u64 {
+    1
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_once(count: &u64) -> bool {
+    *count == 1
 }
 
 /// Which operations are wanted. In the query string.
@@ -71,7 +85,8 @@ pub struct OperationsRequest {
     /// Of this OS template.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub template: Option<String>,
-    /// In one of these states, separated by commas; `open`: those that have not ended.
+    /// In one of these states, separated by commas; `open`: those that have not ended, or failed with something left
+    /// to be finished.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub state: Option<String>,
     /// The newest so many, 1..10000.

@@ -7,7 +7,7 @@ use crate::{
 };
 use hyper::Method;
 use std::time::{Duration, Instant};
-use vz_types::{OpId, Reason};
+use vz_types::{Fact, OpId, Reason};
 
 /// How long a vzd that went away is waited for: one that is replaced or killed is back by then.
 const BACK: Duration = Duration::from_millis(2500);
@@ -76,10 +76,22 @@ impl Client {
         })
     }
 
+    /// An operation that has ended, with those that follow it at once: waits for them.
+    pub fn done(&self, operation: Operation) -> Result<Done, ClientError> {
+        let mut all = done(operation)?;
+        while let Some(at) = all.facts.iter().position(|f| matches!(f, Fact::Follows { .. })) {
+            let Fact::Follows { operation, .. } = all.facts.remove(at) else { break };
+            let next = done(self.wait(&operation.to_string())?)?;
+            all.facts.extend(next.facts);
+            all.steps.extend(next.steps);
+        }
+        Ok(all)
+    }
+
     /// What became of a change whose connection was lost.
     pub(crate) fn found_again(&self, id: OpId, lost: ClientError) -> Result<Done, ClientError> {
         match self.wait(&id.to_string()) {
-            Ok(operation) => done(operation),
+            Ok(operation) => self.done(operation),
             Err(e) if never_began(&e) => Err(ClientError::NeverBegan { source: Box::new(lost) }),
             Err(_) => Err(ClientError::Lost { id, source: Box::new(lost) }),
         }

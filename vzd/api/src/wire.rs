@@ -70,6 +70,9 @@ pub struct Version {
     pub pid: u32,
     /// The manager's root.
     pub root: String,
+    /// For so many days ended operations and events are kept; 0: a vzd that does not say.
+    #[serde(default)]
+    pub history_days: u32,
 }
 
 /// Make a container.

@@ -24,54 +24,63 @@ use vz_types::{Ctid, ExitCode, Fact, fact::Booted};
 
 type Changed = Result<Response, Refusal>;
 
-/// Asks, where it may look things up.
-pub(super) async fn ask(ops: &Arc<Ops>, ask: Ask) -> Result<Asked, Refusal> {
-    let of = ops.clone();
-    match ops.pools.look.run(move || of.ask(ask)).await {
-        Ok(asked) => Ok(asked?),
-        Err(_) => Err(inside()),
+/// What asking for a change comes to at once.
+pub(super) enum Begun {
+    /// The answer: there was nothing to do, or it goes on behind.
+    Answered(Response),
+    /// It is to be waited for.
+    Waits(Arc<Handle>),
+}
+
+/// Asks for a change, where it may look things up, in the name of who asks and with their number.
+pub(super) async fn begun(ops: &Arc<Ops>, who: Asker, how: wire::How, asked: Ask) -> Result<Begun, Refusal> {
+    let asked = asked.by(who.name).numbered(who.operation);
+    let asked = if how.background { asked.kept() } else { asked };
+    let (of, ctid) = (ops.clone(), asked.subject.ctid());
+    match ops.pools.look.run(move || of.ask(asked)).await.map_err(|_| inside())?? {
+        Asked::AlreadySo(fact) => {
+            let done = wire::Done { ctid: ctid.map(Ctid::get), facts: vec![fact], ..wire::Done::default() };
+            Ok(Begun::Answered(Json(done).into_response()))
+        }
+        Asked::Operation(handle) if how.background => {
+            Ok(Begun::Answered((StatusCode::ACCEPTED, Json(operations::live(&handle))).into_response()))
+        }
+        Asked::Operation(handle) => Ok(Begun::Waits(handle)),
     }
 }
 
 /// Asks, and waits for the end unless it is to go on behind.
-async fn change(ops: &Arc<Ops>, who: Asker, how: wire::How, ctid: Ctid, asked: Ask) -> Changed {
+pub(super) async fn change(ops: &Arc<Ops>, who: Asker, how: wire::How, asked: Ask) -> Changed {
     let number = who.operation;
-    let asked = asked.by(who.name).numbered(number);
-    let asked = if how.background { asked.kept() } else { asked };
-    let handle = match ask(ops, asked).await? {
-        Asked::AlreadySo(fact) => {
-            let done = wire::Done { ctid: Some(ctid.get()), facts: vec![fact], ..wire::Done::default() };
-            return Ok(Json(done).into_response());
-        }
-        Asked::Operation(handle) => handle,
+    let handle = match begun(ops, who, how, asked).await? {
+        Begun::Answered(answer) => return Ok(answer),
+        Begun::Waits(handle) => handle,
     };
-    if how.background {
-        return Ok((StatusCode::ACCEPTED, Json(operations::live(&handle))).into_response());
-    }
     let last = handle.ended().await;
-    let mut done = ended(ctid, &handle, &last)?;
+    let mut done = ended(&handle, &last)?;
     if number.is_some_and(|n| n != handle.id) {
         done.facts.insert(0, Fact::Joined { operation: handle.id });
     }
-    // What a running container could not take: it is restarted, as an operation of its own.
-    let then = last.result.as_ref().and_then(|r| r.get("then")?.as_str().map(str::to_owned));
-    if then.as_deref() == Some("restart") {
-        if let Asked::Operation(restart) = ask(ops, ops::restart(ctid, true, false).by(handle.asker.clone())).await? {
-            let more = ended(ctid, &restart, &restart.ended().await)?;
-            done.facts.extend(more.facts);
-            done.steps.extend(more.steps);
-        }
+    // What follows it at once belongs to the answer.
+    let mut then = last.then;
+    while let Some(next) = then {
+        let last = next.ended().await;
+        let more = ended(&next, &last)?;
+        done.facts.retain(|f| !matches!(f, Fact::Follows { operation, .. } if *operation == next.id));
+        done.facts.extend(more.facts);
+        done.steps.extend(more.steps);
+        then = last.then;
     }
     Ok(Json(done).into_response())
 }
 
 /// What an operation that has ended comes to for its client.
-fn ended(ctid: Ctid, handle: &Handle, last: &Snapshot) -> Result<wire::Done, Refusal> {
+fn ended(handle: &Handle, last: &Snapshot) -> Result<wire::Done, Refusal> {
     if let Some(failure) = &last.failure {
         return Err(Refusal::from(failure.clone()).of(handle.id));
     }
     Ok(wire::Done {
-        ctid: Some(ctid.get()),
+        ctid: handle.subject.ctid().map(Ctid::get),
         operation: Some(handle.id.to_string()),
         facts: last.facts.clone(),
         steps: last.times.iter().map(|(name, us)| wire::StepTime { name: name.clone(), us: *us }).collect(),
@@ -90,7 +99,7 @@ pub async fn create(
     Body(request): Body<wire::CreateRequest>,
 ) -> Changed {
     let spec = look(&ops, move |_| convert::create(request)).await?;
-    change(&ops, who, how, spec.ctid, ops::create(spec)).await
+    change(&ops, who, how, ops::create(spec)).await
 }
 
 /// Change a container.
@@ -107,7 +116,7 @@ pub async fn set(
 ) -> Changed {
     let ctid = ctid(&ops, ct).await?;
     let spec = look(&ops, move |_| convert::set(request)).await?;
-    change(&ops, who, how, ctid, ops::set(ctid, spec)).await
+    change(&ops, who, how, ops::set(ctid, spec)).await
 }
 
 /// Remove a container; its configuration stays as `.destroyed`.
@@ -116,7 +125,7 @@ pub async fn set(
     responses((status = 200, body = wire::Done), (status = 202, body = wire::Operation), (status = "4XX", body = wire::ApiError)))]
 pub async fn destroy(State(ops): Shared, who: Asker, Name(ct): Name, Options(how): Options<wire::How>) -> Changed {
     let ctid = ctid(&ops, ct).await?;
-    change(&ops, who, how, ctid, ops::destroy(ctid)).await
+    change(&ops, who, how, ops::destroy(ctid)).await
 }
 
 /// Run a container.
@@ -132,7 +141,7 @@ pub async fn start(
     Body(request): Body<wire::StartRequest>,
 ) -> Changed {
     let ctid = ctid(&ops, ct).await?;
-    let changed = change(&ops, who, how, ctid, ops::start(ctid, request.force)).await?;
+    let changed = change(&ops, who, how, ops::start(ctid, request.force)).await?;
     and_booted(&ops, ctid, request.wait && !how.background, changed).await
 }
 
@@ -149,7 +158,7 @@ pub async fn restart(
     Body(request): Body<wire::RestartRequest>,
 ) -> Changed {
     let ctid = ctid(&ops, ct).await?;
-    let changed = change(&ops, who, how, ctid, ops::restart(ctid, request.force, request.fast)).await?;
+    let changed = change(&ops, who, how, ops::restart(ctid, request.force, request.fast)).await?;
     and_booted(&ops, ctid, request.wait && !how.background, changed).await
 }
 
@@ -166,7 +175,7 @@ pub async fn stop(
     Body(request): Body<wire::StopRequest>,
 ) -> Changed {
     let ctid = ctid(&ops, ct).await?;
-    change(&ops, who, how, ctid, ops::stop(ctid, convert::stop(&request)?)).await
+    change(&ops, who, how, ops::stop(ctid, convert::stop(&request)?)).await
 }
 
 /// Show a stopped container's files on the host.
@@ -175,7 +184,7 @@ pub async fn stop(
     responses((status = 200, body = wire::Done), (status = 202, body = wire::Operation), (status = "4XX", body = wire::ApiError)))]
 pub async fn mount(State(ops): Shared, who: Asker, Name(ct): Name, Options(how): Options<wire::How>) -> Changed {
     let ctid = ctid(&ops, ct).await?;
-    change(&ops, who, how, ctid, ops::mount(ctid)).await
+    change(&ops, who, how, ops::mount(ctid)).await
 }
 
 /// Hide them again.
@@ -184,7 +193,7 @@ pub async fn mount(State(ops): Shared, who: Asker, Name(ct): Name, Options(how):
     responses((status = 200, body = wire::Done), (status = 202, body = wire::Operation), (status = "4XX", body = wire::ApiError)))]
 pub async fn umount(State(ops): Shared, who: Asker, Name(ct): Name, Options(how): Options<wire::How>) -> Changed {
     let ctid = ctid(&ops, ct).await?;
-    change(&ops, who, how, ctid, ops::umount(ctid)).await
+    change(&ops, who, how, ops::umount(ctid)).await
 }
 
 /// Wait until a running container has reached its default runlevel; at most three minutes.

@@ -61,6 +61,7 @@ pub async fn version(State(ops): Shared) -> Json<wire::Version> {
         version: env!("CARGO_PKG_VERSION").into(),
         pid: std::process::id(),
         root: ops.m.paths.base.display().to_string(),
+        history_days: ops.m.config.history.days,
     })
 }
 

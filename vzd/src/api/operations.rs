@@ -22,7 +22,7 @@ use futures::stream;
 use serde::Deserialize;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use vz_api::wire;
-use vz_types::{ExitCode, Fact, OpId, OpState, Reason, Subject, op::Failure};
+use vz_types::{ExitCode, Fact, OpId, OpState, Subject, op::Failure};
 
 /// Longest that is waited for in one request, in seconds.
 const WAIT: u64 = 3600;
@@ -54,6 +54,7 @@ fn shown(handle: &Handle, now: &Snapshot) -> wire::Operation {
         asked: handle.asked,
         begun: now.begun,
         ended: now.ended,
+        count: 1,
     }
 }
 
@@ -93,6 +94,7 @@ fn kept(row: OperationRow) -> wire::Operation {
         asked: row.asked,
         begun: row.begun,
         ended: row.ended,
+        count: row.count,
     }
 }
 
@@ -102,11 +104,12 @@ fn number(text: &str) -> Result<OpId, Refusal> {
     })
 }
 
-/// Operations, the newest first: those under way, and those of the last 90 days.
+/// Operations, the newest first: those under way, those that have ended and those that were refused, for as many days as
+/// `[history] days` of vz.toml says.
 #[utoipa::path(get, path = "/v1/operations", params(
     ("ct" = Option<String>, Query, description = "only of this container: CTID or name"),
     ("template" = Option<String>, Query, description = "only of this OS template"),
-    ("state" = Option<String>, Query, description = "only in these states, separated by commas; `open`: not ended"),
+    ("state" = Option<String>, Query, description = "only in these states, separated by commas; `open`: not ended, or failed with something left to be finished"),
     ("limit" = Option<u32>, Query, description = "the newest so many")),
     responses((status = 200, body = Vec<wire::Operation>), (status = "4XX", body = wire::ApiError)))]
 pub async fn list(
@@ -124,9 +127,9 @@ pub async fn list(
             (None, Some(name)) => Some(Subject::Template(super::template::name(name)?)),
             (None, None) => None,
         };
-        let states = states(asked.state.as_deref().unwrap_or_default())?;
+        let (states, open) = states(asked.state.as_deref().unwrap_or_default())?;
         let most = asked.limit.unwrap_or(1000).clamp(1, 10_000);
-        let wanted = Wanted { subject: subject.clone(), states: states.clone(), most };
+        let wanted = Wanted { subject: subject.clone(), states: states.clone(), open, most };
         let mut all: BTreeMap<(u64, String), wire::Operation> =
             m.inventory.operations(&wanted)?.into_iter().map(kept).map(|o| ((o.asked, o.id.clone()), o)).collect();
         // What is under way is newer than what is written of it.
@@ -135,7 +138,8 @@ pub async fn list(
             let is = subject.as_ref().is_none_or(|s| *s == handle.subject);
             let key = (handle.asked, handle.id.to_string());
             all.retain(|(_, id), _| *id != key.1);
-            if is && (states.is_empty() || states.contains(&now.state)) {
+            let any = states.is_empty() && !open;
+            if is && (any || states.contains(&now.state) || open && !now.state.has_ended()) {
                 all.insert(key, shown(handle, &now));
             }
         }
@@ -144,11 +148,13 @@ pub async fn list(
     .await
 }
 
-fn states(text: &str) -> Result<Vec<OpState>, Error> {
-    let mut out = Vec::new();
+/// The states that are asked for, and whether what has not ended is: a `failed` one that could be neither finished nor
+/// taken back is among those.
+fn states(text: &str) -> Result<(Vec<OpState>, bool), Error> {
+    let (mut out, mut open) = (Vec::new(), false);
     for word in text.split(',').filter(|w| !w.is_empty()) {
         match (word, OpState::of(word)) {
-            ("open", _) => out.extend([OpState::Queued, OpState::Running, OpState::Cancelling]),
+            ("open", _) => open = true,
             (_, Some(state)) => out.push(state),
             (_, None) => {
                 let all: Vec<&str> = OpState::ALL.iter().map(|s| s.word()).collect();
@@ -161,7 +167,7 @@ fn states(text: &str) -> Result<Vec<OpState>, Error> {
             }
         }
     }
-    Ok(out)
+    Ok((out, open))
 }
 
 /// How one is asked for.
@@ -191,14 +197,10 @@ pub async fn show(State(ops): Shared, Name(id): Name, Options(asked): Options<Wa
 async fn from_inventory(ops: &Ops, id: OpId) -> Result<wire::Operation, Refusal> {
     look(ops, move |m| match m.inventory.operation(id)? {
         Some(row) => Ok(kept(row)),
-        None => Err(absent(id)),
+        None => Err(m.no_operation(id)),
     })
     .await
     .map_err(|r| r.or_absent())
-}
-
-fn absent(id: OpId) -> Error {
-    Error::Denied { reason: Reason::NoOperation { operation: id.to_string() }, subject: Subject::Host }
 }
 
 /// Follow an operation: its state as it changes, lines of its log, and its end as the last one. A JSON object per line, or

@@ -3,24 +3,23 @@
 
 use super::{
     Refusal, api_error,
-    change::ask,
+    change::{Begun, begun, change},
     extract::{Asker, Body, Name, Options},
-    handlers::{Answer, Shared, inside, look},
-    operations,
+    handlers::{Answer, Shared, look},
     stream::Form,
 };
 use crate::{
     error::{Error, Result as Looked},
     manager::Manager,
-    ops::{self, Ask, Asked, Handle, Ops},
+    ops::{self, Handle},
     template::Upload,
     view,
 };
 use axum::{
     Json,
     extract::State,
-    http::{StatusCode, header},
-    response::{IntoResponse, Response},
+    http::header,
+    response::Response,
 };
 use futures::stream;
 use std::sync::Arc;
@@ -65,18 +64,7 @@ pub async fn template_remove(
     Name(text): Name,
     Options(how): Options<wire::How>,
 ) -> Result<Response, Refusal> {
-    let handle = begun(&ops, who, how, ops::remove_template(name(&text)?)).await?;
-    if how.background {
-        return Ok((StatusCode::ACCEPTED, Json(operations::live(&handle))).into_response());
-    }
-    let last = handle.ended().await;
-    match last.failure {
-        Some(f) => Err(Refusal::from(f).of(handle.id)),
-        None => {
-            Ok(Json(wire::Done { operation: Some(handle.id.to_string()), facts: last.facts, ..wire::Done::default() })
-                .into_response())
-        }
-    }
+    change(&ops, who, how, ops::remove_template(name(&text)?)).await
 }
 
 /// Build an OS template; the answer is one JSON object per line, the last one `done` or `failed`. Where it is being built
@@ -92,11 +80,7 @@ pub async fn template_build(
     Options(how): Options<wire::How>,
     Body(request): Body<wire::BuildRequest>,
 ) -> Result<Response, Refusal> {
-    let handle = begun(&ops, who, how, ops::build_template(name(&text)?, request.rebuild)).await?;
-    if how.background {
-        return Ok((StatusCode::ACCEPTED, Json(operations::live(&handle))).into_response());
-    }
-    Ok(told(handle))
+    Ok(followed(begun(&ops, who, how, ops::build_template(name(&text)?, request.rebuild)).await?))
 }
 
 /// Make an OS template from the tar archive in the request's body: plain, or compressed with gzip, xz or zstd. The answer
@@ -123,15 +107,13 @@ pub async fn template_import(
     let (bytes, end) = super::upload::start(http.into_body())
         .map_err(|e| Error::refused(ExitCode::System, format!("no pipe could be made for the archive: {e}"), ""))?;
     let upload = Upload { bytes, length, end, request };
-    let handle = begun(&ops, who, wire::How::default(), ops::import_template(name, upload)).await?;
-    Ok(told(handle))
+    Ok(followed(begun(&ops, who, wire::How::default(), ops::import_template(name, upload)).await?))
 }
 
-async fn begun(ops: &Arc<Ops>, who: Asker, how: wire::How, asked: Ask) -> Result<Arc<Handle>, Refusal> {
-    let asked = asked.by(who.name).numbered(who.operation);
-    match ask(ops, if how.background { asked.kept() } else { asked }).await? {
-        Asked::Operation(handle) => Ok(handle),
-        Asked::AlreadySo(_) => Err(inside()),
+fn followed(begun: Begun) -> Response {
+    match begun {
+        Begun::Answered(answer) => answer,
+        Begun::Waits(handle) => told(handle),
     }
 }
 

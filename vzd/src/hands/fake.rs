@@ -65,6 +65,14 @@ pub struct World(Arc<Machine>);
 struct Machine {
     paths: Paths,
     state: Mutex<State>,
+    meanwhile: Mutex<Option<Meanwhile>>,
+}
+
+/// What somebody else does just before or after a call, once.
+struct Meanwhile {
+    at: usize,
+    done: bool,
+    does: Box<dyn FnOnce() + Send>,
 }
 
 /// What it is like.
@@ -143,7 +151,7 @@ impl World {
             armed: false,
             vzd: 0,
         };
-        Self(Arc::new(Machine { paths: paths.clone(), state: Mutex::new(state) }))
+        Self(Arc::new(Machine { paths: paths.clone(), state: Mutex::new(state), meanwhile: Mutex::default() }))
     }
 
     /// Its state.
@@ -167,6 +175,18 @@ impl World {
         state.calls.clear();
     }
 
+    /// Somebody else does this at the call of this number, before it or when it is `done`. Calls that write to the
+    /// inventory are left out: whoever makes them holds it.
+    pub fn meanwhile(&self, at: usize, done: bool, does: impl FnOnce() + Send + 'static) {
+        *self.0.meanwhile.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some(Meanwhile { at, done, does: Box::new(does) });
+    }
+
+    /// Whether that has happened.
+    pub fn has_met(&self) -> bool {
+        self.0.meanwhile.lock().unwrap_or_else(PoisonError::into_inner).is_none()
+    }
+
     /// Nothing goes wrong any more. Which calls there were.
     pub fn disarm(&self) -> Vec<String> {
         let mut state = self.state();
@@ -182,6 +202,11 @@ impl World {
     /// For the vzd that starts now.
     pub fn seat(&self) -> Seat {
         Seat { world: self.clone(), vzd: self.state().vzd }
+    }
+
+    /// The container is restarted from inside.
+    pub fn reboot(&self, ctid: Ctid) {
+        self.state().reboot_of(ctid);
     }
 
     /// The container ends by itself.
@@ -264,6 +289,22 @@ impl Seat {
         state
     }
 
+    /// The number of the call that comes now.
+    fn number(&self, what: &str) -> Option<usize> {
+        let state = self.state();
+        (state.armed && !what.starts_with(INVENTORY)).then_some(state.calls.len())
+    }
+
+    /// Does what somebody else is to do here, while nobody holds the machine.
+    fn others(&self, number: Option<usize>, done: bool) {
+        let mut meanwhile = self.world.0.meanwhile.lock().unwrap_or_else(PoisonError::into_inner);
+        let does = meanwhile.take_if(|m| Some(m.at) == number && m.done == done);
+        drop(meanwhile);
+        if let Some(Meanwhile { does, .. }) = does {
+            does();
+        }
+    }
+
     /// One call that may fail with `fails`.
     fn call<T, E>(
         &self,
@@ -281,9 +322,16 @@ impl Seat {
         does: impl FnOnce(&mut State) -> Result<T, E>,
         fails: impl FnOnce(io::Error) -> E,
     ) -> Result<T, E> {
+        let number = self.number(what);
+        self.others(number, false);
         let mut state = self.state();
         match state.next(what, false) {
-            Next::Go => does(&mut state),
+            Next::Go => {
+                let done = does(&mut state);
+                drop(state);
+                self.others(number, true);
+                done
+            }
             Next::Fail { done } => {
                 if done && half {
                     does(&mut state)?;
@@ -315,6 +363,8 @@ impl Seat {
 
     /// One call that cannot fail.
     fn sure<T>(&self, what: &str, does: impl FnOnce(&mut State) -> T) -> T {
+        let number = self.number(what);
+        self.others(number, false);
         let mut state = self.state();
         match state.next(what, true) {
             Next::Die { done } => {
@@ -325,7 +375,12 @@ impl Seat {
                 drop(state);
                 die()
             }
-            _ => does(&mut state),
+            _ => {
+                let done = does(&mut state);
+                drop(state);
+                self.others(number, true);
+                done
+            }
         }
     }
 }

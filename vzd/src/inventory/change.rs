@@ -26,7 +26,7 @@ impl<'a> Change<'a> {
     }
 
     /// One statement.
-    pub(super) fn execute(&self, sql: &str, params: impl rusqlite::Params) -> Result<usize> {
+    pub(crate) fn execute(&self, sql: &str, params: impl rusqlite::Params) -> Result<usize> {
         self.t.prepare_cached(sql).and_then(|mut q| q.execute(params)).map_err(sqlite(self.what))
     }
 
@@ -98,6 +98,16 @@ impl<'a> Change<'a> {
     /// Remembers how the last run ended; a fresh end clears no failure.
     pub fn last_exit(&self, ctid: Ctid, text: &str) -> Result<()> {
         self.execute("UPDATE container SET last_exit=?2 WHERE ctid=?1", params![ctid.get(), text]).map(drop)
+    }
+
+    /// It runs: nothing has failed since, and it has booted once.
+    pub fn started(&self, ctid: Ctid) -> Result<()> {
+        self.execute("UPDATE container SET last_failure=NULL, boots=1 WHERE ctid=?1", [ctid.get()]).map(drop)
+    }
+
+    /// So many boots of its run have been told of.
+    pub fn boots(&self, ctid: Ctid, boots: u32) -> Result<()> {
+        self.execute("UPDATE container SET boots=?2 WHERE ctid=?1", [ctid.get(), boots]).map(drop)
     }
 
     /// Remembers what failed last, or that nothing did.

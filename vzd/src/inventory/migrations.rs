@@ -114,6 +114,15 @@ pub const STEPS: &[M<'_>] = &[
      CREATE INDEX event_ctid ON event(ctid, id);
      CREATE INDEX event_last ON event(last);",
     ),
+    // What was refused is kept as well, the same refusal once with a count; and of which boot was told last.
+    M::up(
+        "ALTER TABLE operation ADD COLUMN count INTEGER NOT NULL DEFAULT 1;
+     ALTER TABLE operation ADD COLUMN refusal TEXT;
+     CREATE INDEX operation_refusal ON operation(refusal, ended) WHERE refusal IS NOT NULL;
+     CREATE INDEX operation_refused ON operation(subject, name, ended) WHERE refusal IS NOT NULL;
+     CREATE INDEX operation_refused_all ON operation(ended) WHERE refusal IS NOT NULL;
+     ALTER TABLE container ADD COLUMN boots INTEGER;",
+    ),
 ];
 
 /// The steps, ready to run.

@@ -403,6 +403,14 @@ impl Inventory {
         .collect()
     }
 
+    /// How many boots of a container's run have been told of; `None`: an earlier version started it.
+    pub fn boots(&self, ctid: Ctid) -> Result<Option<u32>> {
+        let what = "reading how often a container has booted";
+        let row =
+            self.db().query_row("SELECT boots FROM container WHERE ctid=?1", [ctid.get()], |r| r.get(0)).optional();
+        Ok(row.map_err(sqlite(what))?.flatten())
+    }
+
     /// Where every container is, and what keeps it in trouble.
     pub fn states(&self) -> Result<Vec<(Ctid, CtState, Option<Trouble>)>> {
         let what = "reading states";

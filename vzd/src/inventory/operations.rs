@@ -1,5 +1,5 @@
-//! Operations, under way and ended: what a killed vzd left half done is known at the next start, and who asked for what,
-//! when and with what outcome is known for ninety days. Journal, audit log and history are one table.
+//! Operations, under way, ended and refused: what a killed vzd left half done is known at the next start, and who asked for
+//! what, when and with what outcome is known for as long as vz.toml says. Journal, audit log and history are one table.
 
 use super::{Change, Error, Inventory, Result, sqlite};
 use rusqlite::{OptionalExtension, Row, params};
@@ -32,6 +32,8 @@ pub struct OperationRow {
     pub begun: Option<u64>,
     /// When it ended.
     pub ended: Option<u64>,
+    /// How often: more than once for what was refused again and again; `asked` and `ended` are the first and last time.
+    pub count: u64,
 }
 
 /// Which operations are wanted. The default: all, the newest thousand.
@@ -39,13 +41,20 @@ pub struct OperationRow {
 pub struct Wanted {
     /// Of this subject.
     pub subject: Option<Subject>,
-    /// In one of these states; empty: any.
+    /// In one of these states; none of them and not `open`: any.
     pub states: Vec<OpState>,
+    /// As well: those that have not ended, among them those that could be neither finished nor taken back.
+    pub open: bool,
     /// The newest so many; 0: a thousand.
     pub most: u32,
 }
 
-const COLUMNS: &str = "id, kind, subject, name, asker, state, step, note, told, error, asked, begun, ended";
+const COLUMNS: &str = "id, kind, subject, name, asker, state, step, note, told, error, asked, begun, ended, count";
+
+/// Refusals kept of one subject, and of all; the oldest go.
+const REFUSALS: (u32, u32) = (100, 2000);
+/// One like the last within this time, in milliseconds, adds to that one's count.
+const SAME: u64 = 3_600_000;
 
 impl Change<'_> {
     /// Writes an operation down as it is now. One that is gone on with and has not come to a step yet keeps the one it was
@@ -53,7 +62,8 @@ impl Change<'_> {
     pub fn operation(&self, o: &OperationRow) -> Result<()> {
         let (subject, name) = o.subject.parts();
         self.execute(
-            "INSERT INTO operation VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13) ON CONFLICT(id) DO UPDATE SET \
+            "INSERT INTO operation(id, kind, subject, name, asker, state, step, note, told, error, asked, begun, ended) \
+             VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13) ON CONFLICT(id) DO UPDATE SET \
              state=?6, step=CASE ?7 WHEN '' THEN step ELSE ?7 END, note=?8, told=?9, error=?10, begun=?12, ended=?13",
             params![
                 o.id.to_string(),
@@ -70,6 +80,39 @@ impl Change<'_> {
                 o.begun.map(|t| t as i64),
                 o.ended.map(|t| t as i64)
             ],
+        )
+        .map(drop)
+    }
+
+    /// Keeps what came to nothing before it began: who asked for what, and why not. `cause` tells one refusal from
+    /// another. The same one within an hour adds to the count of the last, unless this one is `kept` under its own number
+    /// already. However often and however differently somebody is refused, the rows are bounded.
+    pub fn refused(&self, o: &OperationRow, cause: &str, kept: bool) -> Result<()> {
+        let (subject, name) = o.subject.parts();
+        let key = format!("{subject}\n{name}\n{}\n{}\n{cause}", o.kind.word(), o.asker);
+        let at = o.ended.unwrap_or(o.asked);
+        if !kept {
+            let again = self.execute(
+                "UPDATE operation SET count=count+1, ended=?2, error=?3 WHERE id=\
+                 (SELECT id FROM operation WHERE refusal=?1 AND ended>=?4 ORDER BY ended DESC LIMIT 1)",
+                params![key, at as i64, o.error, at.saturating_sub(SAME) as i64],
+            )?;
+            if again > 0 {
+                return Ok(());
+            }
+        }
+        self.operation(o)?;
+        self.execute("UPDATE operation SET refusal=?2 WHERE id=?1", params![o.id.to_string(), key])?;
+        let (of_one, of_all) = REFUSALS;
+        self.execute(
+            "DELETE FROM operation WHERE id IN (SELECT id FROM operation \
+             WHERE refusal IS NOT NULL AND subject=?1 AND name=?2 AND ended IS NOT NULL ORDER BY ended DESC LIMIT -1 OFFSET ?3)",
+            params![subject, name, of_one],
+        )?;
+        self.execute(
+            "DELETE FROM operation WHERE id IN (SELECT id FROM operation \
+             WHERE refusal IS NOT NULL AND ended IS NOT NULL ORDER BY ended DESC LIMIT -1 OFFSET ?1)",
+            params![of_all],
         )
         .map(drop)
     }
@@ -126,7 +169,13 @@ impl Inventory {
         let (subject, name) = wanted.subject.as_ref().map(Subject::parts).unzip();
         let states: Vec<&str> = wanted.states.iter().map(|s| s.word()).collect();
         // Words of an enum: nothing of a client's is in the text.
-        let of = if states.is_empty() { String::new() } else { format!("AND state IN ('{}')", states.join("','")) };
+        let of = match (states.is_empty(), wanted.open) {
+            (true, false) => String::new(),
+            (_, open) => {
+                let open = if open { "OR ended IS NULL" } else { "" };
+                format!("AND (state IN ('{}') {open})", states.join("','"))
+            }
+        };
         let most = if wanted.most == 0 { 1000 } else { wanted.most.min(10_000) };
         let db = self.db();
         let mut q = db
@@ -173,5 +222,6 @@ fn operation_row(r: &Row<'_>) -> Result<OperationRow> {
         asked: time(10)?.unwrap_or_default(),
         begun: time(11)?,
         ended: time(12)?,
+        count: time(13)?.unwrap_or(1),
     })
 }

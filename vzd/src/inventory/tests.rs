@@ -38,6 +38,7 @@ fn operation(ctid: Ctid, kind: OpKind, ended: Option<u64>) -> OperationRow {
         asked: 1,
         begun: Some(1),
         ended,
+        count: 1,
     }
 }
 
@@ -191,4 +192,101 @@ fn an_inventory_of_a_later_version_is_refused_as_such_and_left_alone() {
     let db = Connection::open(&file).unwrap();
     assert_eq!(db.query_row("SELECT count(*) FROM container", [], |r| r.get::<_, i64>(0)).unwrap(), 1);
     assert_eq!(db.query_row("PRAGMA user_version", [], |r| r.get::<_, i64>(0)).unwrap(), 4711);
+}
+
+fn refusal(n: u64, name: &str, at: u64) -> OperationRow {
+    OperationRow {
+        id: OpId::new(n, [7; 10]),
+        subject: Subject::Ct(name.parse().unwrap()),
+        state: OpState::Failed,
+        error: Some(format!("error {n}")),
+        asked: at,
+        begun: None,
+        ended: Some(at),
+        ..operation(101.try_into().unwrap(), OpKind::Start, None)
+    }
+}
+
+#[test]
+fn the_same_refusal_counts_up_and_others_have_rows_of_their_own() {
+    let (_dir, inv) = open();
+    let hour = 3_600_000;
+    let refuse = |row: &OperationRow, cause: &str, kept| {
+        inv.change("test", false, |c| c.refused(row, cause, kept)).unwrap();
+    };
+    for n in 0..5 {
+        refuse(&refusal(n, "101", 10 * hour + n), "busy", false);
+    }
+    refuse(&refusal(5, "101", 10 * hour + 5), "disabled", false);
+    refuse(&OperationRow { asker: "uid 7".into(), ..refusal(6, "101", 10 * hour + 6) }, "busy", false);
+    refuse(&refusal(7, "102", 10 * hour + 7), "busy", false);
+    refuse(&refusal(8, "101", 12 * hour), "busy", false);
+    // One that its client was told to wait for has its own number, and is found under it.
+    refuse(&refusal(9, "101", 12 * hour + 1), "busy", true);
+    let mut all = inv.operations(&Wanted::default()).unwrap();
+    all.reverse();
+    let counts: Vec<(u64, u64, &str)> =
+        all.iter().map(|o| (o.id.millis(), o.count, o.error.as_deref().unwrap())).collect();
+    let one = |n, error| (n, 1, error);
+    assert_eq!(
+        counts,
+        [
+            (0, 5, "error 4"),
+            one(5, "error 5"),
+            one(6, "error 6"),
+            one(7, "error 7"),
+            one(8, "error 8"),
+            one(9, "error 9")
+        ]
+    );
+    assert_eq!((all[0].asked, all[0].ended), (10 * hour, Some(10 * hour + 4)), "the first and the last time");
+}
+
+#[test]
+fn refusals_are_bounded_however_they_differ_and_take_nothing_else_with_them() {
+    let (_dir, inv) = open();
+    let done = operation(101.try_into().unwrap(), OpKind::Create, Some(2));
+    inv.change("test", false, |c| c.operation(&done)).unwrap();
+    inv.change("test", false, |c| {
+        (0..5000).try_for_each(|n| {
+            let row = refusal(n, &(101 + n / 1000).to_string(), 1000 + n);
+            c.refused(&row, &format!("cause {n}"), n % 2 == 0)
+        })?;
+        // Of all numbers there are.
+        (0..5000)
+            .try_for_each(|n| c.refused(&refusal(10_000 + n, &(1000 + n).to_string(), 10_000 + n), "absent", false))
+    })
+    .unwrap();
+    let of = |n: u32| {
+        let subject = Some(Subject::Ct(n.try_into().unwrap()));
+        inv.operations(&Wanted { subject, most: 10_000, ..Wanted::default() }).unwrap()
+    };
+    assert_eq!(inv.operations(&Wanted { most: 10_000, ..Wanted::default() }).unwrap().len(), 2001);
+    assert_eq!(of(101), [done], "what was done stays");
+    assert_eq!(of(5999).len(), 1, "the newest stay");
+}
+
+#[test]
+fn what_is_open_is_listed_whatever_its_state() {
+    let (_dir, inv) = open();
+    let row = |n: u64, state, ended| OperationRow {
+        id: OpId::new(n, [0; 10]),
+        state,
+        ..operation(101.try_into().unwrap(), OpKind::Stop, ended)
+    };
+    let all = [
+        row(1, OpState::Failed, None),
+        row(2, OpState::Running, None),
+        row(3, OpState::Failed, Some(9)),
+        row(4, OpState::Done, Some(9)),
+    ];
+    inv.change("test", false, |c| all.iter().try_for_each(|o| c.operation(o))).unwrap();
+    let ids = |states: &[OpState], open| -> Vec<u64> {
+        let wanted = Wanted { states: states.to_vec(), open, ..Wanted::default() };
+        inv.operations(&wanted).unwrap().iter().rev().map(|o| o.id.millis()).collect()
+    };
+    assert_eq!(ids(&[], true), [1, 2]);
+    assert_eq!(ids(&[OpState::Done], true), [1, 2, 4]);
+    assert_eq!(ids(&[OpState::Failed], false), [1, 3]);
+    assert_eq!(ids(&[], false), [1, 2, 3, 4]);
 }

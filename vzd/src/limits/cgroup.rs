@@ -16,6 +16,7 @@ use std::{
     sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
+use vz_sys::proc;
 use vz_types::{Ctid, ExitCode, Paths, UidBase};
 
 /// Levels and cgroups a container may make below its own (cgroup-v2.rst, `cgroup.max.*`).
@@ -253,17 +254,11 @@ impl Cgroups {
     }
 }
 
-/// Where whole cgroup2 trees are mounted (proc_pid_mountinfo(5): fields 4 and 5, then the type after ` - `).
-/// cgroups-rs lists version 1 mounts only.
+/// Where whole cgroup2 trees are mounted. cgroups-rs lists version 1 mounts only.
 fn mounts() -> Vec<PathBuf> {
-    let text = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let parse = |line: &str| {
-        let (mount, filesystem) = line.split_once(" - ")?;
-        let mut fields = mount.split(' ').skip(3);
-        let (root, point) = (fields.next()?, fields.next()?);
-        (root == "/" && filesystem.starts_with("cgroup2 ")).then(|| PathBuf::from(point))
-    };
-    text.lines().filter_map(parse).collect()
+    let all = proc::mountinfo().unwrap_or_default();
+    let whole = |m: &proc::Mount| m.fs_type == "cgroup2" && m.root == Path::new("/");
+    all.into_iter().filter(whole).map(|m| m.mount_point).collect()
 }
 
 /// cgroup2's magic number (statfs(2)): a path on a tmpfs would take our writes as ordinary files.

@@ -2,12 +2,7 @@
 //! that is not there. Looked at when asked, because an operator may mount or remount while vzd runs.
 
 use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
-use std::{
-    collections::BTreeSet,
-    fs,
-    io::{BufRead, BufReader},
-    path::Path,
-};
+use std::{collections::BTreeSet, fs, path::Path};
 use vz_sys::proc;
 use vz_types::{
     CtConfig, ExitCode,
@@ -133,36 +128,19 @@ impl Host {
     }
 }
 
-/// Options of the filesystem mounted at a path. The table is long on a host with many containers, so it is read only up to
-/// the mount's own line, which its number tells (statx(2), proc_pid_mountinfo(5)).
+/// Options of the filesystem mounted at a path, by the mount's number (statx(2)).
 fn mount_options(mount: &Path) -> String {
-    let Ok(table) = fs::File::open("/proc/self/mountinfo") else { return String::new() };
-    let number = mount_number(mount);
-    let mut found = String::new();
-    for line in BufReader::new(table).lines().map_while(Result::ok) {
-        let Some((id, at, options)) = mount_line(&line) else { continue };
-        if number == Some(id) {
-            return options.to_owned();
-        }
+    let Some(id) = mount_number(mount) else {
         // Where the kernel does not tell the number, the last at that place is the one that is seen.
-        if number.is_none() && Path::new(at) == mount {
-            options.clone_into(&mut found);
-        }
-    }
-    found
+        let all = proc::mountinfo().unwrap_or_default();
+        return all.into_iter().rfind(|m| m.mount_point == mount).map(|m| m.super_options).unwrap_or_default();
+    };
+    proc::mount(id).ok().flatten().map(|m| m.super_options).unwrap_or_default()
 }
 
 fn mount_number(mount: &Path) -> Option<u64> {
     let s = statx(CWD, mount, AtFlags::NO_AUTOMOUNT, StatxFlags::MNT_ID).ok()?;
     (s.stx_mask & StatxFlags::MNT_ID.bits() != 0).then_some(s.stx_mnt_id)
-}
-
-/// Number, place and filesystem options of a line of the table.
-fn mount_line(line: &str) -> Option<(u64, &str, &str)> {
-    let (before, after) = line.split_once(" - ")?;
-    let mut words = before.split(' ');
-    let id = words.next()?.parse().ok()?;
-    Some((id, words.nth(3)?, after.rsplit(' ').next()?))
 }
 
 fn any_below(mount: &Path, file: &str) -> bool {
@@ -201,10 +179,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_mounts_line_is_read_and_this_hosts_root_has_one() {
-        let line = "36 35 98:0 /mnt1 /mnt/parent rw,noatime master:1 - cgroup2 none rw,nsdelegate,memory_recursiveprot";
-        assert_eq!(mount_line(line), Some((36, "/mnt/parent", "rw,nsdelegate,memory_recursiveprot")));
-        assert_eq!(mount_line("nonsense"), None);
+    fn this_hosts_proc_has_options() {
         assert!(mount_options(Path::new("/proc")).contains('r'));
     }
 }

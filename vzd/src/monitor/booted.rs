@@ -13,6 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::time::timeout_at;
+use vz_sys::proc;
 use vz_types::{
     fact::Booted,
     inits::{self, Booted as Way},
@@ -81,7 +82,7 @@ pub const LONGEST: u64 = BOOT.as_secs();
 /// It ended, it takes too long, or it cannot be asked.
 pub async fn wait(asker: &Asker) -> Result<Booted, NotBooted> {
     let pid = asker.live.record.init.pid;
-    let name = looked(asker, move || init_name(pid)).await?;
+    let name = looked(asker, move || proc::exe_name(pid).unwrap_or_default()).await?;
     let Some(way) = inits::of_exe(Path::new(&name)).map(|i| i.booted) else {
         return Ok(Booted::Untold { init: name });
     };
@@ -253,34 +254,18 @@ pub(super) fn last(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)
 }
 
-/// The last component of a process's executable, without the mark of a file that was replaced.
-fn init_name(pid: i32) -> String {
-    let exe = fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
-    let name = exe.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-    name.trim_end_matches(" (deleted)").to_owned()
-}
-
 /// The command lines of PID 1's children, as the host's /proc has them.
 fn children(record: &RunRecord) -> Vec<Vec<String>> {
     let mut pids = Vec::new();
     members(&record.cgroup.join("ns"), &mut pids);
-    let parent = |pid: &u32| {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        // The name in field 2 may hold anything, so fields count from its last `)`.
-        stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse::<i32>().ok()
-    };
-    let line = |pid: u32| {
-        let bytes = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        let words = bytes.split(|b| *b == 0).filter(|w| !w.is_empty());
-        words.map(|w| String::from_utf8_lossy(w).into_owned()).collect()
-    };
-    pids.into_iter().filter(|p| parent(p) == Some(record.init.pid)).map(line).collect()
+    let is_child = |pid: &i32| proc::stat(*pid).is_ok_and(|stat| stat.ppid == record.init.pid);
+    pids.into_iter().filter(is_child).map(|pid| proc::cmdline(pid).unwrap_or_default()).collect()
 }
 
 /// Every process of a cgroup and those below it.
-fn members(dir: &Path, pids: &mut Vec<u32>) {
+fn members(dir: &Path, pids: &mut Vec<i32>) {
     let text = fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
-    pids.extend(text.lines().filter_map(|l| l.parse::<u32>().ok()));
+    pids.extend(text.lines().filter_map(|l| l.parse::<i32>().ok()));
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
         if entry.file_type().is_ok_and(|t| t.is_dir()) {
             members(&entry.path(), pids);

@@ -1,6 +1,6 @@
 //! Links of containers behind a small interface, so that what is done with them can be tried without a network.
 
-use super::{Network, NetworkError};
+use super::{Expected, Network, NetworkError, Repaired};
 use std::{collections::BTreeSet, fmt::Debug, os::fd::BorrowedFd};
 use vz_types::{CtAddr, Ctid};
 
@@ -24,6 +24,10 @@ pub trait Links: Send + Sync + Debug {
     fn add_addresses(&self, ctid: Ctid, addresses: &[CtAddr]) -> Result<(), NetworkError>;
     /// Routes addresses to it no longer.
     fn del_addresses(&self, ctid: Ctid, addresses: &[CtAddr]) -> Result<(), NetworkError>;
+    /// Which of these lack something of their link. It only looks: anybody may ask.
+    fn lacking(&self, expected: &[Expected]) -> Result<Vec<Ctid>, NetworkError>;
+    /// Puts back what others took away of a running container's link. Only for who may change that container.
+    fn repair(&self, expected: &Expected) -> Result<Repaired, NetworkError>;
     /// Whether neither the host nor a stranger's link has the address.
     fn free_on_host(&self, address: &CtAddr) -> Result<(), NetworkError>;
     /// The same, neighbours asked too.
@@ -57,6 +61,12 @@ impl Links for Network {
     }
     fn del_addresses(&self, ctid: Ctid, addresses: &[CtAddr]) -> Result<(), NetworkError> {
         self.del_addresses(ctid, addresses)
+    }
+    fn lacking(&self, expected: &[Expected]) -> Result<Vec<Ctid>, NetworkError> {
+        self.lacking(expected)
+    }
+    fn repair(&self, expected: &Expected) -> Result<Repaired, NetworkError> {
+        self.repair(expected)
     }
     fn free_on_host(&self, address: &CtAddr) -> Result<(), NetworkError> {
         self.free_on_host(address)

@@ -1,6 +1,6 @@
 //! The host's side of venet: one veth pair per running container, host routes, proxy neighbours on the
 //! uplinks, the source filter and masquerading. The inside is vzmon's (`vzd/mon/src/inside_net.rs`).
-//! Imports vz-types and vz-sys, and the program runner of [`crate::storage::tool`].
+//! Imports vz-types and vz-sys, and the runner of programs ([`crate::program`]).
 //!
 //! ```text
 //!   configured (create, set)        running (start)
@@ -147,7 +147,7 @@ struct State {
     own_v4: bool,
     /// Our tables were loaded.
     loaded: bool,
-    /// Rules as the kernel shows what we loaded, once that was looked at: the measure of [`Network::verify_and_repair`].
+    /// Rules as the kernel shows what we loaded, once that was looked at: the measure of [`Network::repair_host`].
     rules: Option<String>,
     /// The generation of the host's nftables in which our tables hold what we wrote: only we have changed anything since.
     sure: Option<u32>,

@@ -10,7 +10,7 @@
 //! `allowed*` hold (link . address), `own*` the addresses alone, for masquerading.
 
 use super::{NetworkError, Subnet};
-use crate::storage::tool;
+use crate::program;
 use nftables::schema::Nftables;
 use serde_json::{Value, json};
 use std::{
@@ -282,11 +282,9 @@ fn said(what: &'static str, said: impl Into<String>) -> NetworkError {
     NetworkError::Nft { what, said: said.into() }
 }
 
-fn program() -> Result<Command, NetworkError> {
-    let nft = tool::find("nft").ok_or(NetworkError::MissingProgram { program: "nft", package: "nftables" })?;
-    let mut command = Command::new(nft);
-    command.env_clear().env("LC_ALL", "C");
-    Ok(command)
+fn nft() -> Result<Command, NetworkError> {
+    let file = program::find("nft").ok_or(NetworkError::MissingProgram { program: "nft", package: "nftables" })?;
+    Ok(program::command(&file))
 }
 
 /// Applies a batch, all of it or nothing.
@@ -295,9 +293,9 @@ fn run(batch: &Value) -> Result<(), NetworkError> {
     let typed: Nftables<'_> =
         serde_json::from_value(batch.clone()).map_err(|e| said("build a batch", e.to_string()))?;
     let text = serde_json::to_vec(&typed).map_err(|e| said("build a batch", e.to_string()))?;
-    let mut command = program()?;
+    let mut command = nft()?;
     command.args(["-j", "-f", "-"]);
-    let (status, (_, err)) = tool::output(command, Some(text), DEADLINE).map_err(|source| NetworkError::Io {
+    let (status, (_, err)) = program::output(command, Some(text), DEADLINE).map_err(|source| NetworkError::Io {
         what: "run",
         on: "nft".into(),
         source,
@@ -311,9 +309,9 @@ fn run(batch: &Value) -> Result<(), NetworkError> {
 
 /// The JSON of one table; `None` when there is none.
 fn list(family: &str, table: &str) -> Result<Option<String>, NetworkError> {
-    let mut command = program()?;
+    let mut command = nft()?;
     command.args(["-j", "list", "table", family, table]);
-    let (status, (out, err)) = tool::output(command, None, DEADLINE).map_err(|source| NetworkError::Io {
+    let (status, (out, err)) = program::output(command, None, DEADLINE).map_err(|source| NetworkError::Io {
         what: "run",
         on: "nft".into(),
         source,

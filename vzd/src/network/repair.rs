@@ -3,10 +3,14 @@
 //!
 //! ```text
 //!  kernel: a link or route went, a table of ours changed --> Watch --> Seen --> Network::concerns
-//!      nobody that runs is concerned (a container was stopped): nothing is asked
-//!      some containers:                                          a few questions for each of them: repair_some
-//!      an uplink, lost events, half a minute is over:            everything, one dump of each kind: verify_and_repair
+//!      an uplink, lost events, half a minute is over:   tables and uplinks, then one dump of each kind: who lacks something
+//!      some containers that run:                        tables, then these
+//!      nobody that runs (a container was stopped):      tables alone
 //! ```
+//! Two halves that never mix. The host's own part ([`Network::repair_host`]: tables, uplinks, forwarding) holds what
+//! [`Network::allow`] and [`Network::deny`] were told, under the lock those take. A container's part ([`Network::repair`]:
+//! link, routes, proxy entries) is put back by whoever may change that container, by what it has at that moment;
+//! everybody else only looks ([`Network::lacking`]).
 //! Tables are listed only when the generation of the host's nftables says that somebody else has changed something.
 
 use super::{Network, NetworkError, State, host, links, links::failed};
@@ -24,7 +28,7 @@ use vz_sys::netlink::{
     link_name,
     route::{RouteNetlinkMessage, route::RouteAttribute, route::RouteMessage},
 };
-use vz_types::{CtAddr, Ctid};
+use vz_types::{CtAddr, Ctid, run::RunRecord};
 
 /// A running container as it should be connected.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,14 +41,22 @@ pub struct Expected {
     pub netns: PathBuf,
 }
 
-/// What [`Network::verify_and_repair`] found broken.
+impl Expected {
+    /// As its monitor has written it down.
+    pub fn of(record: RunRecord) -> Self {
+        let netns = PathBuf::from(format!("/proc/{}/ns/net", record.init.pid));
+        Self { ctid: record.ctid, addresses: record.addresses, netns }
+    }
+}
+
+/// What was put back of a container's link.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Repaired {
-    /// One sentence per repair, or per repair that failed; empty when all was well.
+    /// One sentence per repair; empty when all was well.
     pub said: Vec<String>,
-    /// Containers whose link was made anew: their monitors must be asked to set the inside up again
-    /// (`SetAddresses` with the same addresses).
-    pub relinked: Vec<Ctid>,
+    /// Its link was made anew: its monitor must be asked to set the inside up again (`SetAddresses` with the same
+    /// addresses).
+    pub relinked: bool,
 }
 
 /// What [`Watch::wait`] has seen go away or change.
@@ -62,7 +74,7 @@ pub struct Seen {
     links: BTreeSet<u32>,
 }
 
-/// Who has to be looked at.
+/// Who is to be looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Concern {
     /// Everybody, and the host itself.
@@ -97,17 +109,15 @@ impl Picture {
         Ok(Self { links: links::all(net)?, routes: links::host_routes(net)?, proxies: links::proxies(net)? })
     }
 
-    /// Of these alone: a question for each link and address.
-    fn of(net: &mut super::rt::Netlink, names: &[(String, &Expected)]) -> std::io::Result<Self> {
+    /// Of this link alone: a question for it and for each address.
+    fn of(net: &mut super::rt::Netlink, name: &str, addresses: &[CtAddr]) -> std::io::Result<Self> {
         // Proxy entries are said again rather than asked for.
         let mut picture = Self::default();
-        for (name, ct) in names {
-            let Some(link) = net.link(name)? else { continue };
-            picture.links.insert(name.clone(), (link.header.index, links::is_up(&link)));
-            for a in &ct.addresses {
-                if let links::Reach::Exactly { link } = links::reach(net, *a)? {
-                    picture.routes.insert((link, a.ip()));
-                }
+        let Some(link) = net.link(name)? else { return Ok(picture) };
+        picture.links.insert(name.to_owned(), (link.header.index, links::is_up(&link)));
+        for a in addresses {
+            if let links::Reach::Exactly { link } = links::reach(net, *a)? {
+                picture.routes.insert((link, a.ip()));
             }
         }
         Ok(picture)
@@ -123,48 +133,67 @@ impl Picture {
     }
 }
 
-/// From so many on, asking for everything is cheaper than asking for each.
-const MANY: usize = 32;
-
 impl Network {
-    /// Compares the kernel with what should be and puts back what is missing. Costs a few netlink messages for everybody
-    /// together when all is well, and runs nft only when somebody has changed a table.
+    /// Puts back what is the host's own: forwarding and tables, and tables that fit the uplinks where those are `looked`
+    /// for. What was done, a sentence each. Costs a few netlink messages when all is well, and runs nft only when somebody
+    /// has changed a table.
     ///
     /// # Errors
-    /// Only when nothing can be looked at: no nft, no netlink. What cannot be put back is said in the answer.
-    pub fn verify_and_repair(&self, expected: &[Expected]) -> Result<Repaired, NetworkError> {
-        let mut repaired = Repaired::default();
+    /// Nothing can be looked at: no nft, no netlink.
+    pub fn repair_host(&self, looked: bool) -> Result<Vec<String>, NetworkError> {
+        let mut said = Vec::new();
+        if !looked {
+            self.verify_tables(&mut self.state(), None, &mut said)?;
+            return Ok(said);
+        }
         let mut net = links::open()?;
         let uplinks = failed("list the uplinks of", "this host", links::uplinks(&mut net, &self.named_uplinks))?;
         let own_v4 = failed("list the addresses of", "this host", links::has_own_address(&mut net, true))?;
         host::forward(&uplinks)?;
-        let moved = {
-            let mut state = self.state();
-            state.own_v4 = own_v4;
-            let shape = self.shape(&uplinks);
-            self.verify_tables(&mut state, Some(shape), &mut repaired)?;
-            let moved = state.uplinks != uplinks;
-            state.uplinks = uplinks;
-            moved
-        };
-        if moved && expected.iter().any(has_v6) {
-            self.state().uplinks.iter().for_each(|u| host::proxy_ndp(&u.name));
+        let mut state = self.state();
+        state.own_v4 = own_v4;
+        let shape = self.shape(&uplinks);
+        self.verify_tables(&mut state, Some(shape), &mut said)?;
+        let moved = state.uplinks != uplinks;
+        if moved && state.allowed.values().flatten().any(|a| a.ip().is_ipv6()) {
+            uplinks.iter().for_each(|u| host::proxy_ndp(&u.name));
         }
-        self.repair_links(&mut net, expected, &mut repaired)?;
-        Ok(repaired)
+        state.uplinks = uplinks;
+        Ok(said)
     }
 
-    /// The same for these containers alone, and for our tables.
+    /// Which of these lack something of their link, by one dump of each kind. It only looks.
     ///
     /// # Errors
-    /// As [`Network::verify_and_repair`].
-    pub fn repair_some(&self, expected: &[Expected]) -> Result<Repaired, NetworkError> {
-        let mut repaired = Repaired::default();
-        self.verify_tables(&mut self.state(), None, &mut repaired)?;
-        if !expected.is_empty() {
-            self.repair_links(&mut links::open()?, expected, &mut repaired)?;
+    /// Links or routes cannot be listed.
+    pub fn lacking(&self, expected: &[Expected]) -> Result<Vec<Ctid>, NetworkError> {
+        if expected.is_empty() {
+            return Ok(Vec::new());
         }
-        Ok(repaired)
+        let picture = failed("look at the links and routes of", "this host", Picture::whole(&mut links::open()?))?;
+        let uplinks = self.uplinks();
+        let lacks = |ct: &&Expected| picture.lack(&self.paths.link(ct.ctid), &ct.addresses, &uplinks).is_some();
+        Ok(expected.iter().filter(lacks).map(|ct| ct.ctid).collect())
+    }
+
+    /// Looks at one container and puts back what it lacks. For whoever may change that container: `expected` is what it
+    /// has now, and nobody gives it anything else meanwhile.
+    ///
+    /// # Errors
+    /// It cannot be looked at, or something cannot be put back.
+    pub fn repair(&self, expected: &Expected) -> Result<Repaired, NetworkError> {
+        let mut net = links::open()?;
+        let name = self.paths.link(expected.ctid);
+        let picture = Picture::of(&mut net, &name, &expected.addresses);
+        let picture = failed("look at the links and routes of", "this host", picture)?;
+        match picture.lack(&name, &expected.addresses, &self.uplinks()) {
+            Some(lack) => self.put_back(&mut net, &name, expected, lack),
+            None => Ok(Repaired::default()),
+        }
+    }
+
+    fn uplinks(&self) -> Vec<u32> {
+        self.state().uplinks.iter().map(|u| u.index).collect()
     }
 
     /// Loads our tables again when they are not what they should be, or the uplinks have changed (`shape`).
@@ -172,7 +201,7 @@ impl Network {
         &self,
         state: &mut State,
         shape: Option<super::nft::Shape>,
-        out: &mut Repaired,
+        said: &mut Vec<String>,
     ) -> Result<(), NetworkError> {
         let shape = shape.unwrap_or_else(|| state.shape.clone());
         let now = super::generation();
@@ -200,61 +229,42 @@ impl Network {
             state.shape = shape;
             self.load(state)?;
             let why = if whole { "the uplinks have changed" } else { "its table was changed from outside" };
-            out.said.push(format!("loaded nft table {} again: {why}", self.tables.name()));
+            said.push(format!("loaded nft table {} again: {why}", self.tables.name()));
         }
         Ok(())
     }
 
-    fn repair_links(
-        &self,
-        net: &mut super::rt::Netlink,
-        expected: &[Expected],
-        out: &mut Repaired,
-    ) -> Result<(), NetworkError> {
-        let named: Vec<(String, &Expected)> = expected.iter().map(|ct| (self.paths.link(ct.ctid), ct)).collect();
-        let picture = if named.len() >= MANY { Picture::whole(net) } else { Picture::of(net, &named) };
-        let picture = failed("look at the links and routes of", "this host", picture)?;
-        let uplinks: Vec<u32> = self.state().uplinks.iter().map(|u| u.index).collect();
-        for (name, ct) in &named {
-            let Some(lack) = picture.lack(name, &ct.addresses, &uplinks) else { continue };
-            if let Err(e) = self.repair_one(net, name, ct, lack, out) {
-                out.said.push(format!("CT {}: cannot repair its link: {e}", ct.ctid));
-            }
-        }
-        Ok(())
-    }
-
-    fn repair_one(
+    fn put_back(
         &self,
         net: &mut super::rt::Netlink,
         name: &str,
         ct: &Expected,
         lack: Lack,
-        out: &mut Repaired,
-    ) -> Result<(), NetworkError> {
+    ) -> Result<Repaired, NetworkError> {
+        let mut out = Repaired::default();
         let (index, down, routes, proxies) = match lack {
             Lack::Parts { index, down, routes, proxies } => (index, down, routes, proxies),
             Lack::Link => {
                 let netns = failed("open", ct.netns.display(), File::open(&ct.netns))?;
                 self.attach(ct.ctid, netns.as_fd(), &ct.addresses)?;
-                out.relinked.push(ct.ctid);
-                out.said.push(format!("CT {}: made its link {name} again", ct.ctid));
-                return Ok(());
+                out.said.push(format!("made its link {name} again"));
+                out.relinked = true;
+                return Ok(out);
             }
         };
         if down {
             failed("bring up link", name, links::set_up(net, index))?;
-            out.said.push(format!("CT {}: brought its link {name} up again", ct.ctid));
+            out.said.push(format!("brought its link {name} up again"));
         }
         if !routes.is_empty() {
-            out.said.push(format!("CT {}: routed {} to its link {name} again", ct.ctid, list(&routes)));
+            out.said.push(format!("routed {} to its link {name} again", list(&routes)));
         }
         self.route_and_proxy(net, index, &routes)?;
         // Other programs like to flush these with the neighbours; nothing is said of them.
         for (uplink, a) in proxies {
             let _ = links::add_proxy(net, uplink, a);
         }
-        Ok(())
+        Ok(out)
     }
 
     /// Who has to be looked at because of what was seen.
@@ -284,10 +294,6 @@ impl Network {
             prefix: self.paths.link_prefix(),
         })
     }
-}
-
-fn has_v6(ct: &Expected) -> bool {
-    ct.addresses.iter().any(|a| a.ip().is_ipv6())
 }
 
 fn list(addresses: &[CtAddr]) -> String {

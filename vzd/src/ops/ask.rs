@@ -20,6 +20,8 @@ pub struct Ask {
     pub asker: String,
     /// Kept from now on, whatever becomes of its client.
     pub keep: bool,
+    /// The operation that it follows at once, where that has asked for it.
+    pub(super) follows: Option<OpId>,
     pub(super) make: Make,
 }
 
@@ -36,7 +38,7 @@ impl Ask {
         request: Request,
         make: impl FnOnce(&Work) -> Result<Box<dyn Run>> + Send + 'static,
     ) -> Self {
-        Self { id: None, subject, request, asker: "vzd".into(), keep: false, make: Box::new(make) }
+        Self { id: None, subject, request, asker: "vzd".into(), keep: false, follows: None, make: Box::new(make) }
     }
 
     /// Asked for by somebody.
@@ -49,6 +51,11 @@ impl Ask {
     pub fn numbered(mut self, id: Option<OpId>) -> Self {
         self.id = id;
         self
+    }
+
+    /// To follow this operation at once: kept with its end, so that a vzd that is killed between them asks for it again.
+    pub(super) fn after(self, operation: OpId) -> Self {
+        Self { follows: Some(operation), keep: true, ..self }
     }
 
     /// Kept at once.

@@ -14,7 +14,7 @@ use crate::{
     manager::now,
     monitor::{
         Live,
-        live::{exit_words, read_exit},
+        live::{exit_words, read_exit, read_record},
     },
 };
 use serde::{Deserialize, Serialize};
@@ -263,6 +263,9 @@ pub fn after() -> Vec<Step<Down>> {
         step("remove-cgroup", |d, w| Ok(w.m.tree()?.remove(d.row.ctid)?)).tolerant(),
         step("clear-rundir", |d, w| {
             let dir = w.m.paths.ct_run(d.row.ctid);
+            if let Ok(Some(record)) = read_record(&dir) {
+                w.m.tell_reboots_of(d.row.ctid, record.boots);
+            }
             d.exit = read_exit(&dir).or(d.exit.take());
             settle::clear_run_dir(&dir)
         })

@@ -3,8 +3,8 @@
 
 use super::{
     Ask, Asked, Handle, Work,
-    ask::Make,
     machine::{Advance, Run},
+    queue::{Job, Queue},
     step::Wait,
 };
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
     ready::readable,
 };
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::HashMap,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -25,29 +25,12 @@ use std::{
 use tokio::{sync::Notify, time::timeout_at};
 use vz_types::{
     CtState, Ctid, Fact, OpId, OpKind, OpState, Reason, Subject,
-    judge::{self, Pending, Request, Verdict, judge},
+    judge::{self, Request, Verdict, judge},
     op::Failure,
 };
 
 /// Operations that may wait at once; each is a few hundred bytes.
 const WAITING: usize = 20_000;
-
-struct Job {
-    handle: Arc<Handle>,
-    make: Make,
-    request: Request,
-    /// It goes on with what an earlier vzd began: nothing is judged again.
-    resumed: Option<Box<OperationRow>>,
-}
-
-#[derive(Default)]
-struct Queue {
-    jobs: VecDeque<Job>,
-    current: Option<Arc<Handle>>,
-    driven: bool,
-    /// It has parked or has been idle since vzd started: what recovery had to do at once is done.
-    settled: bool,
-}
 
 /// Everything that can be asked of a manager to change.
 pub struct Ops {
@@ -112,6 +95,11 @@ impl Ops {
     /// # Errors
     /// The rules refuse it. What is wrong with the request itself is the operation's failure.
     pub fn ask(self: &Arc<Self>, ask: Ask) -> Result<Asked> {
+        let (kind, subject, asker) = (ask.request.kind, ask.subject.clone(), ask.asker.clone());
+        self.take(ask).inspect_err(|e| super::refused::by_the_rules(&self.m, kind, subject, asker, e))
+    }
+
+    fn take(self: &Arc<Self>, ask: Ask) -> Result<Asked> {
         self.m.may_begin(&ask.subject)?;
         let seen = match ask.subject.ctid() {
             Some(ctid) => self.m.seen(ctid)?,
@@ -129,9 +117,12 @@ impl Ops {
         if let Some(known) = lock(&self.live).get(&id) {
             return Ok(Asked::Operation(known.clone()));
         }
-        let queue = queues.entry(ask.subject.clone()).or_default();
-        let verdict = judge(&seen, &queue.pending(), &ask.request);
-        let find = |id: OpId| queue.handles().find(|h| h.id == id).cloned();
+        let queue = queues.get(&ask.subject);
+        if let Some(handle) = queue.and_then(|q| q.waiting_repair(&ask.request)) {
+            return Ok(Asked::Operation(handle));
+        }
+        let verdict = judge(&seen, &queue.map(Queue::pending).unwrap_or_default(), &ask.request);
+        let find = |id: OpId| queue?.handles().find(|h| h.id == id).cloned();
         match verdict {
             Verdict::Accept => {}
             Verdict::AlreadySo => return Ok(Asked::AlreadySo(Fact::NothingToStop)),
@@ -163,12 +154,12 @@ impl Ops {
             let reason = Reason::TooMany { waiting: WAITING as u64 };
             return Err(Error::Denied { reason, subject: ask.subject });
         }
-        let handle = Handle::new(id, ask.request.kind, ask.subject.clone(), ask.asker, ask.request.fast);
-        if ask.keep {
-            let row = Work::new(self.m.clone(), handle.clone()).row(OpState::Queued, None, false);
+        let ask = ask.numbered(Some(id));
+        if let Some(row) = super::work::waiting(&ask).filter(|_| ask.keep) {
             self.m.inventory.change("keeping an operation", false, |c| c.operation(&row))?;
-            handle.kept.store(true, Ordering::Release);
         }
+        let handle = Handle::new(id, ask.request.kind, ask.subject.clone(), ask.asker, ask.request.fast);
+        handle.kept.store(ask.keep, Ordering::Release);
         let job = Job { handle: handle.clone(), make: ask.make, request: ask.request, resumed: None };
         self.push(&mut queues, &ask.subject, job);
         Ok(Asked::Operation(handle))
@@ -217,6 +208,24 @@ impl Ops {
         }
     }
 
+    /// What an operation has asked for to follow it is next, and can be seen before that one is told to have ended. Whoever
+    /// wants the container down meanwhile does not wait for it.
+    fn follow(&self, of: &Handle, ask: Ask) {
+        let Some(id) = ask.id else { return };
+        let handle = Handle::new(id, ask.request.kind, ask.subject.clone(), ask.asker, ask.request.fast);
+        handle.kept.store(true, Ordering::Release);
+        of.change(|s| s.then = Some(handle.clone()));
+        let mut queues = lock(&self.queues);
+        // Its driver is who calls this.
+        let Some(queue) = queues.get_mut(&ask.subject) else { return };
+        if queue.is_to_stop() {
+            handle.interrupt();
+        }
+        self.count.fetch_add(1, Ordering::AcqRel);
+        lock(&self.live).insert(id, handle.clone());
+        queue.jobs.push_front(Job { handle, make: ask.make, request: ask.request, resumed: None });
+    }
+
     /// An operation that is carried out by somebody else than a driver can be seen from now on.
     pub(super) fn enlist(&self, handle: &Arc<Handle>) {
         handle.change(|s| s.cancellable = false);
@@ -255,8 +264,7 @@ impl Ops {
     pub fn cancel(&self, id: OpId) -> Result<Arc<Handle>> {
         let Some(handle) = self.live(id) else {
             let Some(row) = self.m.inventory.operation(id)? else {
-                let reason = Reason::NoOperation { operation: id.to_string() };
-                return Err(Error::Denied { reason, subject: Subject::Host });
+                return Err(self.m.no_operation(id));
             };
             return Err(Error::Denied { reason: Reason::HasEnded { state: row.state }, subject: row.subject });
         };
@@ -320,24 +328,6 @@ impl Ops {
 
     fn told(&self) {
         self.changed.notify_waiters();
-    }
-}
-
-impl Queue {
-    fn handles(&self) -> impl Iterator<Item = &Arc<Handle>> {
-        self.current.iter().chain(self.jobs.iter().map(|j| &j.handle))
-    }
-
-    /// What the rules look at, in order. What is being cancelled does not count any more, nor what has ended: whoever
-    /// was told so may ask for the next thing before the driver has put it away.
-    fn pending(&self) -> Vec<Pending> {
-        let counts = |h: &&Arc<Handle>| !h.kind.is_internal() && !h.is_cancelled() && !h.has_ended();
-        self.handles().filter(counts).map(|h| h.pending()).collect()
-    }
-
-    fn is_resuming(&self) -> bool {
-        self.jobs.iter().any(|j| j.resumed.is_some())
-            || self.current.as_ref().is_some_and(|h| h.snapshot().begun.is_none())
     }
 }
 
@@ -417,7 +407,8 @@ async fn carry_out(ops: &Arc<Ops>, job: Job) -> Result<()> {
         return Err(e);
     }
     // What came before may have changed where it is; and what an earlier operation left open is finished first.
-    if let Some(ctid) = handle.subject.ctid() {
+    // A repair takes up nothing of what it is not about.
+    if let Some(ctid) = handle.subject.ctid().filter(|_| handle.kind != OpKind::Repair) {
         match ready(ops, ctid, &handle, &request).await {
             Ok(Ready::Go) => {}
             Ok(Ready::NothingToDo(fact)) => {
@@ -549,7 +540,12 @@ async fn run(ops: &Arc<Ops>, work: &Arc<Work>, mut machine: Box<dyn Run>) -> Res
             (machine, advance)
         });
         match advanced.await {
-            Ok((_, Advance::Ended(result))) => return result,
+            Ok((_, Advance::Ended(result))) => {
+                if let Some(next) = work.next().filter(|_| result.is_ok()) {
+                    ops.follow(&handle, next);
+                }
+                return result;
+            }
             Ok((same, Advance::Parked(wait))) => {
                 machine = same;
                 settle(ops, &handle.subject);

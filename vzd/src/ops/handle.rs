@@ -29,6 +29,8 @@ pub struct Snapshot {
     pub failure: Option<Failure>,
     /// An answer of its own, where it has one (JSON).
     pub result: Option<serde_json::Value>,
+    /// The operation that follows it at once, where it has asked for one.
+    pub then: Option<Arc<Handle>>,
     /// When it began, in milliseconds since the epoch.
     pub begun: Option<u64>,
     /// When it ended.
@@ -75,6 +77,7 @@ impl Handle {
             times: Vec::new(),
             failure: None,
             result: None,
+            then: None,
             begun: None,
             ended: None,
             cancellable: true,

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!  API, onboot ----ask--> judge --accept--> queue of the container --> driver --> machine --> steps --> hands
-//!  monitors' ends --^       |                                            |           |
+//!  monitors' ends, guard    |                                            |           |
 //!  recovery -----resume-----+-- already so, join, hurry, interrupt, deny |           +-- inventory: before each step
 //!                                                                        +-- parks without a thread while it waits
 //! ```
@@ -15,6 +15,7 @@
 //! | [`work`] | what a step has at hand, and writing down what it does |
 //! | [`handle`] | an operation under way, for those who look at it |
 //! | [`ask`] | what is asked for, and what that comes to |
+//! | [`refused`] | what came to nothing before it began, for the audit log |
 //! | [`driver`] | queues, drivers, waiting |
 //! | [`recover`] | what vzd finds when it starts |
 //! | [`up`], [`down`] | the two halves several operations are made of |
@@ -30,7 +31,10 @@ mod handle;
 mod machine;
 mod mount;
 mod onboot;
+mod queue;
 pub mod recover;
+mod refused;
+mod repair;
 mod restart;
 mod set;
 mod start;
@@ -39,7 +43,7 @@ mod stop;
 mod template;
 #[cfg(test)]
 #[allow(clippy::disallowed_methods, reason = "directories of a test's own, with nothing mounted in them")]
-mod tests;
+pub(crate) mod tests;
 mod up;
 mod work;
 
@@ -79,7 +83,13 @@ pub fn stop(ctid: Ctid, spec: StopSpec) -> Ask {
 /// Asks for one to be ended, if it runs, and run.
 pub fn restart(ctid: Ctid, force: bool, fast: bool) -> Ask {
     let request = Request { force, ..Request::plain(OpKind::Restart) };
-    ask(ctid, request, move |w| restart::Restart::prepare(w, ctid, fast))
+    ask(ctid, request, move |w| restart::Restart::prepare(w, ctid, fast, false))
+}
+
+/// The same for what a running one cannot take, when it is saved. Nobody is there to repeat it.
+fn restart_for(ctid: Ctid) -> Ask {
+    let request = Request { force: true, ..Request::plain(OpKind::Restart) };
+    ask(ctid, request, move |w| restart::Restart::prepare(w, ctid, false, true))
 }
 
 /// Asks for one to be removed.
@@ -102,8 +112,23 @@ pub fn set(ctid: Ctid, spec: SetSpec) -> Ask {
     ask(ctid, Request::plain(OpKind::Set), move |w| set::Set::prepare(w, ctid, &spec))
 }
 
+/// Asks for what others took away of its link to be put back: the network guard's.
+pub fn repair(ctid: Ctid) -> Ask {
+    ask(ctid, Request::plain(OpKind::Repair), move |w| repair::Repair::prepare(w, ctid))
+}
+
 fn ask(ctid: Ctid, request: Request, make: impl FnOnce(&Work) -> Result<Box<dyn Run>> + Send + 'static) -> Ask {
     Ask::new(Subject::Ct(ctid), request, make)
+}
+
+/// What was to follow another operation and had not begun when vzd ended: it is asked for again.
+fn follower(row: &OperationRow) -> Option<Ask> {
+    let work::Follows { follows } = work::read_note(&row.note).ok()?;
+    let ask = match row.kind {
+        OpKind::Restart => restart_for(row.subject.ctid()?),
+        _ => return None,
+    };
+    Some(ask.by(row.asker.clone()).numbered(Some(row.id)).after(follows))
 }
 
 /// Names of an operation's steps, and how it goes on after a crash: one row per kind.
@@ -134,6 +159,7 @@ fn rows() -> Vec<Row> {
         row::<start::Start>(),
         row::<stop::Stop>(),
         row::<clear::Clear>(),
+        row::<repair::Repair>(),
         row::<restart::Restart>(),
         row::<destroy::Destroy>(),
         row::<mount::Mount>(),

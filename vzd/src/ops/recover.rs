@@ -108,6 +108,9 @@ fn look_at(m: &Manager, row: &CtRow, at_work: bool) -> bool {
         Runs::No if at_work => false,
         Runs::No => {
             place(m, row);
+            if let Ok(Some(record)) = read_record(&m.paths.ct_run(ctid)) {
+                m.remember_boots(ctid, record.boots);
+            }
             let left = m.paths.ct_run(ctid).exists() || m.tree().is_ok_and(|t| t.list().contains(&ctid));
             if !matches!(stored, CtState::Suspended | CtState::Failed) {
                 set(m, ctid, stored, m.mounted_or_stopped(row), None);
@@ -135,6 +138,7 @@ fn take_in(m: &Manager, ctid: Ctid, live: crate::monitor::Live) {
         tracing::warn!(monitor = live.record.monitor.pid, "it stays in the cgroup of vzd: {}", e.report());
     }
     m.watcher.add(ctid, Some(live.clone()), None);
+    m.remember_boots(ctid, live.record.boots);
     m.cell(ctid).set_live(Some(live));
 }
 
@@ -257,7 +261,11 @@ fn go_on(ops: &Arc<Ops>, row: OperationRow) {
         // It had not begun; whoever asked is told so. A boot of the host is planned anew.
         (OpState::Queued, _) | (_, OpKind::Onboot) => {
             let reason = Reason::VzdEnded { kind: row.kind, step: String::new() };
-            let e = Error::Denied { reason, subject: row.subject.clone() };
+            let e = match super::follower(&row).map(|ask| ops.ask(ask)) {
+                Some(Ok(_)) => return,
+                Some(Err(e)) => e,
+                None => Error::Denied { reason, subject: row.subject.clone() },
+            };
             let ended = OperationRow {
                 state: OpState::Failed,
                 error: serde_json::to_string(&e.failure()).ok(),

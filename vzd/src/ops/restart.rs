@@ -20,6 +20,8 @@ pub struct Note {
     up: Option<up::Note>,
     /// It ran when it was asked for.
     ran: bool,
+    /// Nobody waits for it who would repeat it.
+    insists: bool,
 }
 
 /// A container that is to be down and then up.
@@ -28,17 +30,19 @@ pub struct Restart {
     down: Down,
     up: Option<Up>,
     ran: bool,
+    insists: bool,
 }
 
 impl Restart {
-    /// After every check that changes nothing: it is not stopped when it could not be started again.
+    /// After every check that changes nothing: it is not stopped when it could not be started again. `insists`: cut short
+    /// before it has done anything, it is gone on with.
     ///
     /// # Errors
     /// Why it cannot be.
-    pub fn prepare(w: &Work, ctid: Ctid, fast: bool) -> Result<Box<dyn Run>> {
+    pub fn prepare(w: &Work, ctid: Ctid, fast: bool, insists: bool) -> Result<Box<dyn Run>> {
         let ran = matches!(w.m.seen(ctid)?.state, CtState::Running | CtState::Unknown);
         let down = down::begun(w, ctid, StopSpec { fast, timeout: None })?;
-        let mut restart = Self { down, up: None, ran };
+        let mut restart = Self { down, up: None, ran, insists };
         if !ran {
             restart.up = Some(Up::prepare(w, ctid)?);
         }
@@ -46,7 +50,7 @@ impl Restart {
     }
 
     fn note(&self) -> Note {
-        Note { how: self.down.how, up: self.up.as_ref().map(|u| u.note), ran: self.ran }
+        Note { how: self.down.how, up: self.up.as_ref().map(|u| u.note), ran: self.ran, insists: self.insists }
     }
 
     /// The part that is always there by the time its steps are reached.
@@ -109,12 +113,12 @@ impl Operation for Restart {
 
     fn resume(w: &Work, note: Note) -> Result<Self> {
         let up = note.up.map(|up| Up::resumed(&w.m, w.ctid()?, up)).transpose()?;
-        Ok(Self { down: down::resumed(w, note.how)?, up, ran: note.ran })
+        Ok(Self { down: down::resumed(w, note.how)?, up, ran: note.ran, insists: note.insists })
     }
 
     fn how(&mut self, w: &Work, step: &str, onward: bool) -> Result<Resume> {
         if self.ran && step == "journal" {
-            return Ok(down::not_asked_yet(&self.down));
+            return Ok(if self.insists { Resume::Forward } else { down::not_asked_yet(&self.down) });
         }
         let up = match &mut self.up {
             Some(up) => up.is_up(&w.m, step)?,

@@ -48,6 +48,8 @@ pub struct Note {
     was_mounted: bool,
     /// Limits of the running container before and after, when they change.
     limits: Option<(LimitSet, LimitSet)>,
+    /// It is restarted for what it cannot take while it runs.
+    restart: bool,
 }
 
 /// Limits of a running container before and after a change of them.
@@ -67,7 +69,6 @@ struct Plan {
     at_once: Vec<FileEdit>,
     /// What a running container stays without until its next start.
     later: Vec<&'static str>,
-    mode: Option<SetMode>,
 }
 
 impl Plan {
@@ -145,6 +146,7 @@ impl Set {
                 "add --setmode restart to restart it, or --setmode ignore to change them at its next start",
             ));
         }
+        let held_back = live.is_some() && !later.is_empty();
         let limits = plan_limits(w, &row, &changes, &old, &new, live.is_some())?;
         let note = Note {
             new_conf,
@@ -158,11 +160,11 @@ impl Set {
             },
             was_mounted: m.is_mounted(&row)?,
             limits,
+            restart: held_back && spec.save && spec.mode == Some(SetMode::Restart),
         };
         let old_conf = m.conf.text(ctid)?;
         let at_once = edits::now(&changes);
-        let mode = spec.mode;
-        let plan = Plan { old, old_conf, new, live, save: spec.save, claims, changes, at_once, later, mode };
+        let plan = Plan { old, old_conf, new, live, save: spec.save, claims, changes, at_once, later };
         Ok(Machine::fresh(Self::with(row, note, Some(plan))))
     }
 
@@ -275,6 +277,9 @@ impl Set {
         let ctid = self.ctid();
         let Some(plan) = &self.plan else {
             let state = Some(settle::found(&w.m, ctid));
+            if self.note.restart && w.m.is_running(ctid) {
+                w.then(super::restart_for(ctid))?;
+            }
             return w.finish(End { durable: true, state, event: None }, |c| {
                 c.last_failure(ctid, Some("set was interrupted, because vzd ended; it was carried through"))?;
                 self.settle_claims(w, c)
@@ -282,12 +287,12 @@ impl Set {
         };
         let name = if plan.save { &plan.new.name } else { &plan.old.name };
         let (saved, unsaved) = self.addresses(plan);
-        self.tell(w, plan);
+        self.tell(w, plan)?;
         let event = plan.save.then(|| ("changed", "its configuration was changed".to_owned()));
         w.finish(End { durable: true, state: None, event }, |c| c.settle(ctid, name.as_ref(), &saved, &unsaved))
     }
 
-    fn tell(&self, w: &Work, plan: &Plan) {
+    fn tell(&self, w: &Work, plan: &Plan) -> Result<()> {
         let (before, after) = match &plan.live {
             Some(_) => (&self.note.live_before, &self.note.live_after),
             None if plan.save => (&plan.old.network.ip, &plan.new.network.ip),
@@ -307,12 +312,12 @@ impl Set {
         } else if *plan.old != plan.new {
             w.tell(Fact::NotSaved);
         }
-        let held_back = plan.live.is_some() && !plan.later.is_empty();
-        if held_back && plan.save && plan.mode == Some(SetMode::Restart) {
-            w.handle.change(|s| s.result = Some(serde_json::json!({ "then": "restart" })));
-        } else if held_back {
+        if self.note.restart {
+            w.then(super::restart_for(self.ctid()))?;
+        } else if plan.live.is_some() && !plan.later.is_empty() {
             w.tell(Fact::AtNextStart { names: plan.later.iter().map(|s| (*s).to_owned()).collect() });
         }
+        Ok(())
     }
 
     /// Puts the old configuration back when the new one was in place already.

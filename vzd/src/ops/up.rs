@@ -367,7 +367,8 @@ pub fn commit(up: &mut Up, w: &Work) -> Result<()> {
         state: Some(CtState::Running),
         event: Some(("started", format!("started by `{}`", w.handle.kind))),
     };
-    w.finish(end, |c| c.last_failure(ctid, None))?;
+    w.finish(end, |c| c.started(ctid))?;
+    w.m.cell(ctid).set_boots(1);
     let (live, child) = up.take_in(w);
     w.m.watcher.add(ctid, live, child);
     Ok(())

@@ -1,10 +1,10 @@
 //! What a step has at hand: the manager, its operation's handle, and the writing down of both.
 
-use super::Handle;
+use super::{Ask, Handle};
 use crate::{
     error::{Error, Result},
     inventory::{self, Change, NewEvent, OperationRow},
-    manager::{Manager, now, now_ms},
+    manager::{Manager, new_operation, now, now_ms},
 };
 use serde::Serialize;
 use std::{
@@ -14,7 +14,7 @@ use std::{
     },
     time::Duration,
 };
-use vz_types::{CtState, Ctid, Fact, OpState, op::Failure, op::Progress, state::Trouble};
+use vz_types::{CtState, Ctid, Fact, OpId, OpState, op::Failure, op::Progress, state::Trouble};
 
 /// One operation under way, seen from its steps.
 #[derive(Debug)]
@@ -28,6 +28,15 @@ pub struct Work {
     problems: Mutex<Vec<String>>,
     left: AtomicBool,
     note: Mutex<String>,
+    next: Mutex<Option<Ask>>,
+}
+
+/// The note of an operation that has not begun and follows another.
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Follows {
+    /// Which.
+    pub follows: OpId,
 }
 
 /// How an operation ends.
@@ -52,6 +61,7 @@ impl Work {
             problems: Mutex::default(),
             left: AtomicBool::new(false),
             note: Mutex::new("{}".into()),
+            next: Mutex::default(),
         }
     }
 
@@ -131,6 +141,24 @@ impl Work {
         crate::manager::lock(&self.problems).clone()
     }
 
+    /// When this operation is done, that one follows at once, before whatever else waits for the same container. It is an
+    /// operation of its own, written down with the end of this one.
+    ///
+    /// # Errors
+    /// The kernel gives no random bytes for its number.
+    pub fn then(&self, ask: Ask) -> Result<()> {
+        let id = new_operation()?;
+        let ask = ask.by(self.handle.asker.clone()).numbered(Some(id)).after(self.handle.id);
+        self.tell(Fact::Follows { kind: ask.request.kind, operation: id });
+        *crate::manager::lock(&self.next) = Some(ask);
+        Ok(())
+    }
+
+    /// What follows it now that it is done, if something does.
+    pub(super) fn next(&self) -> Option<Ask> {
+        crate::manager::lock(&self.next).take()
+    }
+
     /// Its row as it is now.
     pub(super) fn row(&self, state: OpState, failure: Option<&Failure>, ended: bool) -> OperationRow {
         let now = self.handle.snapshot();
@@ -148,6 +176,7 @@ impl Work {
             asked: self.handle.asked,
             begun: now.begun,
             ended: ended.then(now_ms),
+            count: 1,
         }
     }
 
@@ -228,8 +257,10 @@ impl Work {
         let end = End { state: if trouble.is_some() { Some(CtState::Failed) } else { end.state }, ..end };
         let state = if failure.is_some() { OpState::Failed } else { OpState::Done };
         let row = self.row(state, failure.as_ref(), trouble.is_none());
+        let next = crate::manager::lock(&self.next).as_ref().filter(|_| failure.is_none()).and_then(waiting);
         let event = self.m.inventory.change("ending an operation", end.durable, |c| {
             f(c)?;
+            next.iter().try_for_each(|next| c.operation(next))?;
             if begun || trouble.is_some() {
                 c.operation(&row)?;
             }
@@ -274,10 +305,12 @@ impl Work {
         f: impl FnOnce(&Change<'_>) -> inventory::Result<Option<CtState>>,
     ) {
         self.finished.store(true, Ordering::Release);
-        if !self.handle.kept.load(Ordering::Acquire) {
-            return;
-        }
         let row = self.row(state, Some(failure), trouble.is_none());
+        if !self.has_begun() {
+            // It may have come as far as trying to.
+            let row = OperationRow { begun: None, ..row };
+            return super::refused::keep(&self.m, &row, failure, self.handle.kept.load(Ordering::Acquire));
+        }
         let ctid = self.handle.subject.ctid().filter(|_| self.has_begun());
         let written = self.m.inventory.change("ending an operation", false, |c| {
             let at = f(c)?;
@@ -324,6 +357,25 @@ pub const CONTROL: Duration = Duration::from_secs(7);
 fn remembers(kind: vz_types::OpKind) -> bool {
     use vz_types::OpKind;
     matches!(kind, OpKind::Start | OpKind::Restart | OpKind::Stop | OpKind::Mount | OpKind::Umount | OpKind::Set)
+}
+
+/// The row of an operation that was asked for and has not begun.
+pub(super) fn waiting(ask: &Ask) -> Option<OperationRow> {
+    Some(OperationRow {
+        id: ask.id?,
+        kind: ask.request.kind,
+        subject: ask.subject.clone(),
+        asker: ask.asker.clone(),
+        state: OpState::Queued,
+        step: String::new(),
+        note: ask.follows.map_or_else(|| "{}".into(), |follows| envelope(&Follows { follows })),
+        told: "{}".into(),
+        error: None,
+        asked: now_ms(),
+        begun: None,
+        ended: None,
+        count: 1,
+    })
 }
 
 /// Version of the notes written by this vzd.

@@ -9,6 +9,7 @@ use super::{
     sources::{self, Archive, DEBIAN_KEYRING},
     tree::Tree,
 };
+use crate::program;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     pipe::{PipeFlags, pipe_with},
@@ -308,12 +309,10 @@ fn read_lines(mut from: File, cancelled: &AtomicBool, take: &mut dyn FnMut(&str)
 
 /// The host's [`ARCHIVE_SETTINGS`], as apt.conf lines.
 fn archive_settings() -> Vec<String> {
-    let Ok(out) =
-        Command::new("apt-config").arg("dump").env("PATH", PATH).stdin(Stdio::null()).stderr(Stdio::null()).output()
-    else {
-        return Vec::new();
-    };
-    let text = String::from_utf8_lossy(&out.stdout);
+    let Some(mut asked) = program::find("apt-config").map(|file| program::command(&file)) else { return Vec::new() };
+    asked.arg("dump");
+    let Ok((_, (said, _))) = program::output(asked, None, Duration::from_secs(10)) else { return Vec::new() };
+    let text = String::from_utf8_lossy(&said);
     let wanted = |l: &&str| {
         ARCHIVE_SETTINGS
             .iter()

@@ -25,7 +25,7 @@ use std::{
 };
 use vz_api::wire::{BuildEvent, ImportRequest};
 use vz_sys::seqpacket;
-use vz_types::TemplateName;
+use vz_types::{TemplateName, limits::amount::human};
 
 /// An archive on its way here, and what is wanted of it.
 #[derive(Debug)]
@@ -188,7 +188,7 @@ fn listen(
                 };
                 if percent >= shown.saturating_add(5) || told.elapsed() >= Duration::from_secs(5) {
                     (shown, told) = (percent, Instant::now());
-                    let stage = format!("unpack: {entries} files, {} MiB", written >> 20);
+                    let stage = format!("unpack: {entries} files, {}", human(written));
                     events(BuildEvent::Stage { stage, percent });
                 }
             }

@@ -9,6 +9,7 @@ use std::{
     io::{self, BufReader, Cursor, Read},
     rc::Rc,
 };
+use vz_types::limits::amount::human;
 
 /// Why there are no more bytes.
 #[derive(Debug)]
@@ -170,10 +171,10 @@ impl Input {
         self.given += got as u64;
         if self.given > UNSUSPICIOUS && self.given / RATIO > self.read() {
             return Err(Trouble::archive(format!(
-                "{} bytes of it already unpack to {} MiB, more than {RATIO} to one: that is how an archive made to fill \
+                "{} of it already unpack to {}, more than {RATIO} to one: that is how an archive made to fill \
                  disks looks (long runs of zeros are packed well with `tar --sparse`)",
-                self.read(),
-                self.given >> 20
+                human(self.read()),
+                human(self.given)
             )));
         }
         Ok(got)

@@ -7,7 +7,7 @@ use rustix::io::Errno;
 use std::{
     ffi::OsString,
     fs,
-    io::{self, ErrorKind},
+    io::{self, BufRead, ErrorKind},
     os::unix::ffi::OsStringExt,
     path::PathBuf,
     time::Duration,
@@ -183,6 +183,20 @@ pub fn mountinfo() -> io::Result<Vec<Mount>> {
     Ok(parse_mountinfo(&fs::read("/proc/self/mountinfo")?))
 }
 
+/// The mount of this number in this process's mount namespace. The table is long on a host with many containers, so it is
+/// read only up to that line.
+///
+/// # Errors
+/// As [`mountinfo`].
+pub fn mount(id: u64) -> io::Result<Option<Mount>> {
+    for line in io::BufReader::new(fs::File::open("/proc/self/mountinfo")?).split(b'\n') {
+        if let Some(mount) = Mount::parse(&line?).filter(|m| m.id == id) {
+            return Ok(Some(mount));
+        }
+    }
+    Ok(None)
+}
+
 /// The mounts in a text of that form.
 pub fn parse_mountinfo(text: &[u8]) -> Vec<Mount> {
     text.split(|b| *b == b'\n').filter_map(Mount::parse).collect()
@@ -299,6 +313,9 @@ nonsense
         assert_eq!((first.fs_type.as_str(), first.source.to_str()), ("ext3", Some("/dev/root")));
         assert_eq!((first.options.as_str(), first.super_options.as_str()), ("rw,nosuid", "rw,errors=continue"));
         assert!(second.has_super_option("memory_recursiveprot") && !second.has_super_option("memory"));
+        let one = mountinfo().unwrap().pop().unwrap();
+        assert_eq!(mount(one.id).unwrap(), Some(one));
+        assert_eq!(mount(u64::MAX).unwrap(), None);
         assert!(mountinfo().unwrap().iter().any(|m| m.mount_point == std::path::Path::new("/proc")));
     }
 

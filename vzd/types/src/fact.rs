@@ -84,6 +84,13 @@ pub enum Fact {
         /// Which.
         operation: OpId,
     },
+    /// Another operation on it follows at once, as an operation of its own.
+    Follows {
+        /// Its kind.
+        kind: OpKind,
+        /// Which.
+        operation: OpId,
+    },
     /// So many containers were started when the host had booted.
     StartedAtBoot {
         /// How many came up.

@@ -95,7 +95,7 @@ fn beside(last: &Pending, request: &Request) -> Verdict {
         (Set, Stop) if request.fast => Verdict::Interrupt(last.id),
         (Set, Stop) => Verdict::Accept,
         // Housekeeping waits its turn.
-        (_, Clear) => Verdict::Accept,
+        (_, Clear | Repair) => Verdict::Accept,
         (kind, _) => Verdict::Deny(Reason::Busy { kind, operation: last.id, seconds: last.seconds }),
     }
 }
@@ -106,7 +106,7 @@ fn alone(seen: &Seen, request: &Request) -> Verdict {
     let deny = Verdict::Deny;
     let runs = |kind| deny(Reason::Runs { kind });
     match (request.kind, seen.state) {
-        (K::Clear | K::Build | K::Import | K::Remove | K::Onboot, _) => Verdict::Accept,
+        (K::Clear | K::Repair | K::Build | K::Import | K::Remove | K::Onboot, _) => Verdict::Accept,
         (K::Create, Absent) => Verdict::Accept,
         // What is left of a create that failed is cleared away first.
         (K::Create, Failed) if seen.trouble.as_ref().is_some_and(|t| t.kind == Some(K::Create)) => Verdict::Accept,

@@ -158,6 +158,8 @@ kinds! {
     Set = "set",
     /// Clear away after a run that has ended, or take in what is found running: vzd's own.
     Clear = "clear",
+    /// Put back what others took away of its link: vzd's own.
+    Repair = "repair",
     /// Build an OS template.
     Build = "build",
     /// Make an OS template from an archive.
@@ -176,7 +178,7 @@ impl OpKind {
 
     /// vzd's own housekeeping: nobody asked for it, and nobody is refused because of it.
     pub fn is_internal(self) -> bool {
-        self == Self::Clear
+        matches!(self, Self::Clear | Self::Repair)
     }
 
     /// Takes minutes and much of the machine: few of these run side by side, the others wait.

@@ -81,6 +81,9 @@ pub enum Reason {
     NoOperation {
         /// The number.
         operation: String,
+        /// For so many days ended ones are kept; 0: a vzd that does not say.
+        #[serde(default)]
+        days: u32,
     },
     /// vzd ended before it began or before it was done.
     VzdEnded {
@@ -144,7 +147,7 @@ impl Reason {
                 format!("`{kind}` is at step `{step}`, which cannot be taken back any more")
             }
             Self::HasEnded { state } => format!("the operation has ended already: {}", state.word()),
-            Self::NoOperation { operation } => return format!("there is no operation {operation}"),
+            Self::NoOperation { operation, .. } => return format!("there is no operation {operation}"),
             Self::VzdEnded { kind, step } if step.is_empty() => {
                 format!("vzd ended before `{kind}` began; nothing was changed")
             }
@@ -179,7 +182,8 @@ impl Reason {
             }
             Self::Trouble { .. } => "put right what is named and repeat it: what is left is finished first".into(),
             Self::NotCancellable { .. } => "wait for it".into(),
-            Self::NoOperation { .. } => "`vzctl operations` shows those of the last 90 days".into(),
+            Self::NoOperation { days: 0, .. } => "`vzctl operations` shows those that are kept".into(),
+            Self::NoOperation { days, .. } => format!("`vzctl operations` shows those of the last {days} days"),
             Self::VzdEnded { .. } => "repeat it".into(),
             Self::Quitting => "try again when it runs".into(),
             Self::TooMany { .. } => "try again when some have ended; `vzctl operations` shows them".into(),

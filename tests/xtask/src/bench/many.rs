@@ -19,7 +19,7 @@ use std::{
     process::{Child, Command, Stdio},
     time::Duration,
 };
-use vz_tests::wait;
+use vz_tests::{proc::Stat, wait};
 
 /// A row of the table: figure, unit, goal at the largest number.
 const ROWS: &[(&str, &str, &str)] = &[
@@ -198,9 +198,7 @@ fn side_by_side(commands: Vec<Command>) -> Result<()> {
 
 /// Milliseconds of processor time of a process, threads that have ended included (proc_pid_stat(5), fields 14 and 15).
 fn processor_ms(pid: u32) -> Result<f64> {
-    let text = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    let rest = text.rsplit_once(") ").map(|(_, rest)| rest).unwrap_or_default();
-    let ticks: f64 = rest.split(' ').skip(11).take(2).filter_map(|w| w.parse::<f64>().ok()).sum();
+    let ticks = Stat::of(pid).with_context(|| format!("process {pid} is gone"))?.ticks() as f64;
     Ok(ticks * 1000.0 / rustix::param::clock_ticks_per_second() as f64)
 }
 

@@ -11,7 +11,7 @@ use std::{
     process::{Child, Command, Stdio},
     time::Duration,
 };
-use vz_tests::{command, wait};
+use vz_tests::{command, proc::Stat, wait};
 use vz_types::{Ctid, Paths, run::RunRecord};
 
 /// Which root filesystem.
@@ -98,9 +98,8 @@ pub trait Peer {
     fn init(&self, n: usize, started: &Started) -> Result<i32>;
     /// The process that watches over this init: its parent.
     fn monitor(&self, init: i32) -> i32 {
-        let stat = fs::read_to_string(format!("/proc/{init}/stat")).unwrap_or_default();
-        let after = stat.rsplit_once(')').map(|(_, r)| r).unwrap_or_default();
-        after.split_whitespace().nth(1).and_then(|p| p.parse().ok()).unwrap_or(0)
+        let parent = u32::try_from(init).ok().and_then(|pid| Stat::of(pid)?.parent());
+        parent.and_then(|p| i32::try_from(p).ok()).unwrap_or(0)
     }
     /// A daemon that serves all.
     fn daemon(&self) -> Option<i32> {

@@ -12,6 +12,7 @@ use std::{
 };
 use vz_tests::{
     command::{self, Output},
+    proc::Stat,
     ssh::Identity,
     template::{Switches, checkout},
     wait,
@@ -231,9 +232,7 @@ impl Facts {
 
 /// A process as it can be recognised later, if it is there.
 pub fn identify(pid: i32) -> Option<ProcessId> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name in parentheses may hold anything; fields are counted after it (proc_pid_stat(5)).
-    let start_time = stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()?;
+    let start_time = Stat::of(u32::try_from(pid).ok()?)?.start_time()?;
     Some(ProcessId { pid, start_time })
 }
 

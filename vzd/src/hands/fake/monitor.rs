@@ -85,6 +85,13 @@ impl Process {
         self.write("state.json", &self.record);
     }
 
+    /// As the real one: the record is replaced, so that a look at the file tells.
+    fn reboots(&mut self) {
+        self.record.boots += 1;
+        self.write("state.json.new", &self.record);
+        fs::rename(self.run_dir.join("state.json.new"), self.run_dir.join("state.json")).unwrap();
+    }
+
     fn ends(&mut self, reason: Option<ExitReason>) {
         if let (Phase::Running, Some(reason)) = (self.phase, reason) {
             self.write("exit.json", ExitRecord { ctid: self.ctid, reason, at: 1, boots: 1 });
@@ -128,6 +135,10 @@ impl State {
         for process in self.monitors.values_mut().filter(|p| p.ctid == ctid && p.phase != Phase::Ended) {
             process.ends(Some(reason.clone()));
         }
+    }
+
+    pub(super) fn reboot_of(&mut self, ctid: Ctid) {
+        self.monitors.values_mut().filter(|p| p.ctid == ctid && p.phase == Phase::Running).for_each(Process::reboots);
     }
 
     /// Monitors that were slow are done now.

@@ -4,7 +4,7 @@ use super::{Seat, State};
 use crate::{
     hands::{Links, Tree},
     limits::cgroup,
-    network::NetworkError,
+    network::{Expected, NetworkError, Repaired},
 };
 use std::{
     collections::BTreeSet,
@@ -123,6 +123,37 @@ impl Links for Seat {
                 Ok(())
             },
             error("route addresses no longer to", ctid),
+        )
+    }
+
+    fn lacking(&self, expected: &[Expected]) -> Result<Vec<Ctid>, NetworkError> {
+        let fails = |source| NetworkError::Io { what: "look at", on: "links".into(), source };
+        let lacks = |state: &State, e: &Expected| match state.links.get(&e.ctid) {
+            Some(has) => !e.addresses.iter().all(|ip| has.contains(ip)),
+            None => true,
+        };
+        let look = |state: &mut State| Ok(expected.iter().filter(|e| lacks(state, e)).map(|e| e.ctid).collect());
+        self.call("lacking", look, fails)
+    }
+
+    fn repair(&self, expected: &Expected) -> Result<Repaired, NetworkError> {
+        let ctid = expected.ctid;
+        self.call(
+            "repair",
+            |state| {
+                state.only_allowed(ctid, &expected.addresses);
+                if !state.runs(ctid) {
+                    state.wrongs.push(format!("CT {ctid} got a link and does not run"));
+                }
+                let relinked = !state.links.contains_key(&ctid);
+                let has = state.links.entry(ctid).or_default();
+                let mut said = Vec::new();
+                for ip in expected.addresses.iter().filter(|ip| has.insert(**ip)) {
+                    said.push(format!("routed {ip} again"));
+                }
+                Ok(Repaired { said, relinked })
+            },
+            error("repair the link of", ctid),
         )
     }
 

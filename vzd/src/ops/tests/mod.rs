@@ -6,8 +6,12 @@
 //! | [`sweep`] | one operation, with everything that can go wrong in it going wrong |
 //! | [`every`] | every operation swept |
 //! | [`driver`] | asking, waiting, cancelling |
+//! | [`lists`] | what is declared of every operation |
+//! | [`audit`] | what is on record |
 
+mod audit;
 mod driver;
-mod every;
-mod host;
+pub mod every;
+pub mod host;
+mod lists;
 mod sweep;
