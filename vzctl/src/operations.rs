@@ -65,6 +65,11 @@ pub fn history(s: &Session, typed: &str) -> Outcome {
             None => o.state.clone(),
         };
         s.ui.data(&format!("{}  {}  {} by {}: {outcome} ({})", when(o.asked), o.id, o.kind, o.asker, seconds(o)));
+        for part in &o.parts {
+            let number = part.number.as_ref().map_or_else(String::new, |n| format!(" (asked for as {n})"));
+            let text = part.text.as_ref().map_or_else(String::new, |t| format!(": {}", plain(t)));
+            s.ui.say(&format!("    {}  {} by {}{number}{text}", when(part.at), part.how, part.asker));
+        }
         for fact in &o.facts {
             let done = vz_api::wire::Done { ctid: o.ctid, facts: vec![fact.clone()], ..Default::default() };
             let told = words::told(done, &s.paths);

@@ -47,6 +47,9 @@ pub fn sentences(fact: &Fact, conf: &str) -> Vec<String> {
         Fact::AddressesAdded { ips } => vec![format!("Adding IP address(es): {}", list(ips))],
         Fact::Saved { file } => vec![format!("CT configuration saved to {file}")],
         Fact::TemplateRemoved { template } => vec![format!("OS template {template} was removed")],
+        Fact::Interrupted { kind, operation } => {
+            vec![format!("Container is down: {}, operation {operation}, was cancelled", kind.word())]
+        }
         Fact::Joined { operation } => vec![format!("It was under way already, as operation {operation}")],
         Fact::Follows { kind, operation } => vec![format!("`{kind}` follows, as operation {operation}")],
         Fact::StartedAtBoot { started, failed } if failed.is_empty() => {

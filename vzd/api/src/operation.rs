@@ -64,6 +64,26 @@ pub struct Operation {
     /// the last.
     #[serde(default = "once", skip_serializing_if = "is_once")]
     pub count: u64,
+    /// Who else had a part in it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parts: Vec<Part>,
+}
+
+/// A part somebody had in an operation besides who asked for it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Part {
+    /// `joined`; `hurried`; `cancelled`; `interrupted` by what came after it; `failed`, and gone on with later.
+    pub how: String,
+    /// Who.
+    pub asker: String,
+    /// When, in milliseconds since the epoch.
+    pub at: u64,
+    /// The number it was asked for under, or of what interrupted it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub number: Option<String>,
+    /// What it came to then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
 }
 
 fn once() -> u64 {

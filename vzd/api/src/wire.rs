@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use utoipa::ToSchema;
 use vz_types::{ExitCode, Fact, Reason, state::Trouble};
 
-pub use crate::operation::{How, Operation, OperationsRequest};
+pub use crate::operation::{How, Operation, OperationsRequest, Part};
 pub use crate::settings::{Settings, Values};
 
 /// Every answer that is not a success.

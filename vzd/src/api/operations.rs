@@ -2,13 +2,14 @@
 
 use super::{
     Refusal, api_error,
-    extract::{Name, Options},
+    extract::{Asker, Name, Options},
     handlers::{Answer, Shared, look},
     stream::Form,
 };
 use crate::{
     error::Error,
     inventory::{OperationRow, Wanted},
+    manager::Manager,
     ops::{Handle, Ops, Snapshot},
     view,
 };
@@ -20,7 +21,11 @@ use axum::{
 };
 use futures::stream;
 use serde::Deserialize;
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 use vz_api::wire;
 use vz_types::{ExitCode, Fact, OpId, OpState, Subject, op::Failure};
 
@@ -55,6 +60,7 @@ fn shown(handle: &Handle, now: &Snapshot) -> wire::Operation {
         begun: now.begun,
         ended: now.ended,
         count: 1,
+        parts: Vec::new(),
     }
 }
 
@@ -95,7 +101,27 @@ fn kept(row: OperationRow) -> wire::Operation {
         begun: row.begun,
         ended: row.ended,
         count: row.count,
+        parts: Vec::new(),
     }
+}
+
+/// With who else had a part in each.
+fn with_parts(m: &Manager, mut all: Vec<wire::Operation>) -> Result<Vec<wire::Operation>, Error> {
+    let one = match all.as_slice() {
+        [one] => one.id.parse().ok(),
+        _ => None,
+    };
+    let since = all.iter().map(|o| o.asked).min().unwrap_or_default();
+    let mut parts: HashMap<String, Vec<wire::Part>> = HashMap::new();
+    for p in m.inventory.parts(one, since)? {
+        let number = p.number.map(|n| n.to_string());
+        let part = wire::Part { how: p.how, asker: p.asker, at: p.at, number, text: p.text };
+        parts.entry(p.operation.to_string()).or_default().push(part);
+    }
+    for o in &mut all {
+        o.parts = parts.remove(&o.id).unwrap_or_default();
+    }
+    Ok(all)
 }
 
 fn number(text: &str) -> Result<OpId, Refusal> {
@@ -143,7 +169,7 @@ pub async fn list(
                 all.insert(key, shown(handle, &now));
             }
         }
-        Ok(Json(all.into_values().rev().take(most as usize).collect()))
+        Ok(Json(with_parts(m, all.into_values().rev().take(most as usize).collect())?))
     })
     .await
 }
@@ -189,14 +215,16 @@ pub async fn show(State(ops): Shared, Name(id): Name, Options(asked): Options<Wa
             let most = Duration::from_secs(asked.wait.min(WAIT));
             let _ = tokio::time::timeout(most, handle.ended()).await;
         }
-        return Ok(Json(live(&handle)));
+        let now = live(&handle);
+        let with = look(&ops, move |m| Ok(with_parts(m, vec![now])?.pop())).await?;
+        return Ok(Json(with.unwrap_or_else(|| live(&handle))));
     }
     Ok(Json(from_inventory(&ops, id).await?))
 }
 
 async fn from_inventory(ops: &Ops, id: OpId) -> Result<wire::Operation, Refusal> {
     look(ops, move |m| match m.inventory.operation(id)? {
-        Some(row) => Ok(kept(row)),
+        Some(row) => with_parts(m, vec![kept(row)])?.pop().ok_or_else(|| m.no_operation(id)),
         None => Err(m.no_operation(id)),
     })
     .await
@@ -232,10 +260,10 @@ pub async fn events(State(ops): Shared, Name(id): Name, headers: HeaderMap) -> R
 /// Cancel an operation: what it has done is taken back, and it ends as `cancelled`.
 #[utoipa::path(delete, path = "/v1/operations/{id}", params(("id" = String, Path, description = "its number")),
     responses((status = 202, body = wire::Operation), (status = "4XX", body = wire::ApiError)))]
-pub async fn cancel(State(ops): Shared, Name(id): Name) -> Result<Response, Refusal> {
+pub async fn cancel(State(ops): Shared, who: Asker, Name(id): Name) -> Result<Response, Refusal> {
     let id = number(&id)?;
     let of: Arc<Ops> = ops.clone();
-    let handle = match ops.pools.look.run(move || of.cancel(id)).await {
+    let handle = match ops.pools.look.run(move || of.cancel(id, &who.name)).await {
         Ok(cancelled) => cancelled.map_err(|e| Refusal::from(e).or_absent())?,
         Err(_) => return Err(super::handlers::inside()),
     };

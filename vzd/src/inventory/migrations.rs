@@ -123,6 +123,20 @@ pub const STEPS: &[M<'_>] = &[
      CREATE INDEX operation_refused_all ON operation(ended) WHERE refusal IS NOT NULL;
      ALTER TABLE container ADD COLUMN boots INTEGER;",
     ),
+    // Who joined an operation, made it hurry or cancelled it.
+    M::up(
+        "CREATE TABLE part(
+        operation TEXT NOT NULL,
+        how TEXT NOT NULL,
+        asker TEXT NOT NULL,
+        at INTEGER NOT NULL,
+        number TEXT,
+        text TEXT
+     ) STRICT;
+     CREATE INDEX part_operation ON part(operation);
+     CREATE INDEX part_number ON part(number) WHERE number IS NOT NULL;
+     CREATE INDEX part_at ON part(at);",
+    ),
 ];
 
 /// The steps, ready to run.

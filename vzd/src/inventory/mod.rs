@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`change`] | everything that is written, in transactions an operation puts together |
 //! | [`operations`] | operations under way and ended: journal, audit log and history in one |
+//! | [`parts`] | who else had a part in them |
 //! | [`events`] | what happened to containers |
 //! | [`accounts`] | counters over all runs |
 //! | [`migrations`] | the schema |
@@ -18,12 +19,14 @@ mod change;
 mod events;
 mod migrations;
 mod operations;
+mod parts;
 
 pub use accounts::{CounterRow, Minute};
 pub use change::Change;
 pub use events::{EventRow, NewEvent};
 pub use migrations::{STEPS, migrations};
 pub use operations::{OperationRow, Wanted};
+pub use parts::Part;
 
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, Transaction, TransactionBehavior};
 use serde::{Deserialize, Serialize};

@@ -143,8 +143,18 @@ impl Change<'_> {
 }
 
 impl Inventory {
-    /// The operation of this number.
+    /// The operation of this number, or the one that whoever asked under it joined.
     pub fn operation(&self, id: OpId) -> Result<Option<OperationRow>> {
+        match self.operation_itself(id)? {
+            None => match self.joined(id)? {
+                Some(other) => self.operation_itself(other),
+                None => Ok(None),
+            },
+            found => Ok(found),
+        }
+    }
+
+    fn operation_itself(&self, id: OpId) -> Result<Option<OperationRow>> {
         let what = "looking an operation up";
         let db = self.db();
         let mut q = db.prepare_cached(&format!("SELECT {COLUMNS} FROM operation WHERE id=?1")).map_err(sqlite(what))?;

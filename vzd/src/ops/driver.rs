@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    inventory::OperationRow,
+    inventory::{OperationRow, Part},
     manager::{Manager, lock, new_operation},
     pool::Pools,
     ready::readable,
@@ -121,6 +121,7 @@ impl Ops {
         if let Some(handle) = queue.and_then(|q| q.waiting_repair(&ask.request)) {
             return Ok(Asked::Operation(handle));
         }
+        let mut interrupted = None;
         let verdict = judge(&seen, &queue.map(Queue::pending).unwrap_or_default(), &ask.request);
         let find = |id: OpId| queue?.handles().find(|h| h.id == id).cloned();
         match verdict {
@@ -135,16 +136,24 @@ impl Ops {
             Verdict::Deny(reason) => return Err(Error::Denied { reason, subject: ask.subject }),
             Verdict::Join(other) | Verdict::Hurry(other) => {
                 if let Some(handle) = find(other) {
-                    if verdict == Verdict::Hurry(other) {
+                    let hurries = verdict == Verdict::Hurry(other);
+                    if hurries {
                         handle.hurry();
                     }
-                    // Under the number of whoever asked it is found as well, while it is under way.
+                    // Under the number of whoever asked it is found as well.
                     lock(&self.live).insert(id, handle.clone());
+                    drop(queues);
+                    self.takes_part(&handle, if hurries { "hurried" } else { "joined" }, &ask.asker, Some(id));
                     return Ok(Asked::Operation(handle));
                 }
             }
             Verdict::Interrupt(other) => {
-                if let Some(handle) = find(other) {
+                interrupted = find(other);
+                if let Some(handle) = &interrupted {
+                    // Its way down, if it is on one, is ours: in no more time than we would give.
+                    if ask.request.fast {
+                        handle.hurry();
+                    }
                     // One that only goes forward by now is waited for, until it may be.
                     handle.interrupt();
                 }
@@ -158,11 +167,30 @@ impl Ops {
         if let Some(row) = super::work::waiting(&ask).filter(|_| ask.keep) {
             self.m.inventory.change("keeping an operation", false, |c| c.operation(&row))?;
         }
-        let handle = Handle::new(id, ask.request.kind, ask.subject.clone(), ask.asker, ask.request.fast);
+        let handle = Handle::new(id, ask.request.kind, ask.subject.clone(), ask.asker.clone(), ask.request.fast);
         handle.kept.store(ask.keep, Ordering::Release);
+        if let Some(other) = &interrupted {
+            handle.change(|s| s.interrupts = Some((other.kind, other.id)));
+        }
         let job = Job { handle: handle.clone(), make: ask.make, request: ask.request, resumed: None };
         self.push(&mut queues, &ask.subject, job);
+        drop(queues);
+        if let Some(other) = interrupted {
+            self.takes_part(&other, "interrupted", &ask.asker, Some(id));
+        }
         Ok(Asked::Operation(handle))
+    }
+
+    /// Keeps who else had a part in an operation.
+    fn takes_part(&self, of: &Handle, how: &str, asker: &str, number: Option<OpId>) {
+        if of.kind.is_internal() {
+            return;
+        }
+        let at = crate::manager::now_ms();
+        let part = Part { operation: of.id, how: how.into(), asker: asker.into(), at, number, text: None };
+        if let Err(e) = self.m.inventory.change("keeping who had a part", false, |c| c.part(&part)) {
+            tracing::warn!(id = %of.id, how, asker, "it cannot be kept: {e}");
+        }
     }
 
     /// A number is given once: what has ended under it is not asked for again, but looked at.
@@ -261,7 +289,7 @@ impl Ops {
     ///
     /// # Errors
     /// It is at a step that cannot be taken back, or has ended.
-    pub fn cancel(&self, id: OpId) -> Result<Arc<Handle>> {
+    pub fn cancel(&self, id: OpId, asker: &str) -> Result<Arc<Handle>> {
         let Some(handle) = self.live(id) else {
             let Some(row) = self.m.inventory.operation(id)? else {
                 return Err(self.m.no_operation(id));
@@ -269,7 +297,10 @@ impl Ops {
             return Err(Error::Denied { reason: Reason::HasEnded { state: row.state }, subject: row.subject });
         };
         match handle.cancel() {
-            Ok(()) => Ok(handle),
+            Ok(()) => {
+                self.takes_part(&handle, "cancelled", asker, None);
+                Ok(handle)
+            }
             Err(step) => {
                 let snapshot = handle.snapshot();
                 let reason = match snapshot.state.has_ended() {
@@ -412,6 +443,11 @@ async fn carry_out(ops: &Arc<Ops>, job: Job) -> Result<()> {
         match ready(ops, ctid, &handle, &request).await {
             Ok(Ready::Go) => {}
             Ok(Ready::NothingToDo(fact)) => {
+                // That there is nothing to stop any more is our own doing.
+                let fact = match (fact, handle.snapshot().interrupts) {
+                    (Fact::NothingToStop, Some((kind, operation))) => Fact::Interrupted { kind, operation },
+                    (fact, _) => fact,
+                };
                 handle.change(|s| s.facts.push(fact));
                 finish_unbegun(ops, &handle);
                 return Ok(());

@@ -29,6 +29,8 @@ pub struct Snapshot {
     pub failure: Option<Failure>,
     /// An answer of its own, where it has one (JSON).
     pub result: Option<serde_json::Value>,
+    /// What it has cancelled.
+    pub interrupts: Option<(OpKind, OpId)>,
     /// The operation that follows it at once, where it has asked for one.
     pub then: Option<Arc<Handle>>,
     /// When it began, in milliseconds since the epoch.
@@ -77,6 +79,7 @@ impl Handle {
             times: Vec::new(),
             failure: None,
             result: None,
+            interrupts: None,
             then: None,
             begun: None,
             ended: None,

@@ -355,7 +355,10 @@ pub fn rebuild(paths: &Paths) -> Result<Vec<String>> {
 pub fn prune(m: &Manager) {
     let days = u64::from(m.config.history.days);
     let before = now().saturating_sub(days * 86_400);
-    let pruned = m.inventory.change("forgetting old operations", false, |c| c.prune_operations(before * 1000));
+    let pruned = m.inventory.change("forgetting old operations", false, |c| {
+        c.prune_parts(before * 1000)?;
+        c.prune_operations(before * 1000)
+    });
     if let Err(e) = pruned.and_then(|_| m.inventory.prune_events(before)) {
         tracing::warn!("{e}");
     }

@@ -79,12 +79,14 @@ impl Operation for Restart {
         steps.push(Step::new(TURN, |r: &mut Self, w| {
             if r.ran {
                 w.tell(Fact::Stopped);
-                let (_, text) = r.down.ended();
+                let (kind, text) = r.down.ended();
                 let ctid = r.down.row.ctid;
-                w.m.inventory.change("noting how a run ended", false, |c| {
+                let event = w.m.inventory.change("noting how a run ended", false, |c| {
                     c.last_exit(ctid, &text)?;
-                    c.state(ctid, CtState::Starting, None)
+                    c.state(ctid, CtState::Starting, None)?;
+                    c.event(&w.event(ctid, kind, &text))
                 })?;
+                w.m.ring(event);
                 w.m.cell(ctid).set(CtState::Starting, None);
             }
             r.up(w)?;

@@ -3,7 +3,7 @@
 use super::{Ask, Handle};
 use crate::{
     error::{Error, Result},
-    inventory::{self, Change, NewEvent, OperationRow},
+    inventory::{self, Change, NewEvent, OperationRow, Part},
     manager::{Manager, new_operation, now, now_ms},
 };
 use serde::Serialize;
@@ -264,19 +264,14 @@ impl Work {
             if begun || trouble.is_some() {
                 c.operation(&row)?;
             }
+            if let (Some(failure), true) = (&failure, trouble.is_some()) {
+                c.part(&self.failed(&failure.message))?;
+            }
             if let (Some(ctid), Some(state)) = (ctid, end.state) {
                 c.state(ctid, state, trouble.as_ref())?;
             }
             match (ctid, &end.event) {
-                (Some(ctid), Some((kind, text))) => c.event(&NewEvent {
-                    ctid,
-                    at: now(),
-                    kind,
-                    counter: None,
-                    count: 1,
-                    text,
-                    by: Some((self.handle.id, &self.handle.asker)),
-                }),
+                (Some(ctid), Some((kind, text))) => c.event(&self.event(ctid, kind, text)),
                 _ => Ok(0),
             }
         })?;
@@ -288,6 +283,24 @@ impl Work {
             self.m.ring(event);
         }
         Ok(())
+    }
+
+    /// What has happened to a container through it.
+    pub(super) fn event<'a>(&'a self, ctid: Ctid, kind: &'a str, text: &'a str) -> NewEvent<'a> {
+        let by = Some((self.handle.id, self.handle.asker.as_str()));
+        NewEvent { ctid, at: now(), kind, counter: None, count: 1, text, by }
+    }
+
+    /// That it has failed and is open still.
+    fn failed(&self, message: &str) -> Part {
+        Part {
+            operation: self.handle.id,
+            how: "failed".into(),
+            asker: self.handle.asker.clone(),
+            at: now_ms(),
+            number: None,
+            text: Some(message.to_owned()),
+        }
     }
 
     /// What the container is in, when this is what keeps it there.
@@ -315,6 +328,10 @@ impl Work {
         let written = self.m.inventory.change("ending an operation", false, |c| {
             let at = f(c)?;
             c.operation(&row)?;
+            if trouble.is_some() {
+                // Whoever goes on with it replaces its outcome.
+                c.part(&self.failed(&failure.message))?;
+            }
             if let Some(ctid) = ctid {
                 if let Some(at) = at {
                     c.state(ctid, at, trouble)?;

@@ -84,6 +84,13 @@ pub enum Fact {
         /// Which.
         operation: OpId,
     },
+    /// It is down, because what was to bring it up was cancelled for it.
+    Interrupted {
+        /// The kind of that.
+        kind: OpKind,
+        /// Which.
+        operation: OpId,
+    },
     /// Another operation on it follows at once, as an operation of its own.
     Follows {
         /// Its kind.

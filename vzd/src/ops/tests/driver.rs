@@ -100,14 +100,14 @@ fn an_operation_that_waits_its_turn_can_be_cancelled_and_does_nothing() {
     let gate = gate();
     let first = begun(&ops, waiting(101, &gate));
     let second = begun(&ops, stop().kept());
-    ops.cancel(second.id).unwrap();
+    ops.cancel(second.id, "uid 0").unwrap();
     open_gate(&gate);
     assert!(matches!(failure(&second), Some(Reason::Cancelled { .. })));
     assert_eq!(failure(&first), None);
     let row = ops.m.inventory.operation(second.id).unwrap().unwrap();
     assert_eq!((row.state, row.ended.is_some()), (OpState::Cancelled, true));
     assert_eq!(ops.m.cell(ct(101)).state().0, CtState::Running);
-    let gone = ops.cancel(second.id).unwrap_err();
+    let gone = ops.cancel(second.id, "uid 0").unwrap_err();
     assert!(matches!(gone.reason(), Some(Reason::HasEnded { state: OpState::Cancelled })), "{gone:?}");
 }
 
@@ -125,7 +125,7 @@ fn an_operation_that_is_cancelled_while_it_waits_for_somebody_is_taken_back() {
         follow.wait_for(|s| s.step == "namespaces").await.map(drop)
     })
     .unwrap();
-    ops.cancel(handle.id).unwrap();
+    ops.cancel(handle.id, "uid 0").unwrap();
     assert!(matches!(failure(&handle), Some(Reason::Cancelled { .. })));
     host.world.state().never_ready = false;
     assert_eq!(host.look(&ops), before);
