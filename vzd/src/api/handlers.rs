@@ -70,7 +70,7 @@ pub async fn version(State(ops): Shared) -> Json<wire::Version> {
 pub async fn check(State(ops): Shared) -> Answer<wire::CheckReport> {
     let m = ops.m.clone();
     // It runs a dozen programs: not on a thread that answers lists.
-    match ops.pools.heavy.run(move || check::report(&m.paths, &m.config)).await {
+    match ops.pools.work.run(move || check::report(&m.paths, &m.config)).await {
         Ok(report) => Ok(Json(report)),
         Err(_) => Err(inside()),
     }

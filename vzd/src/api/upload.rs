@@ -19,7 +19,7 @@ use tokio::{
 };
 
 /// A client that sends nothing for this long has given up.
-const SILENCE: Duration = Duration::from_secs(5 * 60);
+const SILENCE: Duration = Duration::from_secs(60);
 /// How long a client may go on sending what nobody reads any more. Ours stops at once, when it is told why.
 const PATIENCE: Duration = Duration::from_secs(30);
 

@@ -11,7 +11,7 @@ use crate::{
     error::{Error, Result},
     inventory::{OperationRow, Part},
     manager::{Manager, lock, new_operation},
-    pool::Pools,
+    pool::{Panicked, Pools},
     ready::readable,
 };
 use std::{
@@ -299,6 +299,7 @@ impl Ops {
         match handle.cancel() {
             Ok(()) => {
                 self.takes_part(&handle, "cancelled", asker, None);
+                self.withdraw(&handle);
                 Ok(handle)
             }
             Err(step) => {
@@ -309,6 +310,23 @@ impl Ops {
                 };
                 Err(Error::Denied { reason, subject: handle.subject.clone() })
             }
+        }
+    }
+
+    /// One that is cancelled behind another does not wait for that one's end.
+    fn withdraw(&self, handle: &Arc<Handle>) {
+        let withdrawn = {
+            let mut queues = lock(&self.queues);
+            let Some(queue) = queues.get_mut(&handle.subject) else { return };
+            let at = queue.jobs.iter().position(|j| j.handle.id == handle.id && j.resumed.is_none());
+            at.and_then(|at| queue.jobs.remove(at))
+        };
+        if withdrawn.is_some() {
+            let result = unbegun(&self.m, handle);
+            self.forget(handle);
+            self.count.fetch_sub(1, Ordering::AcqRel);
+            conclude(handle, result);
+            self.told();
         }
     }
 
@@ -431,11 +449,7 @@ async fn carry_out(ops: &Arc<Ops>, job: Job) -> Result<()> {
         return go_on(ops, &handle, *row).await;
     }
     if handle.is_cancelled() {
-        let reason = Reason::Cancelled { kind: handle.kind };
-        let e = Error::Denied { reason, subject: handle.subject.clone() };
-        let work = Work::new(ops.m.clone(), handle.clone());
-        work.fail(OpState::Cancelled, &e.failure(), None, |_| Ok(None));
-        return Err(e);
+        return unbegun(&ops.m, &handle);
     }
     // What came before may have changed where it is; and what an earlier operation left open is finished first.
     // A repair takes up nothing of what it is not about.
@@ -460,11 +474,9 @@ async fn carry_out(ops: &Arc<Ops>, job: Job) -> Result<()> {
         }
     }
     let work = Arc::new(Work::new(ops.m.clone(), handle.clone()));
-    handle.change(|s| s.state = OpState::Running);
-    let pool = if handle.kind.is_heavy() { &ops.pools.heavy } else { &ops.pools.work };
     let made = {
         let work = work.clone();
-        pool.run(move || make(&work)).await
+        ops.pools.work.run(move || make(&work)).await
     };
     let machine = match made {
         Ok(Ok(machine)) => machine,
@@ -475,6 +487,14 @@ async fn carry_out(ops: &Arc<Ops>, job: Job) -> Result<()> {
         Err(_) => return Err(panicked(&work)),
     };
     run(ops, &work, machine).await
+}
+
+/// The end of one that was cancelled before it began.
+fn unbegun(m: &Arc<Manager>, handle: &Arc<Handle>) -> Result<()> {
+    let reason = Reason::Cancelled { kind: handle.kind };
+    let e = Error::Denied { reason, subject: handle.subject.clone() };
+    Work::new(m.clone(), handle.clone()).fail(OpState::Cancelled, &e.failure(), None, |_| Ok(None));
+    Err(e)
 }
 
 enum Ready {
@@ -568,14 +588,22 @@ async fn go_on(ops: &Arc<Ops>, handle: &Arc<Handle>, row: OperationRow) -> Resul
 
 async fn run(ops: &Arc<Ops>, work: &Arc<Work>, mut machine: Box<dyn Run>) -> Result<()> {
     let handle = work.handle.clone();
-    let pool = if handle.kind.is_heavy() { &ops.pools.heavy } else { &ops.pools.work };
     loop {
         let at = work.clone();
-        let advanced = pool.run(move || {
+        let advance = move || {
+            at.handle.change(|s| {
+                if s.state == OpState::Queued {
+                    s.state = if at.is_cancelled() { OpState::Cancelling } else { OpState::Running };
+                }
+            });
             let advance = machine.advance(&at);
             (machine, advance)
-        });
-        match advanced.await {
+        };
+        let advanced = match handle.kind.is_heavy() {
+            true => in_turn(ops, &handle, advance).await,
+            false => ops.pools.work.run(advance).await,
+        };
+        match advanced {
             Ok((_, Advance::Ended(result))) => {
                 if let Some(next) = work.next().filter(|_| result.is_ok()) {
                     ops.follow(&handle, next);
@@ -588,6 +616,32 @@ async fn run(ops: &Arc<Ops>, work: &Arc<Work>, mut machine: Box<dyn Run>) -> Res
                 until(&wait, &handle).await;
             }
             Err(_) => return Err(panicked(work)),
+        }
+    }
+}
+
+/// Does a piece of a heavy operation when there is room for it. One that is cancelled before does not wait for room: what
+/// is left to be done is to end it.
+async fn in_turn<T: Send + 'static>(
+    ops: &Arc<Ops>,
+    handle: &Handle,
+    piece: impl FnOnce() -> T + Send + 'static,
+) -> std::result::Result<T, Panicked> {
+    let piece = Arc::new(Mutex::new(Some(piece)));
+    let take = |piece: &Mutex<Option<_>>| lock(piece).take();
+    let room = {
+        let piece = piece.clone();
+        ops.pools.heavy.run(move || take(&piece).map(|piece: _| piece()))
+    };
+    let mut room = std::pin::pin!(room);
+    loop {
+        tokio::select! {
+            done = &mut room => return done.and_then(|done| done.ok_or(Panicked)),
+            () = handle.nudged(), if !handle.has_ended() => {
+                if let Some(piece) = handle.is_cancelled().then(|| lock(&piece).take()).flatten() {
+                    return ops.pools.work.run(piece).await;
+                }
+            }
         }
     }
 }

@@ -112,6 +112,66 @@ fn an_operation_that_waits_its_turn_can_be_cancelled_and_does_nothing() {
 }
 
 #[test]
+fn one_that_is_cancelled_behind_another_does_not_wait_for_its_end() {
+    let host = Host::new();
+    let ops = host.start_vzd();
+    running(&host, &ops);
+    let gate = gate();
+    let first = begun(&ops, waiting(101, &gate));
+    let second = begun(&ops, stop());
+    ops.cancel(second.id, "uid 7").unwrap();
+    assert!(matches!(failure(&second), Some(Reason::Cancelled { .. })));
+    assert!(!first.has_ended());
+    open_gate(&gate);
+    assert_eq!(failure(&first), None);
+}
+
+#[test]
+fn a_build_that_waits_for_room_is_queued_and_can_be_cancelled_at_once() {
+    let host = Host::new();
+    let ops = host.start_vzd();
+    let (go, room) = std::sync::mpsc::channel::<()>();
+    let room = Arc::new(std::sync::Mutex::new(room));
+    for _ in 0..crate::pool::HEAVY {
+        let room = room.clone();
+        ops.pools.heavy.post(move || drop(room.lock().unwrap().recv()));
+    }
+    let template = Subject::Template("slow".parse().unwrap());
+    let make = |_: &Work| -> crate::error::Result<Box<dyn Run>> { Ok(Box::new(Waits { gate: gate(), waited: false })) };
+    let build = begun(&ops, Ask::new(template, Request::plain(OpKind::Build), make));
+    // Its driver has come as far as to the queue for room, or is about to.
+    std::thread::park_timeout(std::time::Duration::from_millis(50));
+    assert_eq!(build.snapshot().state, OpState::Queued);
+    ops.cancel(build.id, "uid 7").unwrap();
+    assert!(matches!(failure(&build), Some(Reason::Cancelled { .. })));
+    drop(go);
+}
+
+#[test]
+fn whoever_joins_finds_the_operation_under_the_number_it_asked_with_when_it_has_ended() {
+    let host = Host::new();
+    let ops = host.start_vzd();
+    stopped(&host, &ops);
+    host.world.state().never_ready = true;
+    let first = begun(&ops, start().by("uid 1"));
+    block_on("its wait", async {
+        let mut follow = first.follow();
+        follow.wait_for(|s| s.step == "namespaces").await.map(drop)
+    })
+    .unwrap();
+    let number = new_operation().unwrap();
+    let joined = begun(&ops, start().by("uid 2").numbered(Some(number)));
+    assert_eq!(joined.id, first.id);
+    ops.cancel(number, "uid 3").unwrap();
+    let _ = failure(&first);
+    let row = ops.m.inventory.operation(number).unwrap().unwrap();
+    assert_eq!((row.id, row.state), (first.id, OpState::Cancelled));
+    let parts = ops.m.inventory.parts(Some(first.id), 0).unwrap();
+    let parts: Vec<_> = parts.iter().map(|p| (p.how.as_str(), p.asker.as_str(), p.number)).collect();
+    assert_eq!(parts, [("joined", "uid 2", Some(number)), ("cancelled", "uid 3", None)]);
+}
+
+#[test]
 fn an_operation_that_is_cancelled_while_it_waits_for_somebody_is_taken_back() {
     let host = Host::new();
     let ops = host.start_vzd();
