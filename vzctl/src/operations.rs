@@ -10,6 +10,7 @@ use crate::{
     verbs::Session,
     words,
 };
+use std::io::IsTerminal;
 use vz_api::{
     operations,
     wire::{Operation, OperationsRequest},
@@ -39,14 +40,25 @@ pub fn list(s: &Session, args: &OperationsArgs) -> Outcome {
             o.state.clone(),
             seconds(o),
             match &o.error {
-                Some(e) => format!("{}{}", plain(&e.message), times(o)),
+                Some(e) => format!("{}{}", short(&plain(&e.message)), times(o)),
                 None if o.ended.is_some() => String::new(),
                 None => progress::at(o),
             },
         ]);
     }
     s.ui.data(&tables::text(rows));
+    if all.len() as u64 == u64::from(args.limit) && std::io::stderr().is_terminal() {
+        s.ui.warn(&format!("These are the newest {}; there may be more: --limit", args.limit));
+    }
     Ok(0)
+}
+
+/// So much of a text that a row stays a row.
+fn short(text: &str) -> String {
+    match text.char_indices().nth(100) {
+        Some((at, _)) => format!("{}...", &text[..at]),
+        None => text.to_owned(),
+    }
 }
 
 /// `history`: one container's life, oldest first.
@@ -64,7 +76,7 @@ pub fn history(s: &Session, typed: &str) -> Outcome {
             Some(e) => format!("{}: {}{}", o.state, plain(&e.message), times(o)),
             None => o.state.clone(),
         };
-        s.ui.data(&format!("{}  {}  {} by {}: {outcome} ({})", when(o.asked), o.id, o.kind, o.asker, seconds(o)));
+        s.ui.data(&format!("{}  {}  {} by {}: {outcome} ({})", utc(o.asked / 1000), o.id, o.kind, o.asker, seconds(o)));
         for part in &o.parts {
             let number = part.number.as_ref().map_or_else(String::new, |n| format!(" (asked for as {n})"));
             let text = part.text.as_ref().map_or_else(String::new, |t| format!(": {}", plain(t)));
@@ -80,8 +92,8 @@ pub fn history(s: &Session, typed: &str) -> Outcome {
     }
     if all.is_empty() {
         s.ui.say(&match s.client.version()?.history_days {
-            0 => "Nothing is on record".to_owned(),
-            days => format!("Nothing is on record of the last {days} days"),
+            0 => format!("Nothing is on record of {typed}"),
+            days => format!("Nothing is on record of {typed} in the last {days} days"),
         });
     }
     Ok(0)

@@ -29,13 +29,17 @@ const FRAME: Duration = Duration::from_millis(120);
 /// What a shell shows for a program ended by SIGINT.
 const INTERRUPTED: i32 = 130;
 
+fn now_ms() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_millis()).unwrap_or_default()
+}
+
 /// A number for an operation to be.
 pub fn number() -> OpId {
     let mut random = [0; 10];
     // Only two numbers of the same millisecond could be equal; then vzd refuses the second one.
     let _ = getrandom::fill(&mut random);
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    OpId::new(u64::try_from(now.as_millis()).unwrap_or_default(), random)
+    OpId::new(now_ms(), random)
 }
 
 /// What is shown.
@@ -47,6 +51,10 @@ struct Shown {
     at: String,
     /// The same without what only counts.
     step: String,
+    /// Something to be said once.
+    note: Option<String>,
+    /// When it was asked for, in milliseconds since the epoch.
+    asked: Option<u64>,
     measure: Option<(u64, u64)>,
 }
 
@@ -99,7 +107,8 @@ pub fn waiting<T>(ui: &Ui, client: &Client, awaited: &Awaited, work: impl FnOnce
     if shows {
         let (board, client, id) = (Arc::clone(&board), client.clone(), awaited.id);
         // Not waited for: it may be inside a read that ends with the connection.
-        std::thread::spawn(move || follow(&client, id, &board));
+        let words = awaited.words.clone();
+        std::thread::spawn(move || follow(&client, id, &board, &words));
     }
     let out = work();
     board.end();
@@ -115,6 +124,18 @@ pub fn waiting<T>(ui: &Ui, client: &Client, awaited: &Awaited, work: impl FnOnce
 pub fn told_itself<T>(client: &Client, awaited: &Awaited, work: impl FnOnce() -> T) -> T {
     let board = Arc::new(Board::default());
     let signals = signals(client, awaited, &board);
+    {
+        let (board, client, awaited) = (Arc::clone(&board), client.clone(), awaited.clone());
+        std::thread::spawn(move || {
+            if !board.wait(PATIENCE)
+                && let Ok(now) = client.operation(&awaited.id.to_string())
+                && now.id != awaited.id.to_string()
+            {
+                let Operation { id, asker, .. } = now;
+                ui::print_error(&format!("{}: it is followed as operation {id}, asked for by {asker}", awaited.words));
+            }
+        });
+    }
     let out = work();
     board.end();
     if let Some(mask) = signals {
@@ -123,14 +144,21 @@ pub fn told_itself<T>(client: &Client, awaited: &Awaited, work: impl FnOnce() ->
     out
 }
 
-fn follow(client: &Client, id: OpId, board: &Board) {
+fn follow(client: &Client, id: OpId, board: &Board, words: &str) {
     if board.wait(PATIENCE) {
         return;
     }
+    let mut first = true;
     // What cannot be followed is waited for all the same; only nothing is told of it.
     let _ = client.follow(&id.to_string(), |now| {
         let (at, step) = (at(now), step(now));
+        let joined = std::mem::take(&mut first) && now.id != id.to_string();
         board.change(|s| {
+            if joined {
+                let by = &now.asker;
+                s.note = Some(format!("{words}: it was under way already, as operation {}, asked for by {by}", now.id));
+            }
+            s.asked = Some(now.asked);
             s.measure = now.progress.as_ref().and_then(|p| Some((p.done, p.total?)));
             (s.at, s.step) = (at, step);
             !s.over
@@ -161,20 +189,30 @@ fn draw(board: &Board, words: &str) {
     if board.wait(PATIENCE) {
         return;
     }
-    let spinner = style("{spinner} {msg} ({elapsed})");
-    let measured = style("{spinner} {msg} {bar:30} {percent:>3} % ({elapsed})");
+    let begun = now_ms().saturating_sub(u64::try_from(PATIENCE.as_millis()).unwrap_or_default());
+    let spinner = style("{spinner} {msg}");
+    let measured = style("{spinner} {msg} {bar:30} {percent:>3} %");
     let bar = ProgressBar::new_spinner();
     bar.set_style(spinner.clone());
     let mut was = None;
     loop {
         let (at, measure, asking) = board.change(|s| (s.at.clone(), s.measure, s.asking));
+        let (note, asked) = board.change(|s| (s.note.take(), s.asked));
         if asking {
             if board.wait(FRAME) {
                 break;
             }
             continue;
         }
-        bar.set_message(if at.is_empty() { words.to_owned() } else { format!("{words}: {at}") });
+        if let Some(note) = note {
+            bar.println(note);
+        }
+        // Of what somebody else asked for earlier it is that time that counts.
+        let seconds = now_ms().saturating_sub(asked.unwrap_or(begun).min(begun)) / 1000;
+        bar.set_message(match at.is_empty() {
+            true => format!("{words} ({seconds}s)"),
+            false => format!("{words}: {at} ({seconds}s)"),
+        });
         if measure.is_some() != was.is_some() {
             bar.set_style(if measure.is_some() { measured.clone() } else { spinner.clone() });
         }
@@ -197,7 +235,10 @@ fn lines(board: &Board, words: &str) {
     let mut time = PATIENCE;
     while !board.wait(time) {
         time = LASTS;
-        let (step, at) = board.change(|s| (s.step.clone(), s.at.clone()));
+        let (step, at, note) = board.change(|s| (s.step.clone(), s.at.clone(), s.note.take()));
+        if let Some(note) = note {
+            ui::print_error(&note);
+        }
         if step == was && step != said && !step.is_empty() {
             ui::print_error(&format!("{words}: {at}"));
             said.clone_from(&step);

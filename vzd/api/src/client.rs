@@ -125,7 +125,9 @@ impl ClientError {
                 Some("start this root's own `vzd --root DIR`, or correct VZ_ROOT or --root".into())
             }
             Self::Denied { .. } => Some("run as root, or join the group `vz`".into()),
-            Self::Lost { id, .. } => Some(format!("once vzd runs again, `vzctl wait {id}` tells what became of it")),
+            Self::Lost { id, .. } => Some(format!(
+                "once vzd runs again (`systemctl status vzd` where it is a service), `vzctl wait {id}` tells what became of it"
+            )),
             Self::Broken { .. } | Self::Timeout { .. } => {
                 Some("look at vzd's log (`journalctl -u vzd` where it is a service) and repeat it".into())
             }

@@ -17,13 +17,14 @@ use crate::{
 use axum::{
     Json,
     extract::State,
-    http::{HeaderMap, header},
+    http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use futures::stream;
 use serde::Deserialize;
 use std::{collections::BTreeMap, collections::VecDeque, fmt::Write, time::Duration};
 use vz_api::wire;
+use vz_types::ExitCode;
 
 /// How many events `why` tells.
 const TOLD: u32 = 50;
@@ -126,6 +127,7 @@ pub struct Asked {
 #[utoipa::path(get, path = "/v1/events", params(
     ("ct" = Option<String>, Query, description = "CTID or name"),
     ("after" = Option<i64>, Query, description = "only events with a higher number"),
+    ("Last-Event-ID" = Option<i64>, Header, description = "the same, as server-sent events say it; the higher of both counts"),
     ("follow" = Option<bool>, Query, description = "do not end: go on with what comes"),
     ("limits" = Option<bool>, Query, description = "only what is about limits, without changes of state")),
     responses((status = 200, body = wire::Event, content_type = "application/x-ndjson"), (status = "4XX", body = wire::ApiError)))]
@@ -145,7 +147,13 @@ pub async fn events(
     };
     let form = Form::of(&headers);
     // What server-sent events say when they are taken up again.
-    let last = headers.get("last-event-id").and_then(|v| v.to_str().ok()?.parse().ok()).unwrap_or(0);
+    let last = match headers.get("last-event-id") {
+        None => 0,
+        Some(text) => text.to_str().ok().and_then(|t| t.trim().parse().ok()).ok_or_else(|| {
+            let message = "the header Last-Event-ID is no number of an event";
+            Refusal::new(StatusCode::BAD_REQUEST, ExitCode::BadValue, message, "leave it out to get all of them")
+        })?,
+    };
     let after = after.max(last);
     let newest = ops.m.newest_event();
     let rows = look(&ops, move |m| Ok(m.inventory.events(ct, after, MOST)?)).await?;

@@ -52,10 +52,12 @@ impl Refusal {
         self
     }
 
-    /// An operation nobody knows is not found.
+    /// An operation nobody knows is not found, and one that has ended is past asking.
     pub(crate) fn or_absent(mut self) -> Self {
-        if matches!(self.error.reason, Some(Reason::NoOperation { .. })) {
-            self.status = StatusCode::NOT_FOUND;
+        match self.error.reason {
+            Some(Reason::NoOperation { .. }) => self.status = StatusCode::NOT_FOUND,
+            Some(Reason::HasEnded { .. }) => self.status = StatusCode::CONFLICT,
+            _ => {}
         }
         self
     }

@@ -145,6 +145,14 @@ pub async fn list(
     let seen = ops.clone();
     look(&ops, move |m| {
         let subject = match (&asked.ct, &asked.template) {
+            (Some(_), Some(_)) => {
+                let hint = "leave `ct` or `template` out";
+                return Err(Error::refused(
+                    ExitCode::BadSyntax,
+                    "an operation is about a container or a template",
+                    hint,
+                ));
+            }
             // Those of a container that is gone are asked for by its CTID.
             (Some(ct), _) => Some(Subject::Ct(match ct.parse() {
                 Ok(ctid) => ctid,
@@ -154,7 +162,10 @@ pub async fn list(
             (None, None) => None,
         };
         let (states, open) = states(asked.state.as_deref().unwrap_or_default())?;
-        let most = asked.limit.unwrap_or(1000).clamp(1, 10_000);
+        let most = asked.limit.unwrap_or(1000);
+        if !(1..=10_000).contains(&most) {
+            return Err(Error::refused(ExitCode::BadValue, format!("limit: {most} is outside 1..10000"), ""));
+        }
         let wanted = Wanted { subject: subject.clone(), states: states.clone(), open, most };
         let mut all: BTreeMap<(u64, String), wire::Operation> =
             m.inventory.operations(&wanted)?.into_iter().map(kept).map(|o| ((o.asked, o.id.clone()), o)).collect();

@@ -213,10 +213,8 @@ impl Ops {
 
     /// Goes on with an operation an earlier vzd has begun.
     pub(super) fn carry_on(self: &Arc<Self>, row: OperationRow) {
-        let handle = Handle::new(row.id, row.kind, row.subject.clone(), row.asker.clone(), false);
-        handle.kept.store(true, Ordering::Release);
         let job = Job {
-            handle,
+            handle: Handle::again(&row),
             make: Box::new(|_| Err(Error::refused(vz_types::ExitCode::System, "it cannot begin twice", ""))),
             request: Request::plain(row.kind),
             resumed: Some(Box::new(row)),
@@ -511,8 +509,7 @@ async fn ready(ops: &Arc<Ops>, ctid: Ctid, handle: &Arc<Handle>, request: &Reque
     if let Some(row) = open.filter(|row| row.id != handle.id) {
         tracing::warn!(ctid = ctid.get(), op = row.kind.word(), step = row.step, "was left open");
         let (kind, step) = (row.kind, row.step.clone());
-        let mending = Handle::new(row.id, row.kind, row.subject.clone(), row.asker.clone(), false);
-        mending.kept.store(true, Ordering::Release);
+        let mending = Handle::again(&row);
         let result = go_on(ops, &mending, row).await;
         let ended = mending.snapshot();
         conclude(

@@ -1,6 +1,6 @@
 //! An operation under way, for everybody who looks at it: waits for it, follows it, cancels it.
 
-use crate::manager::now_ms;
+use crate::{inventory::OperationRow, manager::now_ms};
 use std::sync::{
     Arc,
     atomic::{AtomicBool, Ordering},
@@ -69,6 +69,17 @@ pub struct Handle {
 impl Handle {
     /// One that waits its turn.
     pub fn new(id: OpId, kind: OpKind, subject: Subject, asker: String, fast: bool) -> Arc<Self> {
+        Self::asked_at(id, kind, subject, asker, fast, now_ms())
+    }
+
+    /// One that is gone on with.
+    pub fn again(row: &OperationRow) -> Arc<Self> {
+        let handle = Self::asked_at(row.id, row.kind, row.subject.clone(), row.asker.clone(), false, row.asked);
+        handle.kept.store(true, Ordering::Release);
+        handle
+    }
+
+    fn asked_at(id: OpId, kind: OpKind, subject: Subject, asker: String, fast: bool, asked: u64) -> Arc<Self> {
         let first = Snapshot {
             state: OpState::Queued,
             step: "",
@@ -90,7 +101,7 @@ impl Handle {
             kind,
             subject,
             asker,
-            asked: now_ms(),
+            asked,
             kept: AtomicBool::new(false),
             fast: AtomicBool::new(fast),
             cancel: Arc::default(),

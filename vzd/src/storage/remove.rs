@@ -77,7 +77,10 @@ impl Job<'_> {
                 } else {
                     match unlinkat(dir, &*name, AtFlags::empty()) {
                         Ok(()) | Err(Errno::NOENT) => {}
-                        Err(Errno::ISDIR | Errno::PERM) => self.directory(dir, &name, depth)?,
+                        Err(Errno::ISDIR) => self.directory(dir, &name, depth)?,
+                        // Some filesystems say so of a directory.
+                        Err(e @ Errno::PERM) if !is_directory(dir, &name) => return self.kept(&name, e),
+                        Err(Errno::PERM) => self.directory(dir, &name, depth)?,
                         Err(Errno::BUSY) => return Err(self.mounted()),
                         Err(e) => return io_step("remove a file below", self.path, Err(e)),
                     }
@@ -111,6 +114,12 @@ impl Job<'_> {
         }
     }
 
+    /// The kernel refuses to remove a file, and it is ours to say which.
+    fn kept<T>(&self, name: &CString, e: Errno) -> Result<T, StorageError> {
+        let path = self.path.join("...").join(name.to_string_lossy().as_ref());
+        io_step("remove a file (is it immutable? lsattr(1) shows it, chattr -i ends it)", &path, Err(e))
+    }
+
     fn mounted(&self) -> StorageError {
         StorageError::Refused { path: self.path.to_owned(), why: "something is mounted in it" }
     }
@@ -133,6 +142,11 @@ impl Job<'_> {
         }
         Ok(names)
     }
+}
+
+fn is_directory(dir: BorrowedFd<'_>, name: &CString) -> bool {
+    rustix::fs::statat(dir, &**name, AtFlags::SYMLINK_NOFOLLOW)
+        .is_ok_and(|s| FileType::from_raw_mode(s.st_mode) == FileType::Directory)
 }
 
 /// Gives a private area that was made aside its name by one rename; a second time is fine. Durable when it returns: a

@@ -250,8 +250,18 @@ impl Default for HostNetwork {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct History {
-    /// Days that ended operations and events are kept.
+    /// Days that ended operations and events are kept: 1..=36500.
+    #[serde(deserialize_with = "days")]
     pub days: u32,
+}
+
+/// None of them would be no history at all, and many read 0 as "for ever".
+fn days<'de, D: serde::Deserializer<'de>>(d: D) -> Result<u32, D::Error> {
+    let days = u32::deserialize(d)?;
+    match days {
+        1..=36_500 => Ok(days),
+        _ => Err(serde::de::Error::custom(format!("days: {days} is outside 1..36500"))),
+    }
 }
 
 impl Default for History {

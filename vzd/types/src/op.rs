@@ -45,13 +45,16 @@ impl fmt::Debug for OpId {
 
 /// Why a text is not the number of an operation.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("`{0}` is not the number of an operation: those have 26 letters and digits, as `vzctl operations` shows them")]
+#[error(
+    "`{0}` is not the number of an operation: those are 26 digits and capital letters without I, L, O and U, the first at most 7, as `vzctl operations` shows them"
+)]
 pub struct OpIdError(String);
 
 impl FromStr for OpId {
     type Err = OpIdError;
     fn from_str(s: &str) -> Result<Self, OpIdError> {
-        let plain = s.len() == 26 && s.bytes().all(|b| b.is_ascii_alphanumeric());
+        // Of 130 bits the number has 128: what is above would be dropped.
+        let plain = s.len() == 26 && s.bytes().all(|b| b.is_ascii_alphanumeric()) && s.as_bytes()[0] <= b'7';
         let id = ulid::Ulid::from_string(s).ok().filter(|_| plain);
         id.map(Self).ok_or_else(|| OpIdError(s.chars().take(40).collect()))
     }

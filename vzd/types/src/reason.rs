@@ -163,9 +163,14 @@ impl Reason {
     /// What to do next, if there is something.
     pub fn hint(&self, subject: &Subject) -> Option<String> {
         let ct = subject.ctid().map_or_else(|| "CTID".to_owned(), |c: Ctid| c.to_string());
+        let shown = match subject {
+            Subject::Ct(ctid) => format!("`vzctl operations {ctid}`"),
+            Subject::Template(name) => format!("`vzctl operations --template {name}`"),
+            Subject::Host => "`vzctl operations`".to_owned(),
+        };
         Some(match self {
             Self::Busy { operation, .. } => {
-                format!("`vzctl wait {operation}` waits for it, `vzctl operations {ct}` shows how far it is")
+                format!("`vzctl wait {operation}` waits for it, {shown} shows how far it is")
             }
             Self::Exists => "choose another CTID or destroy it first".into(),
             Self::Absent => "`vzlist -a` shows those that exist".into(),
@@ -181,19 +186,21 @@ impl Reason {
                 format!("put right what is named and repeat it; `vzctl destroy {ct}` removes what is there")
             }
             Self::Trouble { .. } => "put right what is named and repeat it: what is left is finished first".into(),
-            Self::NotCancellable { .. } => "wait for it".into(),
+            Self::NotCancellable { kind: OpKind::Stop | OpKind::Restart, .. } => {
+                format!("`vzctl stop {ct} --fast` ends the container at once; {shown} shows how far it is")
+            }
+            Self::NotCancellable { .. } => format!("wait for its end; {shown} shows how far it is"),
+            Self::AlreadyRuns => format!("`vzctl restart {ct}` starts it anew"),
+            Self::Runs { .. } => format!("`vzctl stop {ct}` stops it"),
+            Self::IsMounted => format!("`vzctl umount {ct}` ends that"),
+            Self::NotMounted => format!("`vzctl mount {ct}` shows its files"),
+            Self::HasEnded { .. } => format!("{shown} shows what came of it"),
             Self::NoOperation { days: 0, .. } => "`vzctl operations` shows those that are kept".into(),
             Self::NoOperation { days, .. } => format!("`vzctl operations` shows those of the last {days} days"),
             Self::VzdEnded { .. } => "repeat it".into(),
             Self::Quitting => "try again when it runs".into(),
             Self::TooMany { .. } => "try again when some have ended; `vzctl operations` shows them".into(),
-            Self::AlreadyRuns
-            | Self::Runs { .. }
-            | Self::IsMounted
-            | Self::AlreadyMounted
-            | Self::NotMounted
-            | Self::Cancelled { .. }
-            | Self::HasEnded { .. } => return None,
+            Self::AlreadyMounted | Self::Cancelled { .. } => return None,
         })
     }
 }

@@ -134,7 +134,9 @@ fn a_build_that_waits_for_room_is_queued_and_can_be_cancelled_at_once() {
     let room = Arc::new(std::sync::Mutex::new(room));
     for _ in 0..crate::pool::HEAVY {
         let room = room.clone();
-        ops.pools.heavy.post(move || drop(room.lock().unwrap().recv()));
+        ops.pools.heavy.post(move || {
+            let _ = room.lock().unwrap().recv();
+        });
     }
     let template = Subject::Template("slow".parse().unwrap());
     let make = |_: &Work| -> crate::error::Result<Box<dyn Run>> { Ok(Box::new(Waits { gate: gate(), waited: false })) };
