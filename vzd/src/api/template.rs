@@ -15,12 +15,7 @@ use crate::{
     template::Upload,
     view,
 };
-use axum::{
-    Json,
-    extract::State,
-    http::header,
-    response::Response,
-};
+use axum::{Json, extract::State, http::header, response::Response};
 use futures::stream;
 use std::sync::Arc;
 use vz_api::wire::{self, BuildEvent};
