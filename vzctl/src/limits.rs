@@ -167,7 +167,7 @@ line it is megabytes.
 | `/run/vz/classes` inside | the class of each counter, and what is to be said about it |
 | `vzctl why CTID` | what was refused, when, and what to change |
 | `vzctl events --follow --json` | events as they come |
-| `GET /metrics` on `/run/vz/vzd.sock` | Prometheus text; `vzctl metrics` prints it |
+| `GET /metrics` on `/run/vz/vzd.sock` | OpenMetrics text for Prometheus; `vzctl metrics` prints it |
 
 A vanilla kernel's /proc takes no new names, so there is no /proc/user_beancounters.
 

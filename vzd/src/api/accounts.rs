@@ -1,4 +1,4 @@
-//! Routes about what containers use and what happened to them: why, events, host figures, samples, metrics.
+//! Routes about what containers use and what happened to them: why, events, host figures, samples.
 
 use super::{
     Refusal, convert,
@@ -7,22 +7,20 @@ use super::{
     stream::Form,
 };
 use crate::{
-    accounts::{self, Bean},
+    accounts,
     ct::{limits, samples as plans},
-    error::Result as Looked,
     limits::host,
-    manager::Manager,
-    view::{self, Extent, View},
+    view,
 };
 use axum::{
     Json,
     extract::State,
-    http::{HeaderMap, StatusCode, header},
-    response::{IntoResponse, Response},
+    http::{HeaderMap, StatusCode},
+    response::Response,
 };
 use futures::stream;
 use serde::Deserialize;
-use std::{collections::BTreeMap, collections::VecDeque, fmt::Write, time::Duration};
+use std::{collections::BTreeMap, collections::VecDeque, time::Duration};
 use vz_api::wire;
 use vz_types::ExitCode;
 
@@ -206,106 +204,4 @@ pub async fn host(State(ops): Shared) -> Answer<wire::HostFigures> {
 #[utoipa::path(get, path = "/v1/samples", responses((status = 200, body = BTreeMap<String, String>)))]
 pub async fn samples(State(ops): Shared) -> Answer<BTreeMap<String, String>> {
     look(&ops, |m| Ok(Json(plans::all(m)))).await
-}
-
-/// Figures of every running container in Prometheus' text format.
-#[utoipa::path(get, path = "/metrics", responses((status = 200, body = String, content_type = "text/plain; version=0.0.4")))]
-pub async fn metrics(State(ops): Shared) -> Result<Response, Refusal> {
-    let text = look(&ops, |m| exposition(m)).await?;
-    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response())
-}
-
-/// The exposition format: HELP and TYPE once per metric, then its samples
-/// (prometheus.io/docs/instrumenting/exposition_formats).
-fn exposition(m: &Manager) -> Looked<String> {
-    let views = view::list(m, Extent::Whole, &[])?;
-    let mut out = String::new();
-    let mut metric = |name: &str, kind: &str, help: &str, samples: Vec<(String, f64)>| {
-        // Writing to a String cannot fail.
-        let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
-        for (labels, value) in samples {
-            let _ = writeln!(out, "{name}{labels} {value}");
-        }
-    };
-    let up = |v: &View| f64::from(u8::from(v.live.is_some()));
-    metric(
-        "vz_ct_running",
-        "gauge",
-        "Whether the container runs.",
-        views.iter().map(|v| (format!("{{ctid=\"{}\"}}", v.row.ctid), up(v))).collect(),
-    );
-    let running: Vec<&View> = views.iter().filter(|v| v.live.is_some()).collect();
-    type Pick = fn(&Bean) -> Option<u64>;
-    let unlimited = vz_types::limits::Amount::CLASSIC_UNLIMITED;
-    let rows: [(&str, &str, &str, Pick); 4] = [
-        ("vz_ub_held", "gauge", "Held now, in the counter's unit.", |b| b.known.then_some(b.figures.held)),
-        ("vz_ub_maxheld", "gauge", "Held at most since the last reset.", |b| Some(b.figures.maxheld)),
-        ("vz_ub_limit", "gauge", "Limit; absent when unlimited.", |b| Some(b.figures.limit)),
-        ("vz_ub_failcnt_total", "counter", "Refusals since the last reset.", |b| Some(b.figures.failcnt)),
-    ];
-    for (name, kind, help, pick) in rows {
-        let samples = running.iter().flat_map(|v| v.beans.iter().map(move |b| (v.row.ctid, b)));
-        metric(
-            name,
-            kind,
-            help,
-            samples
-                .filter_map(|(ctid, b)| {
-                    let value = pick(b).filter(|n| name != "vz_ub_limit" || *n != unlimited)?;
-                    Some((
-                        format!(
-                            "{{ctid=\"{ctid}\",resource=\"{}\",unit=\"{}\",class=\"{}\"}}",
-                            b.ub,
-                            b.ub.row().unit.word(),
-                            b.class.word()
-                        ),
-                        value as f64,
-                    ))
-                })
-                .collect(),
-        );
-    }
-    let pressure: Vec<_> =
-        running.iter().filter_map(|v| Some((v.row.ctid, accounts::pressure(m, v.row.ctid)?.0))).collect();
-    metric(
-        "vz_pressure_seconds_total",
-        "counter",
-        "Time in which processes waited for a resource.",
-        pressure
-            .iter()
-            .flat_map(|(ctid, p)| {
-                [("cpu", p.cpu), ("memory", p.memory), ("io", p.io)]
-                    .into_iter()
-                    .filter_map(|(r, p)| Some((r, p?)))
-                    .flat_map(move |(r, p)| {
-                        [("some", p.some_total), ("full", p.full_total)].map(|(k, us)| {
-                            (format!("{{ctid=\"{ctid}\",resource=\"{r}\",kind=\"{k}\"}}"), us as f64 / 1e6)
-                        })
-                    })
-            })
-            .collect(),
-    );
-    metric(
-        "vz_cpu_throttled_seconds_total",
-        "counter",
-        "Time processes were held back by cpulimit or cpus.",
-        pressure.iter().map(|(ctid, p)| (format!("{{ctid=\"{ctid}\"}}"), p.throttled_us as f64 / 1e6)).collect(),
-    );
-    let mut kinds: BTreeMap<(u32, String), u64> = BTreeMap::new();
-    for e in m.inventory.events(None, 0, 10_000)?.into_iter().filter(|e| e.is_limit()) {
-        *kinds.entry((e.ctid.get(), e.kind)).or_default() += e.count;
-    }
-    metric(
-        "vz_events",
-        "gauge",
-        "Events kept, by kind.",
-        kinds.into_iter().map(|((ctid, kind), n)| (format!("{{ctid=\"{ctid}\",kind=\"{kind}\"}}"), n as f64)).collect(),
-    );
-    metric(
-        "vz_memory_promised_bytes",
-        "gauge",
-        "Memory guaranteed to running containers.",
-        vec![(String::new(), limits::promised(m, None)? as f64)],
-    );
-    Ok(out)
 }

@@ -7,6 +7,7 @@ mod change;
 mod convert;
 mod extract;
 mod handlers;
+mod metrics;
 mod openapi;
 mod operations;
 mod peer;
@@ -113,7 +114,7 @@ pub fn router(ops: Arc<Ops>) -> Router {
         .route("/v1/events", get(accounts::events))
         .route("/v1/host", get(accounts::host))
         .route("/v1/samples", get(accounts::samples))
-        .route("/metrics", get(accounts::metrics))
+        .route("/metrics", get(metrics::metrics))
         .route("/v1/cts", get(list).post(create))
         .route("/v1/cts/{ct}", get(show).patch(set).delete(destroy))
         .route("/v1/cts/{ct}/start", post(start))

@@ -1,7 +1,7 @@
 //! The OpenAPI document: generated from the handlers and the wire types, served at `/v1/openapi.json` and
 //! checked in as `docs/reference/openapi.json`.
 
-use super::{accounts, change, handlers, operations, template};
+use super::{accounts, change, handlers, metrics, operations, template};
 use utoipa::OpenApi;
 use vz_api::wire;
 
@@ -39,7 +39,7 @@ use vz_api::wire;
         accounts::events,
         accounts::host,
         accounts::samples,
-        accounts::metrics
+        metrics::metrics
     ),
     components(schemas(wire::ApiError, wire::BuildEvent))
 )]
