@@ -17,6 +17,7 @@
 //! | [`package`] | the Debian package, and throwaway roots to install it in |
 //! | [`tarball`] | root filesystems in archives, made without us |
 //! | [`inits`] | what is promised of each shipped init |
+//! | [`storm`] | vzd killed again and again, under load |
 //! | [`ssh`] | logging in |
 //! | [`probe`] | what a hostile guest would try |
 //! | [`vm`] | the virtual test host, driven from outside |
@@ -34,6 +35,7 @@ pub mod proxy;
 pub mod rig;
 pub mod seen;
 pub mod ssh;
+pub mod storm;
 pub mod tarball;
 pub mod template;
 pub mod vm;
