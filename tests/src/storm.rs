@@ -128,13 +128,17 @@ impl Storm {
         let hearts: Vec<u32> = (HEARTS..HEARTS + self.hearts).collect();
         let listener = rig.host.inside(|| UdpSocket::bind((HOST, 0))).expect("a socket of the host's");
         listener.set_read_timeout(Some(MOMENT)).expect("a timeout");
+        // Room for what comes while the reader gets no processor.
+        rustix::net::sockopt::set_socket_recv_buffer_size_force(&listener, 8 << 20).expect("a buffer");
         let port = listener.local_addr().expect("its address").port();
-        begin_hearts(rig, &hearts, port);
-        let unharmed = Unharmed::of(rig, &hearts);
-        let calm = rig.census();
-        let (over, told, begun) = (AtomicBool::new(false), Mutex::new(BTreeMap::new()), Instant::now());
-        let mut report = thread::scope(|s| {
+        let (over, told) = (AtomicBool::new(false), Mutex::new(BTreeMap::new()));
+        let (mut report, unharmed, calm) = thread::scope(|s| {
+            let ends = Over(&over);
+            // From the first beat on: a socket that nobody reads is full soon.
             let all = s.spawn(|| received(&listener, &over));
+            begin_hearts(rig, &hearts, port);
+            let unharmed = Unharmed::of(rig, &hearts);
+            let calm = rig.census();
             let events = s.spawn(|| followed(rig, &over));
             let list = s.spawn(|| listed(rig, &hearts, &over));
             let workers: Vec<_> = (0..self.workers)
@@ -144,9 +148,9 @@ impl Storm {
                     s.spawn(move || worker.work(over))
                 })
                 .collect();
-            let mut report = Report::default();
+            let (mut report, begun) = (Report::default(), Instant::now());
             {
-                let _over = Over(&over);
+                let _ends = ends;
                 let mut dice = Dice(self.seed | 1);
                 for n in 0..self.kills {
                     let failed = events.is_finished() || list.is_finished() || workers.iter().any(|w| w.is_finished());
@@ -170,15 +174,15 @@ impl Storm {
                     }
                 }
             }
+            report.took = begun.elapsed();
             workers.into_iter().for_each(|w| join(w.join()));
             join(list.join());
             report.events = join(events.join());
             let arrived = join(all.join());
             (report.beats, report.gap, report.lost) = count(rig, &hearts, &arrived);
-            report
+            (report, unharmed, calm)
         });
         report.answers.sort();
-        report.took = begun.elapsed();
         report.told = told.into_inner().unwrap_or_else(PoisonError::into_inner);
         unharmed.assert_taken_in(rig, "after the storm");
         let open = rig.ok(&["--json", "operations", "--open"]).json();
