@@ -35,19 +35,19 @@ pub fn run(session: &Session, args: &ImportArgs) -> Outcome {
         skip_devices: args.skip_devices,
         description: args.description.clone(),
         max_size,
+        background: session.background,
     };
-    if session.background {
-        return Err(Failure::new(
-            ExitCode::BadSyntax,
-            "an archive is read by vzctl, which has to stay until it is sent",
-        )
-        .hint("leave --background out, and let your shell run it in the background"));
-    }
     let (ui, id) = (session.ui, progress::number());
     let words = format!("Importing OS template {name}");
+    let client = session.client.numbered(id);
+    if session.background {
+        // It is needed until the archive is sent; Ctrl-C takes back what there is by then.
+        let sent =
+            progress::waiting(&ui, &client, id, &words, || client.begin_import(&name, &request, archive, length));
+        return session.finish(sent, &[], &[]);
+    }
     ui.say(&words);
     let bar = ui.bar();
-    let client = session.client.numbered(id);
     let made = progress::told_itself(&client, id, &words, || {
         client.import(&name, &request, archive, length, |event| tables::show(&ui, &bar, event))
     });

@@ -8,6 +8,7 @@ use super::{
     handlers::{Answer, Shared, inside, look},
     operations,
     stream::Form,
+    upload::Feed,
 };
 use crate::{
     error::{Error, Result as Looked},
@@ -108,9 +109,10 @@ pub async fn template_build(
         ("replace" = Option<bool>, Query, description = "Make this the current version of a template that exists"),
         ("skip_devices" = Option<bool>, Query, description = "Leave every device node out"),
         ("description" = Option<String>, Query, description = "One line for `template show`"),
-        ("max_size" = Option<u64>, Query, description = "Most bytes the files may have together")),
+        ("max_size" = Option<u64>, Query, description = "Most bytes the files may have together"),
+        ("background" = Option<bool>, Query, description = "answer 202 with the operation as soon as all of the archive has arrived")),
     request_body(content_type = "application/octet-stream"),
-    responses((status = 200, body = wire::BuildEvent, content_type = "application/x-ndjson"), (status = "4XX", body = wire::ApiError)))]
+    responses((status = 200, body = wire::BuildEvent, content_type = "application/x-ndjson"), (status = 202, body = wire::Operation), (status = "4XX", body = wire::ApiError)))]
 pub async fn template_import(
     State(ops): Shared,
     who: Asker,
@@ -120,11 +122,23 @@ pub async fn template_import(
 ) -> Result<Response, Refusal> {
     let name = name(&text)?;
     let length = http.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse().ok());
-    let (bytes, end) = super::upload::start(http.into_body())
+    let Feed { bytes, end, over } = super::upload::start(http.into_body())
         .map_err(|e| Error::refused(ExitCode::System, format!("no pipe could be made for the archive: {e}"), ""))?;
+    let how = wire::How { background: request.background };
     let upload = Upload { bytes, length, end, request };
-    let handle = begun(&ops, who, wire::How::default(), ops::import_template(name, upload)).await?;
-    Ok(told(handle))
+    let handle = begun(&ops, who, how, ops::import_template(name, upload)).await?;
+    if !how.background {
+        return Ok(told(handle));
+    }
+    // Until then its client is needed. What is refused by its first bytes is told to somebody who is still there.
+    let last = tokio::select! {
+        _ = over => handle.snapshot(),
+        last = handle.ended() => last,
+    };
+    match last.failure {
+        Some(f) => Err(Refusal::from(f).of(handle.id)),
+        None => Ok((StatusCode::ACCEPTED, Json(operations::live(&handle))).into_response()),
+    }
 }
 
 async fn begun(ops: &Arc<Ops>, who: Asker, how: wire::How, asked: Ask) -> Result<Arc<Handle>, Refusal> {

@@ -16,8 +16,10 @@
 //! | [`handle`] | an operation under way, for those who look at it |
 //! | [`ask`] | what is asked for, and what that comes to |
 //! | [`driver`] | queues, drivers, waiting |
+//! | [`turn`] | what comes before an operation's first step |
 //! | [`recover`] | what vzd finds when it starts |
 //! | [`up`], [`down`] | the two halves several operations are made of |
+//! | [`planned`] | what a `set` comes to |
 //! | the others | one operation each |
 
 mod ask;
@@ -30,6 +32,7 @@ mod handle;
 mod machine;
 mod mount;
 mod onboot;
+mod planned;
 pub mod recover;
 mod restart;
 mod set;
@@ -40,6 +43,7 @@ mod template;
 #[cfg(test)]
 #[allow(clippy::disallowed_methods, reason = "directories of a test's own, with nothing mounted in them")]
 mod tests;
+mod turn;
 mod up;
 mod work;
 
