@@ -176,17 +176,32 @@ fn ctrl_c_at_a_terminal_asks_waits_on_and_cancels() {
     };
     let mut start = session(&["start", "101"]);
     rig.wait_step(101, "namespaces", SOON);
-    for answer in ["w", "", "c"] {
-        start.send("\x03").unwrap();
-        start.expect("[c/l/w]").unwrap();
-        start.send_line(answer).unwrap();
-    }
+    start.send("\x03").unwrap();
+    start.expect("[c/l/w]").unwrap();
+    start.send_line("w").unwrap();
+    // Nothing is drawn as long as it asks; then it waits on.
+    start.expect("namespaces").unwrap();
+    start.send("\x03").unwrap();
+    start.expect("[c/l/w]").unwrap();
+    start.send_line("c").unwrap();
     rig.wait_open(101, ("state", "cancelling"), SOON);
     fs::remove_file(&hold).unwrap();
     start.expect("cancelled").unwrap();
     start.expect(expectrl::Eof).unwrap();
     assert_eq!(rig.status(101), "exist unmounted down");
     rig.assert_census(&before, "after Ctrl-C");
+    // Once more at the question leaves it going on.
+    fs::write(&hold, "").unwrap();
+    let mut start = session(&["start", "101"]);
+    let id = rig.wait_step(101, "namespaces", SOON);
+    start.send("\x03").unwrap();
+    start.expect(id.as_str()).unwrap();
+    start.expect("[c/l/w]").unwrap();
+    start.send("\x03").unwrap();
+    start.expect(expectrl::Eof).unwrap();
+    fs::remove_file(&hold).unwrap();
+    rig.ok(&["wait", &id]);
+    rig.ok(&["stop", "101", "--fast"]);
     // What tells of itself as it goes asks as well.
     let mut import = session(&["template", "import", archive.path(), "--name", "web"]);
     let pipe = archive.half();
@@ -263,4 +278,31 @@ fn a_step_is_told_once_where_there_is_no_terminal() {
     let once: BTreeSet<&str> = steps.iter().copied().collect();
     assert_eq!(once.len(), steps.len(), "{said}");
     assert!(steps.iter().any(|s| s.ends_with(": signal")), "{said}");
+}
+
+#[test]
+fn a_set_that_is_left_behind_restarts_its_container_too() {
+    let rig = Rig::new(&[Tiny]);
+    rig.create(101, Tiny, &[]);
+    rig.ok(&["start", "101"]);
+    rig.settled(101);
+    let before = rig.record(101).monitor;
+    let words = ["--background", "set", "101", "--features", "nesting:on", "--save", "--setmode", "restart"];
+    rig.ok(&words).says("vzctl wait");
+    let other = || {
+        let text = fs::read_to_string(rig.ct_run(101).join("state.json")).ok()?;
+        let record: vz_types::run::RunRecord = serde_json::from_str(&text).ok()?;
+        (record.monitor != before).then_some(())
+    };
+    wait::retry(SOON, MOMENT, other).unwrap_or_else(|| panic!("it was not restarted\n{}", rig.vzd_log(40)));
+    rig.wait_state(101, "running");
+    let kinds: Vec<String> = rig
+        .ok(&["--json", "operations", "101", "--limit", "2"])
+        .json()
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|o| o["kind"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(kinds, ["restart", "set"]);
 }

@@ -48,7 +48,7 @@ pub fn run(session: &Session, args: &ImportArgs) -> Outcome {
     }
     ui.say(&words);
     let bar = ui.bar();
-    let made = progress::told_itself(&client, id, &words, || {
+    let made = progress::told_itself(&client, id, &words, &bar, || {
         client.import(&name, &request, archive, length, |event| tables::show(&ui, &bar, event))
     });
     bar.finish_and_clear();

@@ -66,11 +66,12 @@ impl Board {
 /// Does `work`, which waits for the operation of this number; `words` say what that is.
 pub fn waiting<T>(ui: &Ui, client: &Client, id: OpId, words: &str, work: impl FnOnce() -> T) -> T {
     let board = Arc::new(Board::default());
-    let signals = signals(client, id, &board, words);
+    let bar = ProgressBar::new_spinner();
+    let signals = signals(client, id, &board, words, &bar);
     let terminal = std::io::stderr().is_terminal();
     let drawing = (!ui.quiet && terminal).then(|| {
         let (board, words) = (Arc::clone(&board), words.to_owned());
-        std::thread::spawn(move || draw(&board, &words))
+        std::thread::spawn(move || draw(&board, &words, &bar))
     });
     if !ui.quiet && (terminal || !ui.json) {
         let (board, client, words) = (Arc::clone(&board), client.clone(), words.to_owned());
@@ -88,10 +89,14 @@ pub fn waiting<T>(ui: &Ui, client: &Client, id: OpId, words: &str, work: impl Fn
     out
 }
 
-/// The same for what tells of itself as it goes: only Ctrl-C is taken over.
-pub fn told_itself<T>(client: &Client, id: OpId, words: &str, work: impl FnOnce() -> T) -> T {
+/// The same for what tells of itself on a bar as it goes: only Ctrl-C is taken over.
+pub fn told_itself<T>(client: &Client, id: OpId, words: &str, bar: &ProgressBar, work: impl FnOnce() -> T) -> T {
     let board = Arc::new(Board::default());
-    let signals = signals(client, id, &board, words);
+    let signals = signals(client, id, &board, words, bar);
+    if !bar.is_hidden() {
+        // Only now: the thread that draws must not be the one that Ctrl-C ends us by.
+        bar.enable_steady_tick(FRAME);
+    }
     let out = work();
     board.change(|s| s.over = true);
     if let Some(mask) = signals {
@@ -107,6 +112,10 @@ fn follow(client: &Client, id: OpId, board: &Board, words: &str, terminal: bool)
     let mut said = String::new();
     // What cannot be followed is waited for all the same; only nothing is told of it.
     let _ = client.follow(&id.to_string(), |now| {
+        // How it ended is told by who waits for it.
+        if now.ended.is_some() {
+            return false;
+        }
         let at = at(now);
         board.change(|s| {
             if s.over {
@@ -137,13 +146,12 @@ pub fn at(o: &Operation) -> String {
     }
 }
 
-fn draw(board: &Board, words: &str) {
+fn draw(board: &Board, words: &str, bar: &ProgressBar) {
     if board.wait(PATIENCE) {
         return;
     }
     let spinner = style("{spinner} {msg} ({elapsed})");
     let measured = style("{spinner} {msg} {bar:30} {percent:>3} % ({elapsed})");
-    let bar = ProgressBar::new_spinner();
     bar.set_style(spinner.clone());
     let mut was = None;
     loop {
@@ -170,12 +178,13 @@ fn style(template: &str) -> ProgressStyle {
 }
 
 /// Takes Ctrl-C over while an operation is waited for.
-fn signals(client: &Client, id: OpId, board: &Arc<Board>, words: &str) -> Option<SigSet> {
+fn signals(client: &Client, id: OpId, board: &Arc<Board>, words: &str, bar: &ProgressBar) -> Option<SigSet> {
     let mut mask = SigSet::empty();
     mask.add(Signal::SIGINT);
     // Every thread made from here on inherits it.
     mask.thread_block().ok()?;
     let (client, board, words) = (client.within(Duration::from_secs(5)), Arc::clone(board), words.to_owned());
+    let bar = bar.clone();
     std::thread::spawn(move || {
         loop {
             let Ok(Signal::SIGINT) = mask.wait() else { return };
@@ -184,16 +193,17 @@ fn signals(client: &Client, id: OpId, board: &Arc<Board>, words: &str) -> Option
                 let _ = mask.thread_unblock().and_then(|()| raise(Signal::SIGINT));
                 std::process::exit(INTERRUPTED);
             }
-            interrupted(&client, id, &words);
+            interrupted(&client, id, &words, &bar, &mask);
         }
     });
     Some(mask)
 }
 
-fn interrupted(client: &Client, id: OpId, words: &str) {
+fn interrupted(client: &Client, id: OpId, words: &str, bar: &ProgressBar, mask: &SigSet) {
     let terminal = std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
     if terminal {
-        match asked(words) {
+        // Nothing is drawn over the question.
+        match bar.suspend(|| asked(id, words, mask)) {
             Answer::Cancel => {}
             Answer::Leave => {
                 ui::print_error(&format!("It goes on as operation {id}: `vzctl wait {id}`, `vzctl cancel {id}`"));
@@ -220,12 +230,17 @@ enum Answer {
     Wait,
 }
 
-fn asked(words: &str) -> Answer {
+/// Asks. Whoever presses Ctrl-C once more instead leaves: the operation, whose number is on the screen, goes on.
+fn asked(id: OpId, words: &str, mask: &SigSet) -> Answer {
     let mut err = std::io::stderr().lock();
-    let _ = write!(err, "\n{words}: [c]ancel it, [l]eave it going on, or wait on? [c/l/w] ");
+    let _ = write!(err, "\n{words} (operation {id}): [c]ancel it, [l]eave it going on, or wait on? [c/l/w] ");
     let _ = err.flush();
+    drop(err);
     let mut line = String::new();
-    match std::io::stdin().lock().read_line(&mut line) {
+    let _ = mask.thread_unblock();
+    let read = std::io::stdin().lock().read_line(&mut line);
+    let _ = mask.thread_block();
+    match read {
         Ok(n) if n > 0 && line.trim().eq_ignore_ascii_case("c") => Answer::Cancel,
         Ok(n) if n > 0 && line.trim().eq_ignore_ascii_case("l") => Answer::Leave,
         _ => Answer::Wait,

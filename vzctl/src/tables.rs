@@ -172,7 +172,7 @@ pub fn template_build(session: &Session, typed: &str, rebuild: bool) -> Outcome 
     let words = format!("Building OS template {name}");
     ui.say(&words);
     let bar = ui.bar();
-    let built = progress::told_itself(&client, id, &words, || {
+    let built = progress::told_itself(&client, id, &words, &bar, || {
         client.build(&name, &BuildRequest { rebuild }, |event| show(&ui, &bar, event))
     });
     bar.finish_and_clear();

@@ -6,7 +6,6 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use std::{
     io::{IsTerminal, Write},
-    time::Duration,
 };
 use vz_api::wire::Done;
 
@@ -84,7 +83,6 @@ impl Ui {
             ProgressStyle::with_template("{bar:30} {percent:>3} %  {elapsed}  {wide_msg}")
                 .unwrap_or_else(|_| ProgressStyle::default_bar()),
         );
-        bar.enable_steady_tick(Duration::from_millis(200));
         bar
     }
 }

@@ -161,11 +161,9 @@ impl Error {
         match self {
             Self::Refused { hint, .. } => hint.clone(),
             Self::Denied { reason, subject } => reason.hint(subject),
-            Self::Stuck { source, .. } => {
-                Some(source.hint().filter(|_| source.reason().is_none()).unwrap_or_else(|| {
-                    "put right what stands in the way and repeat it: what is left is finished first".into()
-                }))
-            }
+            Self::Stuck { cause, .. } => Some(cause.hint().filter(|_| cause.reason().is_none()).unwrap_or_else(|| {
+                "put right what stands in the way and repeat it: what is left is finished first".into()
+            })),
             Self::Step { source, .. } | Self::Stays { cause: source, .. } => source.hint(),
             Self::Conf(e) => e.hint(),
             Self::Inventory(e) => e.hint(),

@@ -20,7 +20,7 @@ use axum::{
 };
 use std::sync::Arc;
 use vz_api::wire;
-use vz_types::{Ctid, ExitCode, Fact, fact::Booted};
+use vz_types::{Ctid, ExitCode, Fact, OpKind, fact::Booted};
 
 type Changed = Result<Response, Refusal>;
 
@@ -45,24 +45,36 @@ async fn change(ops: &Arc<Ops>, who: Asker, how: wire::How, ctid: Ctid, asked: A
         }
         Asked::Operation(handle) => handle,
     };
+    // Whatever becomes of the client.
+    let then = tokio::spawn(afterwards(ops.clone(), handle.clone(), ctid));
     if how.background {
         return Ok((StatusCode::ACCEPTED, Json(operations::live(&handle))).into_response());
     }
-    let last = handle.ended().await;
-    let mut done = ended(ctid, &handle, &last)?;
+    let mut done = ended(ctid, &handle, &handle.ended().await)?;
     if number.is_some_and(|n| n != handle.id) {
         done.facts.insert(0, Fact::Joined { operation: handle.id });
     }
-    // What a running container could not take: it is restarted, as an operation of its own.
-    let then = last.result.as_ref().and_then(|r| r.get("then")?.as_str().map(str::to_owned));
-    if then.as_deref() == Some("restart") {
-        if let Asked::Operation(restart) = ask(ops, ops::restart(ctid, true, false).by(handle.asker.clone())).await? {
-            let more = ended(ctid, &restart, &restart.ended().await)?;
-            done.facts.extend(more.facts);
-            done.steps.extend(more.steps);
-        }
+    if let Some(restart) = then.await.map_err(|_| inside())?? {
+        let more = ended(ctid, &restart, &restart.ended().await)?;
+        done.facts.extend(more.facts);
+        done.steps.extend(more.steps);
     }
     Ok(Json(done).into_response())
+}
+
+/// What a running container could not take: it is restarted once that is saved, as an operation of its own.
+async fn afterwards(ops: Arc<Ops>, handle: Arc<Handle>, ctid: Ctid) -> Result<Option<Arc<Handle>>, Refusal> {
+    if handle.kind != OpKind::Set {
+        return Ok(None);
+    }
+    let result = handle.ended().await.result;
+    if result.as_ref().and_then(|r| r.get("then")?.as_str()) != Some("restart") {
+        return Ok(None);
+    }
+    match ask(&ops, ops::restart(ctid, true, false).by(handle.asker.clone()).kept()).await? {
+        Asked::Operation(restart) => Ok(Some(restart)),
+        Asked::AlreadySo(_) => Ok(None),
+    }
 }
 
 /// What an operation that has ended comes to for its client.

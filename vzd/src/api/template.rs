@@ -28,6 +28,9 @@ use std::sync::Arc;
 use vz_api::wire::{self, BuildEvent};
 use vz_types::{ExitCode, TemplateName};
 
+/// How long an import whose archive is there may take to begin before it is left to: others may be before it.
+const BEGINS: std::time::Duration = std::time::Duration::from_secs(2);
+
 pub(super) fn name(text: &str) -> Looked<TemplateName> {
     text.parse().map_err(|e: vz_types::names::NameError| Error::refused(ExitCode::BadValue, e.to_string(), ""))
 }
@@ -130,9 +133,15 @@ pub async fn template_import(
     if !how.background {
         return Ok(told(handle));
     }
-    // Until then its client is needed. What is refused by its first bytes is told to somebody who is still there.
+    // Until then its client is needed. What is refused before it begins is told to somebody who is still there.
+    let begun = async {
+        let _ = over.await;
+        let mut follow = handle.follow();
+        let begins = follow.wait_for(|s| s.begun.is_some());
+        let _ = tokio::time::timeout(BEGINS, begins).await;
+    };
     let last = tokio::select! {
-        _ = over => handle.snapshot(),
+        () = begun => handle.snapshot(),
         last = handle.ended() => last,
     };
     match last.failure {
