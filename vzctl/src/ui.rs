@@ -4,9 +4,7 @@
 use crate::{args::Global, failure::Failure};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
-use std::{
-    io::{IsTerminal, Write},
-};
+use std::io::{IsTerminal, Write};
 use vz_api::wire::Done;
 
 /// How to print.
