@@ -90,14 +90,28 @@ impl Rig {
 
     /// A connection on which this was asked, and no answer read.
     pub fn asked(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> UnixStream {
+        self.try_asked(method, path, headers, body).expect("asking vzd")
+    }
+
+    /// The same, where vzd may be away.
+    ///
+    /// # Errors
+    /// Nobody listens, or not any more.
+    pub fn try_asked(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> std::io::Result<UnixStream> {
         let more: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
         let text = format!(
             "{method} {path} HTTP/1.1\r\nHost: vz\r\nConnection: close\r\nContent-Type: application/json\r\n{more}Content-Length: {}\r\n\r\n{body}",
             body.len()
         );
-        let mut stream = UnixStream::connect(self.paths.socket()).expect("connecting to vzd");
-        stream.write_all(text.as_bytes()).expect("sending a request");
-        stream
+        let mut stream = UnixStream::connect(self.paths.socket())?;
+        stream.write_all(text.as_bytes())?;
+        Ok(stream)
     }
 
     /// Asks vzd; the status and the body of its answer.

@@ -18,6 +18,7 @@
 //! | [`package`] | the Debian package, and throwaway roots to install it in |
 //! | [`tarball`] | root filesystems in archives, made without us |
 //! | [`inits`] | what is promised of each shipped init |
+//! | [`storm`] | vzd killed again and again, under load |
 //! | [`ssh`] | logging in |
 //! | [`proc`] | processes and mounts, seen by the tests themselves |
 //! | [`probe`] | what a hostile guest would try |
@@ -38,6 +39,7 @@ pub mod rig;
 pub mod seen;
 pub mod small;
 pub mod ssh;
+pub mod storm;
 pub mod tarball;
 pub mod template;
 pub mod vm;

@@ -38,6 +38,15 @@ pub fn waiter() -> PathBuf {
     built("waiter")
 }
 
+/// The heartbeat.
+///
+/// # Panics
+/// As [`binary`].
+#[track_caller]
+pub fn beat() -> PathBuf {
+    built("beat")
+}
+
 #[track_caller]
 fn built(name: &str) -> PathBuf {
     let source = template::checkout().join(format!("tests/probes/{name}.c"));

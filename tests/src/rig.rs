@@ -30,7 +30,7 @@ const READY: Duration = Duration::from_secs(30);
 
 /// What tells one bound socket from a later one at its path: inode number (which may come again) and the time of its
 /// last change.
-type Identity = (u64, i64, i64);
+pub(crate) type Identity = (u64, i64, i64);
 
 /// One manager with a test host of its own.
 pub struct Rig {
@@ -153,7 +153,7 @@ impl Rig {
         up.expect("watching the run directory").is_some() && !self.vzd_ended()
     }
 
-    fn socket_identity(&self) -> Option<Identity> {
+    pub(crate) fn socket_identity(&self) -> Option<Identity> {
         let there = fs::symlink_metadata(self.paths.socket()).ok()?;
         Some((there.ino(), there.ctime(), there.ctime_nsec()))
     }

@@ -308,6 +308,10 @@ fn a_note_that_cannot_be_read_is_not_acted_on() {
             assert_eq!(claims(&rig, *ctid), *had, "{when}: given up");
         }
         assert!(rig.trouble(102).contains("note"), "{when}: {}", rig.trouble(102));
+        // One that runs says it too.
+        assert_eq!(rig.state(101), "unknown", "{when}");
+        assert!(rig.trouble(101).contains("note"), "{when}: {}", rig.trouble(101));
+        rig.ok(&["why", "101"]).says("note");
         assert_eq!(rig.state(102), "failed", "{when}");
         for words in [&["start", "102"][..], &["set", "101", "--ipadd", "10.99.0.61", "--save"]] {
             let out = rig.vzctl(words);

@@ -6,7 +6,7 @@ use std::{
     fs,
     time::{Duration, Instant},
 };
-use vz_tests::{Rig, template::Template::Tiny, wait::Process};
+use vz_tests::{Rig, storm::Storm, template::Template::Tiny, wait::Process};
 use vz_types::ExitCode;
 
 const SOON: Duration = Duration::from_secs(20);
@@ -68,6 +68,16 @@ fn a_new_vzd_takes_up_what_runs_and_can_stop_it() {
     assert!(rig.inside(101, "ip addr show venet0").contains("10.99.0.2"));
     rig.ok(&["stop", "101"]);
     rig.ok(&["start", "101"]);
+}
+
+/// The suite `long_kills` has the long form.
+#[test]
+fn fifteen_kills_under_load_are_noticed_by_no_container() {
+    let rig = Rig::new(&[Tiny]);
+    let report = Storm { kills: 15, hearts: 6, workers: 2, seed: u64::from(std::process::id()) }.rage(&rig);
+    println!("{report}");
+    assert!(report.gap < Duration::from_secs(2), "a heart stood still for {:?}", report.gap);
+    assert_eq!(report.lost, 0, "datagrams of hearts were lost");
 }
 
 #[test]

@@ -36,25 +36,23 @@ pub fn run(session: &Session, args: &ImportArgs) -> Outcome {
         skip_devices: args.skip_devices,
         description: args.description.clone(),
         max_size,
+        background: session.background,
     };
-    if session.background {
-        return Err(Failure::new(
-            ExitCode::BadSyntax,
-            "an archive is read by vzctl, which has to stay until it is sent",
-        )
-        .hint("leave --background out, and let your shell run it in the background"));
-    }
     let ui = session.ui;
     let awaited = Awaited { id: progress::number(), words: format!("Importing OS template {name}"), watched: false };
-    ui.say(&awaited.words);
     let client = session.client.numbered(awaited.id);
-    let made = progress::told_itself(&client, &awaited, || {
-        // Its thread has to leave Ctrl-C to us.
-        let bar = ui.bar();
-        let made = client.import(&name, &request, archive, length, |event| tables::show(&ui, &bar, event));
-        bar.finish_and_clear();
-        made
-    })?;
+    if session.background {
+        // It is needed until the archive is sent; Ctrl-C takes back what there is by then.
+        let sent = progress::waiting(&ui, &client, &awaited, || client.begin_import(&name, &request, archive, length));
+        return session.finish(sent, &[], &[]);
+    }
+    ui.say(&awaited.words);
+    let bar = ui.bar();
+    let made = progress::told_itself(&client, &awaited, &bar, || {
+        client.import(&name, &request, archive, length, |event| tables::show(&ui, &bar, event))
+    });
+    bar.finish_and_clear();
+    let made = made?;
     if ui.json {
         ui.object(&made)?;
     } else {

@@ -10,7 +10,7 @@
 //! ```
 
 use crate::ui::{self, Ui};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use nix::sys::signal::{SigSet, Signal, raise};
 use std::{
     io::{BufRead, IsTerminal, Write},
@@ -62,6 +62,8 @@ struct Shown {
 struct Board {
     shown: Mutex<Shown>,
     bell: Condvar,
+    /// What draws by itself.
+    bar: Option<ProgressBar>,
 }
 
 impl Board {
@@ -120,10 +122,14 @@ pub fn waiting<T>(ui: &Ui, client: &Client, awaited: &Awaited, work: impl FnOnce
     out
 }
 
-/// The same for what tells of itself as it goes: only Ctrl-C is taken over. Threads of its own `work` has to make itself.
-pub fn told_itself<T>(client: &Client, awaited: &Awaited, work: impl FnOnce() -> T) -> T {
-    let board = Arc::new(Board::default());
+/// The same for what tells of itself on a bar as it goes: only Ctrl-C is taken over.
+pub fn told_itself<T>(client: &Client, awaited: &Awaited, bar: &ProgressBar, work: impl FnOnce() -> T) -> T {
+    let board = Arc::new(Board { bar: Some(bar.clone()).filter(|b| !b.is_hidden()), ..Board::default() });
     let signals = signals(client, awaited, &board);
+    if let Some(bar) = &board.bar {
+        // Only now: the thread that draws must not be the one that Ctrl-C ends us by.
+        bar.enable_steady_tick(FRAME);
+    }
     {
         let (board, client, awaited) = (Arc::clone(&board), client.clone(), awaited.clone());
         std::thread::spawn(move || {
@@ -151,6 +157,10 @@ fn follow(client: &Client, id: OpId, board: &Board, words: &str) {
     let mut first = true;
     // What cannot be followed is waited for all the same; only nothing is told of it.
     let _ = client.follow(&id.to_string(), |now| {
+        // How it ended is told by who waits for it.
+        if now.ended.is_some() {
+            return false;
+        }
         let (at, step) = (at(now), step(now));
         let joined = std::mem::take(&mut first) && now.id != id.to_string();
         board.change(|s| {
@@ -311,8 +321,11 @@ fn interrupted(client: &Client, awaited: &Awaited, board: &Board) {
     let own = now.and_then(|o| o.id.parse().ok()).unwrap_or(*id);
     let terminal = std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
     if terminal {
+        // Nothing is drawn over the question.
         board.change(|s| s.asking = true);
-        let answer = asked(words);
+        board.bar.iter().for_each(|b| b.set_draw_target(ProgressDrawTarget::hidden()));
+        let answer = asked(own, words);
+        board.bar.iter().for_each(|b| b.set_draw_target(ProgressDrawTarget::stderr()));
         board.change(|s| s.asking = false);
         match answer {
             Answer::Cancel => {}
@@ -341,9 +354,9 @@ enum Answer {
     Wait,
 }
 
-fn asked(words: &str) -> Answer {
+fn asked(id: OpId, words: &str) -> Answer {
     let mut err = std::io::stderr().lock();
-    let _ = write!(err, "\n{words}: [c]ancel it, [l]eave it going on, or wait on? [c/l/w] ");
+    let _ = write!(err, "\n{words} (operation {id}): [c]ancel it, [l]eave it going on, or wait on? [c/l/w] ");
     let _ = err.flush();
     drop(err);
     let mut line = String::new();

@@ -162,13 +162,12 @@ pub fn template_build(session: &Session, typed: &str, rebuild: bool) -> Outcome 
         return session.finish(client.begin_build(&name, &BuildRequest { rebuild }), &[], &[]);
     }
     ui.say(&awaited.words);
-    let built = progress::told_itself(&client, &awaited, || {
-        // Its thread has to leave Ctrl-C to us.
-        let bar = ui.bar();
-        let built = client.build(&name, &BuildRequest { rebuild }, |event| show(&ui, &bar, event));
-        bar.finish_and_clear();
-        built
-    })?;
+    let bar = ui.bar();
+    let built = progress::told_itself(&client, &awaited, &bar, || {
+        client.build(&name, &BuildRequest { rebuild }, |event| show(&ui, &bar, event))
+    });
+    bar.finish_and_clear();
+    let built = built?;
     if ui.json {
         ui.object(&built)?;
     } else {

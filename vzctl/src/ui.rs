@@ -4,10 +4,7 @@
 use crate::{args::Global, failure::Failure};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
-use std::{
-    io::{IsTerminal, Write},
-    time::Duration,
-};
+use std::io::{IsTerminal, Write};
 use vz_api::wire::Done;
 
 /// How to print.
@@ -97,7 +94,6 @@ impl Ui {
             ProgressStyle::with_template("{bar:30} {percent:>3} %  {elapsed}  {wide_msg}")
                 .unwrap_or_else(|_| ProgressStyle::default_bar()),
         );
-        bar.enable_steady_tick(Duration::from_millis(200));
         bar
     }
 }

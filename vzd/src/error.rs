@@ -40,12 +40,20 @@ pub enum Error {
         source: Box<Error>,
     },
     /// An operation failed, and what it had done could not be taken back.
-    #[error("{}; and it could not be taken back: {}", source.report(), problems.join("; "))]
+    #[error("{}; and it could not be taken back: {}", cause.unfinished(), problems.join("; "))]
     Stuck {
-        /// Why it failed.
-        source: Box<Error>,
+        /// Why it failed. Not its source: its words are in the message already.
+        cause: Box<Error>,
         /// What stands in the way of taking it back.
         problems: Vec<String>,
+    },
+    /// An operation was taken back but for something that cannot be.
+    #[error("{}; {stays}", cause.report())]
+    Stays {
+        /// Why it was taken back.
+        cause: Box<Error>,
+        /// What stays, as a sentence.
+        stays: String,
     },
     /// Parts of a teardown failed; the rest was carried through.
     #[error("CT {ctid}: not everything could be taken down: {}", problems.join("; "))]
@@ -110,7 +118,8 @@ impl Error {
     pub fn reason(&self) -> Option<&Reason> {
         match self {
             Self::Denied { reason, .. } => Some(reason),
-            Self::Step { source, .. } | Self::Stuck { source, .. } => source.reason(),
+            Self::Step { source, .. } | Self::Stays { cause: source, .. } => source.reason(),
+            // Neither cancelled nor taken back: what it is now is told by its words.
             _ => None,
         }
     }
@@ -131,7 +140,7 @@ impl Error {
         match self {
             Self::Refused { code, .. } => *code,
             Self::Denied { reason, .. } => reason.code(),
-            Self::Stuck { source, .. } => source.code(),
+            Self::Stuck { cause, .. } | Self::Stays { cause, .. } => cause.code(),
             Self::Step { source, .. } => source.code(),
             Self::Teardown { .. } => ExitCode::UmountFailed,
             Self::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => ExitCode::NoSpace,
@@ -152,16 +161,24 @@ impl Error {
         match self {
             Self::Refused { hint, .. } => hint.clone(),
             Self::Denied { reason, subject } => reason.hint(subject),
-            Self::Stuck { source, .. } => Some(source.hint().unwrap_or_else(|| {
+            Self::Stuck { cause, .. } => Some(cause.hint().filter(|_| cause.reason().is_none()).unwrap_or_else(|| {
                 "put right what stands in the way and repeat it: what is left is finished first".into()
             })),
-            Self::Step { source, .. } => source.hint(),
+            Self::Step { source, .. } | Self::Stays { cause: source, .. } => source.hint(),
             Self::Conf(e) => e.hint(),
             Self::Inventory(e) => e.hint(),
             Self::Cgroup(e) => e.hint(),
             Self::Monitor(e) => e.hint(),
             Self::Template(e) => e.hint(),
             _ => None,
+        }
+    }
+
+    /// The same as [`Error::report`], of what could not be taken back.
+    fn unfinished(&self) -> String {
+        match self {
+            Self::Denied { reason, subject } => reason.sentence_unfinished(subject),
+            other => other.report(),
         }
     }
 
@@ -179,5 +196,26 @@ impl Error {
             next = e.source();
         }
         line.replace('\n', "; ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_could_not_be_taken_back_is_not_said_to_have_been() {
+        let subject = Subject::Ct(101.try_into().unwrap());
+        for reason in
+            [Reason::VzdEnded { kind: OpKind::Create, step: "place".into() }, Reason::Cancelled { kind: OpKind::Start }]
+        {
+            let cause = Box::new(Error::Denied { reason, subject: subject.clone() });
+            let stuck = Error::Stuck { cause, problems: vec!["place: it is mounted".into()] };
+            let failure = stuck.failure();
+            assert_eq!(failure.message.matches("taken back").count(), 1, "{}", failure.message);
+            assert!(failure.message.contains("could not be taken back: place: it is mounted"), "{}", failure.message);
+            assert!(failure.hint.is_some_and(|h| h.contains("stands in the way")));
+            assert_eq!(failure.reason, None);
+        }
     }
 }

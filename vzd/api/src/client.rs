@@ -7,18 +7,17 @@
 
 use crate::body::{Lines, Payload};
 use crate::wire::{
-    ApiError, BuildEvent, BuildRequest, CheckReport, CreateRequest, CtInfo, Done, Event, HostFigures, ImportRequest,
-    ListRequest, Operation, RestartRequest, SetRequest, StartRequest, StopRequest, TemplateInfo, Version, Why,
+    ApiError, CheckReport, CreateRequest, CtInfo, Done, Event, HostFigures, ListRequest, Operation, RestartRequest,
+    SetRequest, StartRequest, StopRequest, Version, Why,
 };
 use hyper::{Method, Request, StatusCode};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Serialize, de::DeserializeOwned};
 use std::{
     collections::BTreeMap,
-    io::{self, Read},
+    io,
     os::{fd::AsRawFd, unix::net::UnixStream},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 use vz_types::{ExitCode, OpId, Paths};
@@ -282,108 +281,31 @@ impl Client {
     pub fn umount(&self, ct: &str) -> Result<Done, ClientError> {
         self.change(Method::POST, &format!("/v1/cts/{}/umount", segment(ct)), &())
     }
-    /// Every template, built or buildable.
-    pub fn templates(&self) -> Result<Vec<TemplateInfo>, ClientError> {
-        self.get("/v1/templates")
-    }
-    /// One template with its packages.
-    pub fn template(&self, name: &str) -> Result<TemplateInfo, ClientError> {
-        self.get(&format!("/v1/templates/{}", segment(name)))
-    }
-    /// Removes a built template.
-    pub fn remove_template(&self, name: &str) -> Result<Done, ClientError> {
-        self.change(Method::DELETE, &format!("/v1/templates/{}", segment(name)), &())
-    }
-
-    /// Builds a template; `each` sees every event as it comes. Answers what was built.
-    pub fn build(
-        &self,
-        name: &str,
-        request: &BuildRequest,
-        mut each: impl FnMut(&BuildEvent),
-    ) -> Result<TemplateInfo, ClientError> {
-        let path = format!("/v1/templates/{}/build", segment(name));
-        let made = self.made(&path, Payload::Whole(Some(encode(request)?.into())), &mut each);
-        self.after_all(name, made, &mut each)
-    }
-
-    /// Asks for a template to be built, and leaves it to be.
-    pub fn begin_build(&self, name: &str, request: &BuildRequest) -> Result<Done, ClientError> {
-        self.in_background(true).change(Method::POST, &format!("/v1/templates/{}/build", segment(name)), request)
-    }
-
-    fn after_all(
-        &self,
-        name: &str,
-        made: Result<TemplateInfo, ClientError>,
-        each: &mut dyn FnMut(&BuildEvent),
-    ) -> Result<TemplateInfo, ClientError> {
-        match (made, self.operation) {
-            (Err(e @ ClientError::Broken { .. }), Some(id)) => self.made_after_all(id, name, e, each),
-            (made, _) => made,
-        }
-    }
-
-    /// Makes a template from an archive, read as it is sent; `length` is its size where that is known. `each` sees every
-    /// event as it comes. Answers what was made.
-    pub fn import(
-        &self,
-        name: &str,
-        request: &ImportRequest,
-        archive: impl Read + Send + 'static,
-        length: Option<u64>,
-        mut each: impl FnMut(&BuildEvent),
-    ) -> Result<TemplateInfo, ClientError> {
-        let path = format!("/v1/templates/{}/import{}", segment(name), query(request)?);
-        let failed = Arc::new(Mutex::new(None));
-        let outcome = self.made(&path, Payload::reading(archive, length, Arc::clone(&failed)), &mut each);
-        // What broke the connection then was ourselves.
-        match failed.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            Some(source) if outcome.is_err() => Err(ClientError::Input { source }),
-            _ => self.after_all(name, outcome, &mut each),
-        }
-    }
-
-    /// A request that is answered by events.
-    fn made(&self, path: &str, body: Payload, each: &mut dyn FnMut(&BuildEvent)) -> Result<TemplateInfo, ClientError> {
-        let mut outcome: Option<Result<TemplateInfo, ClientError>> = None;
-        let ended = self.run(Method::POST, path, body, None, |status, line| {
-            let event: BuildEvent = decode(status, &Method::POST, path, line)?;
-            each(&event);
-            match event {
-                BuildEvent::Done { template } => outcome = Some(Ok(*template)),
-                BuildEvent::Failed { error } => outcome = Some(Err(ClientError::Api(Box::new(error)))),
-                BuildEvent::Stage { .. } | BuildEvent::Log { .. } => {}
-            }
-            Ok(outcome.is_none())
-        });
-        // The last event is the answer, whatever became of the connection after it.
-        match (outcome, ended) {
-            (Some(outcome), _) => outcome,
-            (None, Err(e)) => Err(e),
-            (None, Ok(())) => Err(self.broken("the answer ended without saying how it went, on", "connection closed")),
-        }
-    }
 
     pub(crate) fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
         self.whole(Method::GET, path, Vec::new(), Some(self.deadline))
     }
 
-    fn change<B: Serialize>(&self, method: Method, path: &str, body: &B) -> Result<Done, ClientError> {
-        let body = encode(body)?;
+    pub(crate) fn change<B: Serialize>(&self, method: Method, path: &str, body: &B) -> Result<Done, ClientError> {
+        let body = Payload::Whole(Some(encode(body)?.into()));
         let path = if self.background { format!("{path}?background=true") } else { path.to_owned() };
+        self.changed(method, &path, body)
+    }
+
+    /// The answer to a change, or what is found of it where the connection was lost.
+    pub(crate) fn changed(&self, method: Method, path: &str, body: Payload) -> Result<Done, ClientError> {
         let (mut answer, mut code) = (Vec::new(), 0);
-        let answered = self.run(method.clone(), &path, Payload::Whole(Some(body.into())), None, |status, line| {
+        let answered = self.run(method.clone(), path, body, None, |status, line| {
             code = status;
             answer.extend_from_slice(line);
             Ok(true)
         });
         match (answered, self.operation) {
             (Ok(()), _) if code == StatusCode::ACCEPTED.as_u16() => {
-                let begun: Operation = decode(code, &method, &path, &answer)?;
+                let begun: Operation = decode(code, &method, path, &answer)?;
                 Ok(Done { ctid: begun.ctid, operation: Some(begun.id), ..Done::default() })
             }
-            (Ok(()), _) => decode(code, &method, &path, &answer),
+            (Ok(()), _) => decode(code, &method, path, &answer),
             (Err(e @ ClientError::Broken { .. }), Some(id)) => self.found_again(id, e),
             (Err(e), _) => Err(e),
         }
@@ -487,7 +409,11 @@ impl Client {
         Ok(stream)
     }
 
-    fn broken(&self, what: &'static str, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> ClientError {
+    pub(crate) fn broken(
+        &self,
+        what: &'static str,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> ClientError {
         ClientError::Broken { what, socket: self.socket.clone(), source: source.into() }
     }
 }
@@ -532,7 +458,7 @@ fn connect_path(path: &Path) -> io::Result<UnixStream> {
     UnixStream::connect(Path::new(&format!("/proc/self/fd/{}", dir.as_raw_fd())).join(name))
 }
 
-fn encode<B: Serialize>(body: &B) -> Result<Vec<u8>, ClientError> {
+pub(crate) fn encode<B: Serialize>(body: &B) -> Result<Vec<u8>, ClientError> {
     serde_json::to_vec(body).map_err(|e| {
         ClientError::Api(Box::new(ApiError {
             code: ExitCode::System,
@@ -585,6 +511,7 @@ pub(crate) fn segment(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::ImportRequest;
 
     #[test]
     fn a_segment_can_never_become_a_path() {

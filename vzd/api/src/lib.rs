@@ -32,4 +32,5 @@ pub mod client;
 mod operation;
 pub mod operations;
 mod settings;
+mod templates;
 pub mod wire;

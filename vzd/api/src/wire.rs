@@ -458,6 +458,8 @@ pub struct ImportRequest {
     pub description: Option<String>,
     /// Most bytes the files may have together. Absent: 9 tenths of what the store's disk has left.
     pub max_size: Option<u64>,
+    /// Answer 202 with the operation as soon as all of the archive has arrived.
+    pub background: bool,
 }
 
 /// Build an OS template from its recipe.

@@ -6,7 +6,9 @@ use super::{
     change::{Begun, begun, change},
     extract::{Asker, Body, Name, Options},
     handlers::{Answer, Shared, look},
+    operations,
     stream::Form,
+    upload::Feed,
 };
 use crate::{
     error::{Error, Result as Looked},
@@ -15,11 +17,19 @@ use crate::{
     template::Upload,
     view,
 };
-use axum::{Json, extract::State, http::header, response::Response};
+use axum::{
+    Json,
+    extract::State,
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+};
 use futures::stream;
 use std::sync::Arc;
 use vz_api::wire::{self, BuildEvent};
 use vz_types::{ExitCode, TemplateName};
+
+/// How long an import whose archive is there may take to begin before it is left to: others may be before it.
+const BEGINS: std::time::Duration = std::time::Duration::from_secs(2);
 
 pub(super) fn name(text: &str) -> Looked<TemplateName> {
     text.parse().map_err(|e: vz_types::names::NameError| Error::refused(ExitCode::BadValue, e.to_string(), ""))
@@ -87,9 +97,10 @@ pub async fn template_build(
         ("replace" = Option<bool>, Query, description = "Make this the current version of a template that exists"),
         ("skip_devices" = Option<bool>, Query, description = "Leave every device node out"),
         ("description" = Option<String>, Query, description = "One line for `template show`"),
-        ("max_size" = Option<u64>, Query, description = "Most bytes the files may have together")),
+        ("max_size" = Option<u64>, Query, description = "Most bytes the files may have together"),
+        ("background" = Option<bool>, Query, description = "answer 202 with the operation as soon as all of the archive has arrived")),
     request_body(content_type = "application/octet-stream"),
-    responses((status = 200, body = wire::BuildEvent, content_type = "application/x-ndjson"), (status = "4XX", body = wire::ApiError)))]
+    responses((status = 200, body = wire::BuildEvent, content_type = "application/x-ndjson"), (status = 202, body = wire::Operation), (status = "4XX", body = wire::ApiError)))]
 pub async fn template_import(
     State(ops): Shared,
     who: Asker,
@@ -99,10 +110,29 @@ pub async fn template_import(
 ) -> Result<Response, Refusal> {
     let name = name(&text)?;
     let length = http.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse().ok());
-    let (bytes, end) = super::upload::start(http.into_body())
+    let Feed { bytes, end, over } = super::upload::start(http.into_body())
         .map_err(|e| Error::refused(ExitCode::System, format!("no pipe could be made for the archive: {e}"), ""))?;
+    let how = wire::How { background: request.background };
     let upload = Upload { bytes, length, end, request };
-    Ok(followed(begun(&ops, who, wire::How::default(), ops::import_template(name, upload)).await?))
+    let handle = match begun(&ops, who, how, ops::import_template(name, upload)).await? {
+        Begun::Waits(handle) if how.background => handle,
+        other => return Ok(followed(other)),
+    };
+    // Until then its client is needed. What is refused before it begins is told to somebody who is still there.
+    let begun = async {
+        let _ = over.await;
+        let mut follow = handle.follow();
+        let begins = follow.wait_for(|s| s.begun.is_some());
+        let _ = tokio::time::timeout(BEGINS, begins).await;
+    };
+    let last = tokio::select! {
+        () = begun => handle.snapshot(),
+        last = handle.ended() => last,
+    };
+    match last.failure {
+        Some(f) => Err(Refusal::from(f).of(handle.id)),
+        None => Ok((StatusCode::ACCEPTED, Json(operations::live(&handle))).into_response()),
+    }
 }
 
 fn followed(begun: Begun) -> Response {

@@ -15,6 +15,7 @@ use std::{
 use tokio::{
     io::AsyncWriteExt,
     net::unix::pipe::Sender,
+    task::JoinHandle,
     time::{Instant, timeout},
 };
 
@@ -23,17 +24,27 @@ const SILENCE: Duration = Duration::from_secs(60);
 /// How long a client may go on sending what nobody reads any more. Ours stops at once, when it is told why.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Starts feeding the body into a pipe. Answers the end to read from, and where it will be said how the upload ended;
-/// that is known before the pipe ends.
+/// A body on its way into a pipe.
+#[derive(Debug)]
+pub struct Feed {
+    /// The end to read from.
+    pub bytes: OwnedFd,
+    /// Where it will be said how the upload ended; that is known before the pipe ends.
+    pub end: Arc<Mutex<UploadEnd>>,
+    /// Ends with the upload.
+    pub over: JoinHandle<()>,
+}
+
+/// Starts feeding the body into a pipe.
 ///
 /// # Errors
 /// No pipe could be made.
-pub fn start(body: Body) -> io::Result<(OwnedFd, Arc<Mutex<UploadEnd>>)> {
-    let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
+pub fn start(body: Body) -> io::Result<Feed> {
+    let (bytes, writer) = pipe_with(PipeFlags::CLOEXEC)?;
     let sender = Sender::from_owned_fd(writer)?;
     let end = Arc::new(Mutex::new(UploadEnd::Coming));
-    tokio::spawn(feed(body, sender, end.clone()));
-    Ok((reader, end))
+    let over = tokio::spawn(feed(body, sender, end.clone()));
+    Ok(Feed { bytes, end, over })
 }
 
 async fn feed(body: Body, mut sender: Sender, end: Arc<Mutex<UploadEnd>>) {

@@ -404,23 +404,36 @@ fn protect(m: &Manager, ctid: Ctid) -> Result<()> {
     if !cgroups.controllers().iter().any(|c| c == "memory") {
         return Ok(());
     }
-    let own = |c: Ctid| PROMISES.map(|(_, file)| apply::number(&cgroups.path(c), file).unwrap_or(0));
     let mut known = lock(&m.accounts.promises);
     // Asked of every container once; from then on only of the one that changes.
-    let all = known.get_or_insert_with(|| cgroups.list().into_iter().map(|c| (c, own(c))).collect());
-    all.insert(ctid, own(ctid));
+    let all = known.get_or_insert_with(|| promised_to_each(cgroups));
+    all.insert(ctid, own_promises(cgroups, ctid));
     // A start that was taken back has removed its cgroup without a word here.
     let there: BTreeSet<Ctid> = if all.len() > 1 { cgroups.list().into_iter().collect() } else { [ctid].into() };
     all.retain(|c, promised| *promised != [0; 2] && there.contains(c));
     promise(cgroups.base(), all)
 }
 
+fn own_promises(cgroups: &dyn crate::limits::tree::Tree, ctid: Ctid) -> [u64; 2] {
+    PROMISES.map(|(_, file)| apply::number(&cgroups.path(ctid), file).unwrap_or(0))
+}
+
+/// What every container is promised now.
+fn promised_to_each(cgroups: &dyn crate::limits::tree::Tree) -> BTreeMap<Ctid, [u64; 2]> {
+    cgroups.list().into_iter().map(|c| (c, own_promises(cgroups, c))).collect()
+}
+
 /// A container's cgroup is about to go, and with it what it was promised.
 pub fn promise_nothing(m: &Manager, ctid: Ctid) {
     let Ok(cgroups) = m.tree() else { return };
+    if !cgroups.controllers().iter().any(|c| c == "memory") {
+        return;
+    }
     let mut known = lock(&m.accounts.promises);
-    let Some(all) = known.as_mut() else { return };
-    if all.remove(&ctid).is_some() {
+    // An earlier vzd may have promised it.
+    let unknown = known.is_none();
+    let all = known.get_or_insert_with(|| promised_to_each(cgroups));
+    if all.remove(&ctid).is_some() || unknown {
         if let Err(e) = promise(cgroups.base(), all) {
             tracing::warn!(ctid = ctid.get(), "what it was promised is not given back yet: {}", e.report());
         }

@@ -30,7 +30,7 @@ use vz_sys::{
     spawn::{Program, Spawned},
 };
 use vz_types::{
-    ExitCode, Paths,
+    Ctid, ExitCode, Paths,
     plan::{
         ControlReply, ControlRequest, EditPlan, LaunchAnswer, LaunchPlan, MonitorEvent, NOT_UNDERSTOOD, PROTOCOL,
         StoragePlan, TaskReply,
@@ -104,6 +104,17 @@ pub enum Error {
         /// Its words.
         cause: String,
     },
+    /// It lives, and does not answer.
+    #[error("the monitor of CT {ctid} (pid {pid}) does not answer")]
+    Silent {
+        /// Of which container.
+        ctid: Ctid,
+        /// Its process.
+        pid: i32,
+        /// What was tried.
+        #[source]
+        source: Box<Error>,
+    },
     /// Nobody listens on the control socket.
     #[error("the monitor does not answer on {}", path.display())]
     Unreachable {
@@ -136,6 +147,9 @@ impl Error {
                 "`vzctl restart` of the container gives it a monitor of this version; what is saved applies then"
                     .into(),
             ),
+            Self::Silent { ctid, pid, .. } => Some(format!(
+                "`kill -CONT {pid}` lets a monitor go on that was stopped; `vzctl stop {ctid} --fast` ends the container without it"
+            )),
             Self::NoProgram(_) => Some("install vzmon beside vzd, or set `vzmon` in vz.toml".into()),
             _ => None,
         }
@@ -294,7 +308,9 @@ impl Monitors for Monitor {
     fn end_process(&self, id: ProcessId, patience: Duration) -> bool {
         match process::find(id) {
             Ok(Process::Gone) => true,
-            Ok(Process::Alive(Some(fd))) => end_of(&fd, patience),
+            Ok(Process::Alive(Some(fd))) => {
+                process::wait_unless_stopped(&fd, id.pid, patience) || end_of(&fd, Duration::ZERO)
+            }
             Ok(Process::Alive(None)) | Err(_) => false,
         }
     }
@@ -411,7 +427,8 @@ impl Launch for Launching {
     fn abort(mut self: Box<Self>) {
         let told = send(&*self.socket, &LaunchAnswer::Abort, &[], "giving up").is_ok();
         if let Some(mut child) = self.child.take() {
-            end(&mut child, told);
+            let unwound = told && process::wait_unless_stopped(child.pidfd(), child.pid(), UNWIND);
+            end(&mut child, unwound);
         }
     }
 
@@ -536,7 +553,7 @@ impl Error {
     /// Nobody answered in time, or at all: asking again would take as long.
     pub fn is_silence(&self) -> bool {
         match self {
-            Self::Unreachable { .. } => true,
+            Self::Unreachable { .. } | Self::Silent { .. } => true,
             Self::Talk { source, .. } => source.kind() == io::ErrorKind::TimedOut,
             _ => false,
         }

@@ -8,7 +8,7 @@ use rustix::{
 use std::{
     io,
     os::fd::{AsFd, AsRawFd, OwnedFd},
-    time::Duration,
+    time::{Duration, Instant},
 };
 use vz_types::run::ProcessId;
 
@@ -76,6 +76,28 @@ pub fn wait_end(pidfd: impl AsFd, deadline: Duration) -> bool {
             Ok(n) => return n > 0,
             Err(Errno::INTR) => {}
             Err(_) => return false,
+        }
+    }
+}
+
+fn is_stopped(pid: i32) -> bool {
+    vz_sys::proc::stat(pid).is_ok_and(|stat| stat.state == 'T')
+}
+
+/// Between two looks at whether a process is stopped.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// The same as [`wait_end`] of a process that is about to end by itself. One that a signal has stopped (proc_pid_stat(5),
+/// state `T`) will not: it is not waited for.
+pub fn wait_unless_stopped(pidfd: impl AsFd, pid: i32, deadline: Duration) -> bool {
+    let until = Instant::now() + deadline;
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        if wait_end(&pidfd, LOOK.min(left)) {
+            return true;
+        }
+        if left <= LOOK || is_stopped(pid) {
+            return false;
         }
     }
 }

@@ -6,6 +6,7 @@ use super::{
     machine::{Advance, Run},
     queue::{Job, Queue},
     step::Wait,
+    turn::{Ready, finish_unbegun, ready},
 };
 use crate::{
     error::{Error, Result},
@@ -414,7 +415,7 @@ async fn drive(ops: Arc<Ops>, subject: Subject) {
 }
 
 /// The last that is told of an operation.
-fn conclude(handle: &Handle, result: Result<()>) {
+pub(super) fn conclude(handle: &Handle, result: Result<()>) {
     let failure: Option<Failure> = result.as_ref().err().map(Error::failure);
     let cancelled = matches!(failure.as_ref().and_then(|f| f.reason.as_ref()), Some(Reason::Cancelled { .. }));
     let took: u64 = handle.snapshot().times.iter().filter(|(n, _)| !n.starts_with("vzmon.")).map(|(_, us)| us).sum();
@@ -495,64 +496,8 @@ fn unbegun(m: &Arc<Manager>, handle: &Arc<Handle>) -> Result<()> {
     Err(e)
 }
 
-enum Ready {
-    Go,
-    NothingToDo(Fact),
-}
-
-/// Judges once more now that it is its turn, after what was left open has been finished.
-async fn ready(ops: &Arc<Ops>, ctid: Ctid, handle: &Arc<Handle>, request: &Request) -> Result<Ready> {
-    let m = ops.m.clone();
-    let pool = &ops.pools.work;
-    let look = move || -> Result<_> { Ok((m.inventory.operation_open_on(ctid)?, m.seen(ctid)?)) };
-    let (open, mut seen) = pool.run(look).await.unwrap_or_else(|_| Err(broken()))?;
-    if let Some(row) = open.filter(|row| row.id != handle.id) {
-        tracing::warn!(ctid = ctid.get(), op = row.kind.word(), step = row.step, "was left open");
-        let (kind, step) = (row.kind, row.step.clone());
-        let mending = Handle::again(&row);
-        let result = go_on(ops, &mending, row).await;
-        let ended = mending.snapshot();
-        conclude(
-            &mending,
-            match &result {
-                Ok(()) => Ok(()),
-                Err(e) => Err(Error::refused(e.code(), e.report(), "")),
-            },
-        );
-        let trouble = ops.m.cell(ctid).state();
-        if trouble.0 == CtState::Failed && !(request.kind == OpKind::Destroy && kind != OpKind::Destroy) {
-            let cause = trouble.1.map_or_else(|| "it is open still".to_owned(), |t| t.cause);
-            return Err(Error::denied(Reason::Trouble { kind, step, cause }, ctid));
-        }
-        // It was to do the same, and has now been done.
-        if kind == request.kind && result.is_ok() {
-            let facts = ended.facts;
-            handle.change(|s| s.facts.extend(facts));
-            return Ok(Ready::NothingToDo(Fact::Joined { operation: mending.id }));
-        }
-        let m = ops.m.clone();
-        seen = pool.run(move || m.seen(ctid)).await.unwrap_or_else(|_| Err(broken()))?;
-    }
-    match judge(&seen, &[], request) {
-        Verdict::Accept | Verdict::Join(_) | Verdict::Hurry(_) | Verdict::Interrupt(_) => Ok(Ready::Go),
-        Verdict::AlreadySo => Ok(Ready::NothingToDo(Fact::NothingToStop)),
-        Verdict::Deny(Reason::Absent) => Err(ops.m.absent(ctid)),
-        Verdict::Deny(reason) => Err(Error::denied(reason, ctid)),
-    }
-}
-
-/// One that was kept before its turn came and has nothing to do.
-fn finish_unbegun(ops: &Arc<Ops>, handle: &Arc<Handle>) {
-    if handle.kept.load(Ordering::Acquire) {
-        let row = Work::new(ops.m.clone(), handle.clone()).row(OpState::Done, None, true);
-        if let Err(e) = ops.m.inventory.change("ending an operation", false, |c| c.operation(&row)) {
-            tracing::warn!(id = %handle.id, "{e}");
-        }
-    }
-}
-
 /// Carries on with what was cut short. What cannot be read is not guessed: the container stays where it is, and says why.
-async fn go_on(ops: &Arc<Ops>, handle: &Arc<Handle>, row: OperationRow) -> Result<()> {
+pub(super) async fn go_on(ops: &Arc<Ops>, handle: &Arc<Handle>, row: OperationRow) -> Result<()> {
     let work = Arc::new(Work::resumed(ops.m.clone(), handle.clone(), &row.note));
     let step = row.step.clone();
     handle.change(|s| {
@@ -662,7 +607,7 @@ async fn until(wait: &Wait, handle: &Handle) {
     let _ = timeout_at(wait.until.into(), either).await;
 }
 
-fn broken() -> Error {
+pub(super) fn broken() -> Error {
     Error::refused(vz_types::ExitCode::System, "vzd failed inside; its log says where", "please report it")
 }
 

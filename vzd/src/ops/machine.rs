@@ -93,14 +93,20 @@ impl<O: Operation> Machine<O> {
             }
             let all = self.steps.len();
             let cancellable = !step.onward && !w.has_finished();
-            w.handle.change(|s| (s.steps, s.cancellable) = ((self.at, all), cancellable));
+            // Its name and its place in one: who follows sees no step twice.
+            let (name, at, begins) = (step.name, self.at, self.begun.is_none());
+            w.handle.change(|s| {
+                (s.steps, s.cancellable) = ((at, all), cancellable);
+                if begins {
+                    (s.step, s.progress) = (name, None);
+                }
+            });
             if cancellable && w.is_cancelled() {
                 return Err(Error::Denied {
                     reason: Reason::Cancelled { kind: O::KIND },
                     subject: w.handle.subject.clone(),
                 });
             }
-            let name = step.name;
             if self.begun.is_none() {
                 w.m.fault.reach(kind, name, true);
                 self.begun = Some(Instant::now());
@@ -173,6 +179,10 @@ impl<O: Operation> Machine<O> {
         let cancelled = matches!(error.reason(), Some(Reason::Cancelled { .. }));
         // One that was refused has done nothing yet.
         let problems = if w.has_begun() { self.back(w, 0) } else { Vec::new() };
+        let error = match self.op.stays().filter(|_| w.has_begun()) {
+            Some(stays) => Error::Stays { cause: Box::new(error), stays: stays.to_owned() },
+            None => error,
+        };
         let step = self.steps.get(self.at).map_or("", |s| s.name);
         // What only goes forward and fails is neither the old state nor the new one.
         let stuck = self.steps.get(self.at).is_some_and(|s| s.onward) && !cancelled || w.has_left_something();
@@ -185,7 +195,7 @@ impl<O: Operation> Machine<O> {
             return error;
         }
         let cause = if problems.is_empty() { error.report() } else { problems.join("; ") };
-        let error = if problems.is_empty() { error } else { Error::Stuck { source: Box::new(error), problems } };
+        let error = if problems.is_empty() { error } else { Error::Stuck { cause: Box::new(error), problems } };
         if !w.has_begun() {
             return error;
         }

@@ -17,8 +17,10 @@
 //! | [`ask`] | what is asked for, and what that comes to |
 //! | [`refused`] | what came to nothing before it began, for the audit log |
 //! | [`driver`] | queues, drivers, waiting |
+//! | [`turn`] | what comes before an operation's first step |
 //! | [`recover`] | what vzd finds when it starts |
 //! | [`up`], [`down`] | the two halves several operations are made of |
+//! | [`planned`] | what a `set` comes to |
 //! | the others | one operation each |
 
 mod ask;
@@ -31,6 +33,7 @@ mod handle;
 mod machine;
 mod mount;
 mod onboot;
+mod planned;
 mod queue;
 pub mod recover;
 mod refused;
@@ -44,6 +47,7 @@ mod template;
 #[cfg(test)]
 #[allow(clippy::disallowed_methods, reason = "directories of a test's own, with nothing mounted in them")]
 pub(crate) mod tests;
+mod turn;
 mod up;
 mod work;
 

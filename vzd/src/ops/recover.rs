@@ -287,7 +287,11 @@ fn go_on(ops: &Arc<Ops>, row: OperationRow) {
 pub fn look_again(ops: &Arc<Ops>) {
     let m = &ops.m;
     for (ctid, cell) in m.cells() {
-        let (state, _) = cell.state();
+        let (state, trouble) = cell.state();
+        // An operation that cannot be carried on with stays open, and says why, until somebody can.
+        if trouble.is_some_and(|t| t.operation.is_some()) {
+            continue;
+        }
         // One that has ended is cleared away after at once, unless that failed.
         let lost = state == CtState::Running && cell.live().is_none_or(|l| l.ended());
         if state != CtState::Unknown && !lost || ops.under_way(ctid).is_some() {

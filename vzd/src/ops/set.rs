@@ -6,6 +6,7 @@
 use super::{
     Work,
     machine::{Machine, Run},
+    planned::{Plan, changed, not_live, plan_limits},
     step::{Operation, Resume, Step},
     work::End,
 };
@@ -14,21 +15,15 @@ use crate::{
     ct::{
         Changes, SetMode, SetSpec, edits,
         limits::{self, LimitSet},
-        samples, settle,
+        settle,
     },
     error::{Error, Result},
     inventory::{self, Change, CtRow},
     manager::disk_spec,
-    monitor::Live,
 };
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
-use vz_types::{
-    CtAddr, CtConfig, CtState, Ctid, ExitCode, Fact, OpKind,
-    limits::Ub,
-    plan::{ControlRequest, FileEdit},
-    settings::{self, Applies},
-};
+use vz_types::{CtAddr, CtConfig, CtState, Ctid, ExitCode, Fact, OpKind, plan::ControlRequest};
 
 /// What recovery must know of an interrupted set.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -50,47 +45,8 @@ pub struct Note {
     limits: Option<(LimitSet, LimitSet)>,
     /// It is restarted for what it cannot take while it runs.
     restart: bool,
-}
-
-/// Limits of a running container before and after a change of them.
-type PlannedLimits = Option<(LimitSet, LimitSet)>;
-
-/// A set with everything decided and nothing done.
-struct Plan {
-    old: Arc<CtConfig>,
-    old_conf: String,
-    new: CtConfig,
-    live: Option<Live>,
-    save: bool,
-    /// Addresses nobody had before.
-    claims: Vec<CtAddr>,
-    changes: Changes,
-    /// Edited at once, whatever is saved.
-    at_once: Vec<FileEdit>,
-    /// What a running container stays without until its next start.
-    later: Vec<&'static str>,
-}
-
-impl Plan {
-    fn boot_changed(&self) -> bool {
-        let (old, new) = (&self.old, &self.new);
-        old.hostname != new.hostname
-            || old.network.nameserver != new.network.nameserver
-            || old.network.searchdomain != new.network.searchdomain
-    }
-
-    fn shrinks(&self) -> bool {
-        let (old, new) = (&self.old.disk, &self.new.disk);
-        new.space < old.space || new.inodes < old.inodes
-    }
-}
-
-/// What only the next start can change.
-fn not_live(old: &CtConfig, new: &CtConfig) -> Vec<&'static str> {
-    let rows = settings::differing(old, new).filter(|s| s.applies == Applies::NextStart).map(|s| s.name);
-    // The one limit among them: a monitor has it from its start on.
-    let signals = |c: &CtConfig| c.limits.get(Ub::Numsiginfo);
-    rows.chain((signals(old) != signals(new)).then_some("numsiginfo")).collect()
+    /// Passwords or keys are among what changes: what they were before nobody knows, so they are not taken back.
+    secrets: bool,
 }
 
 /// A container that is to be changed.
@@ -107,6 +63,8 @@ pub struct Set {
     sized: bool,
     /// It goes on after a crash, whatever the file says.
     forward: bool,
+    /// Passwords and keys have been set.
+    entered: bool,
 }
 
 impl Set {
@@ -161,6 +119,7 @@ impl Set {
             was_mounted: m.is_mounted(&row)?,
             limits,
             restart: held_back && spec.save && spec.mode == Some(SetMode::Restart),
+            secrets: !edits::now(&changes).is_empty(),
         };
         let old_conf = m.conf.text(ctid)?;
         let at_once = edits::now(&changes);
@@ -169,7 +128,7 @@ impl Set {
     }
 
     fn with(row: CtRow, note: Note, plan: Option<Plan>) -> Self {
-        Self { row, note, plan, silent: false, gone: Vec::new(), sized: false, forward: false }
+        Self { row, note, plan, silent: false, gone: Vec::new(), sized: false, forward: false, entered: false }
     }
 
     fn plan(&self) -> Result<&Plan> {
@@ -194,28 +153,42 @@ impl Set {
         done
     }
 
-    /// Everything a running container is changed in; passwords and keys of a stopped one as well.
+    /// Everything a running container is changed in that can be taken back.
     fn change_live(&self, w: &Work) -> Result<()> {
         let plan = self.plan()?;
-        let mut edit_now = plan.at_once.clone();
         if plan.live.is_none() {
-            return match edit_now.is_empty() {
-                true => Ok(()),
-                false => settle::edit_stopped(&w.m, &self.row, edit_now).map_err(password_code(&plan.changes)),
-            };
+            return Ok(());
         }
         if plan.boot_changed() {
             set_boot(w, &plan.new)?;
-            edit_now.extend(edits::changed(&plan.old, &plan.new));
-        }
-        if !edit_now.is_empty() {
-            w.ask(&ControlRequest::Edit { edits: edit_now }).map_err(password_code(&plan.changes))?;
+            let edits = edits::changed(&plan.old, &plan.new);
+            if !edits.is_empty() {
+                w.ask(&ControlRequest::Edit { edits })?;
+            }
         }
         let (before, after) = (&self.note.live_before, &self.note.live_after);
         if before != after {
             set_addresses(w, self.ctid(), before, after)?;
         }
         Ok(())
+    }
+
+    /// Passwords and keys. They are not taken back, so everything that may fail as a rule was done before.
+    fn secrets(&mut self, w: &Work) -> Result<()> {
+        let plan = self.plan()?;
+        let edits = plan.at_once.clone();
+        if edits.is_empty() {
+            return Ok(());
+        }
+        let done = match plan.live {
+            Some(_) => w.ask(&ControlRequest::Edit { edits }),
+            None => settle::edit_stopped(&w.m, &self.row, edits),
+        };
+        let silent = done.as_ref().is_err_and(is_silence);
+        let done = done.map_err(password_code(&plan.changes));
+        // One that did not answer may have done it.
+        (self.silent, self.entered) = (silent, done.is_ok() || silent);
+        done
     }
 
     fn limits(&mut self, w: &Work) -> Result<()> {
@@ -465,6 +438,7 @@ impl Operation for Set {
             Step::new("live", Self::live),
             Step::new("limits", Self::limits)
                 .when(|s| s.note.limits.is_some() || s.plan.as_ref().is_some_and(|p| p.changes.reset_ub)),
+            Step::new("secrets", Self::secrets),
             Step::new("release", Self::release),
             Step::new("conf", |s: &mut Self, w| match &s.note.new_conf {
                 Some(text) => Ok(w.m.conf.replace(s.ctid(), text)?),
@@ -496,6 +470,14 @@ impl Operation for Set {
         Ok(Resume::At("commit"))
     }
 
+    fn stays(&self) -> Option<&'static str> {
+        match (self.entered, self.plan.is_none() && self.note.secrets) {
+            (true, _) => Some("the passwords and keys given with it were set, and stay so"),
+            (_, true) => Some("the passwords and keys given with it may have been set"),
+            _ => None,
+        }
+    }
+
     fn taken_back(&self, w: &Work, c: &Change<'_>) -> inventory::Result<Option<CtState>> {
         self.settle_claims(w, c)?;
         Ok(None)
@@ -505,55 +487,6 @@ impl Operation for Set {
 /// Its monitor does not answer.
 fn is_silence(e: &Error) -> bool {
     matches!(e, Error::Monitor(e) if e.is_silence())
-}
-
-/// A configuration with changes: first those of a sample, then the request's own.
-fn changed(w: &Work, changes: &Changes, config: &CtConfig) -> Result<CtConfig> {
-    let base = match &changes.sample {
-        None => config.clone(),
-        Some(name) => samples::find(&w.m, name)?.apply(config),
-    };
-    Ok(changes.apply(&base))
-}
-
-/// The limits of the running container before and after; refuses what is above the host, below the use, or not to be had.
-fn plan_limits(
-    w: &Work,
-    row: &CtRow,
-    changes: &Changes,
-    old: &CtConfig,
-    new: &CtConfig,
-    running: bool,
-) -> Result<PlannedLimits> {
-    let m = &w.m;
-    if changes.limits.is_empty() && LimitSet::of(old) == LimitSet::of(new) {
-        return Ok(None);
-    }
-    limits::check_host_size(new, ExitCode::BadValue)?;
-    for fact in limits::remarks(&changes.limits) {
-        w.tell(fact);
-    }
-    if !running {
-        // It may be started on another day, or another host: said now, refused then.
-        for g in limits::gaps(m, row.ctid, new)? {
-            w.tell(Fact::Unenforced { name: g.name.to_owned(), cause: g.reason, runs: false });
-        }
-        return Ok(None);
-    }
-    let before = limits::live(m, row.ctid).unwrap_or_else(|| LimitSet::of(old));
-    let now = before.in_config(old);
-    let after = changed(w, changes, &now)?;
-    limits::check_host_size(&after, ExitCode::BadValue)?;
-    let had = limits::gaps(m, row.ctid, &now)?;
-    let fresh: Vec<_> = limits::gaps(m, row.ctid, &after)?.into_iter().filter(|g| !had.contains(g)).collect();
-    for fact in limits::accept_gaps(m, row.ctid, &fresh)? {
-        w.tell(fact);
-    }
-    limits::check_shrink(m, row, &now, &after)?;
-    if after.limits.get(Ub::Oomguarpages).barrier > now.limits.get(Ub::Oomguarpages).barrier {
-        limits::admit(m, row.ctid, &after)?;
-    }
-    Ok(Some((before, LimitSet::of(&after))))
 }
 
 fn set_boot(w: &Work, config: &CtConfig) -> Result<()> {

@@ -163,6 +163,11 @@ pub trait Operation: Send + Sized + 'static {
         Ok(if onward { Resume::Forward } else { Resume::Back })
     }
 
+    /// What of it stays although the rest was taken back, as a sentence.
+    fn stays(&self) -> Option<&'static str> {
+        None
+    }
+
     /// It was taken back: what is to be written in the transaction that says so. Answers the container's state, where
     /// that is not simply what is found.
     ///

@@ -229,7 +229,6 @@ impl Work {
 
     /// Notes the step that is about to be done.
     pub(super) fn at(&self, step: &'static str) -> Result<()> {
-        self.handle.change(|s| (s.step, s.progress) = (step, None));
         if self.has_begun() && !self.has_finished() {
             self.m.inventory.change("noting a step", false, |c| c.operation_step(self.handle.id, step))?;
         }
@@ -362,8 +361,14 @@ impl Work {
     /// # Errors
     /// It does not answer, or refuses.
     pub fn ask(&self, request: &vz_types::plan::ControlRequest) -> Result<()> {
-        self.m.hands.monitor.control(&self.m.paths.ct_run(self.ctid()?), request, CONTROL)?;
-        Ok(())
+        let ctid = self.ctid()?;
+        let answer = self.m.hands.monitor.control(&self.m.paths.ct_run(ctid), request, CONTROL);
+        answer.map(drop).map_err(|e| match self.m.cell(ctid).live() {
+            Some(live) if e.is_silence() => {
+                crate::monitor::Error::Silent { ctid, pid: live.record.monitor.pid, source: Box::new(e) }.into()
+            }
+            _ => e.into(),
+        })
     }
 }
 

@@ -160,6 +160,17 @@ impl Reason {
         format!("{subject}: {said}")
     }
 
+    /// The same of what could not be taken back: without a word of that.
+    pub fn sentence_unfinished(&self, subject: &Subject) -> String {
+        match self {
+            Self::Cancelled { kind } => format!("{subject}: `{kind}` was cancelled"),
+            Self::VzdEnded { kind, step } if !step.is_empty() => {
+                format!("{subject}: `{kind}` was interrupted at step `{step}`, because vzd ended")
+            }
+            other => other.sentence(subject),
+        }
+    }
+
     /// What to do next, if there is something.
     pub fn hint(&self, subject: &Subject) -> Option<String> {
         let ct = subject.ctid().map_or_else(|| "CTID".to_owned(), |c: Ctid| c.to_string());
@@ -220,10 +231,15 @@ mod tests {
             Reason::Disabled,
             Reason::Trouble { kind: OpKind::Create, step: "layer".into(), cause: "x".into() },
             Reason::VzdEnded { kind: OpKind::Set, step: String::new() },
+            Reason::VzdEnded { kind: OpKind::Set, step: "live".into() },
+            Reason::Cancelled { kind: OpKind::Start },
         ] {
             assert!(reason.sentence(&ct).starts_with("CT 101: "), "{}", reason.sentence(&ct));
             let json = serde_json::to_string(&reason).unwrap();
             assert_eq!(serde_json::from_str::<Reason>(&json).unwrap(), reason);
+            if !matches!(reason, Reason::Trouble { .. }) {
+                assert!(!reason.sentence_unfinished(&ct).contains("taken back"), "{reason:?}");
+            }
         }
     }
 }

@@ -2,12 +2,13 @@
 
 use super::{
     every::{create, other, running, settings, start, stop, stopped},
-    host::{Host, PATIENCE, block_on, ct},
+    host::{Came, Host, PATIENCE, block_on, ct},
 };
 use crate::{
-    ct::Changes,
+    ct::{Changes, SetSpec},
     error::Error,
-    inventory::Wanted,
+    hands::fake::Trip,
+    inventory::{OperationRow, Wanted},
     manager::new_operation,
     ops::{
         self, Ask, Asked, Handle, Ops, Work,
@@ -310,6 +311,93 @@ fn what_waited_when_vzd_ended_is_told_so_and_not_carried_out() {
     assert_eq!(next.m.cell(ct(101)).state().0, CtState::Running);
     open_gate(&gate);
     drop((first, ops));
+}
+
+/// An operation that an earlier vzd has left at this step, with this note.
+fn left_open(ops: &Ops, kind: OpKind, step: &str, note: &str) {
+    let row = OperationRow {
+        id: new_operation().unwrap(),
+        kind,
+        subject: Subject::Ct(ct(101)),
+        asker: "test".into(),
+        state: OpState::Running,
+        step: step.into(),
+        note: note.into(),
+        told: "{}".into(),
+        error: None,
+        asked: 1,
+        begun: Some(1),
+        ended: None,
+        count: 1,
+    };
+    ops.m.inventory.change("a test", false, |c| c.operation(&row)).unwrap();
+}
+
+#[test]
+fn a_destroy_of_what_a_failed_create_has_left_removes_it_and_says_so() {
+    let host = Host::new();
+    let ops = host.start_vzd();
+    other(&host, &ops);
+    let before = host.look(&ops);
+    host.ask(&ops, create(101, Changes::default())).unwrap();
+    left_open(&ops, OpKind::Create, "place", r#"{"v":1,"is":{}}"#);
+    let handle = begun(&ops, ops::destroy(ct(101)).kept());
+    let ended = block_on("a destroy", handle.ended());
+    assert!(ended.failure.is_none() && matches!(ended.facts[..], [Fact::Destroyed { .. }]), "{ended:?}");
+    let row = ops.m.inventory.operation(handle.id).unwrap().unwrap();
+    assert_eq!((row.state, row.ended.is_some()), (OpState::Done, true));
+    host.idle(&ops);
+    assert_eq!(host.look(&ops), before);
+}
+
+#[test]
+fn a_running_container_whose_note_cannot_be_read_says_why_until_it_can() {
+    let host = Host::new();
+    let ops = host.start_vzd();
+    running(&host, &ops);
+    left_open(&ops, OpKind::Set, "live", r#"{"v":99,"is":{}}"#);
+    host.kill_vzd(ops);
+    let ops = host.start_vzd();
+    // However often it is looked at what is not understood.
+    for _ in 0..2 {
+        let (state, trouble) = ops.m.cell(ct(101)).state();
+        let cause = trouble.map(|t| t.cause).unwrap_or_default();
+        assert!(state == CtState::Unknown && cause.contains("version 99"), "{state:?} {cause}");
+        ops::recover::look_again(&ops);
+        host.idle(&ops);
+    }
+    // It can be ended all the same.
+    host.ask(&ops, stop()).unwrap();
+    assert_ne!(ops.m.cell(ct(101)).state().0, CtState::Running);
+}
+
+#[test]
+fn passwords_that_stay_although_a_set_was_taken_back_are_told() {
+    let host = Host::new();
+    let ops = host.start_vzd();
+    running(&host, &ops);
+    host.kill_vzd(ops);
+    let ops = host.start_quiet_vzd();
+    let set = |ip: &str| {
+        let mut changes = settings(&[("ipadd", ip)]);
+        changes.passwords = vec![("root".parse().unwrap(), "$6$x".into())];
+        ops::set(ct(101), SetSpec { changes, save: true, mode: None })
+    };
+    host.world.arm(Trip::Never);
+    assert!(matches!(host.carry_out(&ops, set("10.0.0.7")), Came::Done));
+    let calls = host.world.disarm();
+    let at = |wanted: &dyn Fn(&str) -> bool| calls.iter().rposition(|c| wanted(c)).unwrap();
+    let told = |at: usize, ip: &str| {
+        host.world.arm(Trip::Fail { at, done: false });
+        let came = host.carry_out(&ops, set(ip));
+        host.world.disarm();
+        let Came::Failed(e) = came else { panic!("{came:?} although {} failed", calls[at]) };
+        e.failure().message
+    };
+    let late = told(at(&|c| c.contains("ending an operation")), "10.0.0.8");
+    assert!(late.contains("passwords") && late.contains("stay"), "{late}");
+    let early = told(at(&|c| c == "allow"), "10.0.0.9");
+    assert!(!early.contains("passwords"), "{early}");
 }
 
 #[test]

@@ -27,7 +27,7 @@ pub type Look = BTreeMap<String, String>;
 #[derive(Debug)]
 pub enum Came {
     Done,
-    Failed(#[expect(dead_code, reason = "shown where a test fails")] Error),
+    Failed(Error),
     /// vzd died of it.
     Died,
 }

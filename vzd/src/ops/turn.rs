@@ -1,0 +1,77 @@
+//! What comes before the first step of an operation whose turn has come: what an earlier one left open is finished, and
+//! the rules are asked once more.
+
+use super::{
+    Handle, Ops, Work,
+    driver::{broken, conclude, go_on},
+};
+use crate::error::{Error, Result};
+use std::sync::{Arc, atomic::Ordering};
+use vz_types::{
+    CtState, Ctid, Fact, OpKind, OpState, Reason,
+    judge::{Request, Verdict, judge},
+};
+
+/// What is to be done now that it is its turn.
+pub(super) enum Ready {
+    /// What was asked for.
+    Go,
+    /// It is so already.
+    NothingToDo(Fact),
+}
+
+/// Judges once more now that it is its turn, after what was left open has been finished.
+pub(super) async fn ready(ops: &Arc<Ops>, ctid: Ctid, handle: &Arc<Handle>, request: &Request) -> Result<Ready> {
+    let m = ops.m.clone();
+    let pool = &ops.pools.work;
+    let look = move || -> Result<_> { Ok((m.inventory.operation_open_on(ctid)?, m.seen(ctid)?)) };
+    let (open, mut seen) = pool.run(look).await.unwrap_or_else(|_| Err(broken()))?;
+    if let Some(row) = open.filter(|row| row.id != handle.id) {
+        tracing::warn!(ctid = ctid.get(), op = row.kind.word(), step = row.step, "was left open");
+        let (kind, step) = (row.kind, row.step.clone());
+        let mending = Handle::again(&row);
+        let result = go_on(ops, &mending, row).await;
+        let ended = mending.snapshot();
+        conclude(
+            &mending,
+            match &result {
+                Ok(()) => Ok(()),
+                Err(e) => Err(Error::refused(e.code(), e.report(), "")),
+            },
+        );
+        let trouble = ops.m.cell(ctid).state();
+        if trouble.0 == CtState::Failed && !(request.kind == OpKind::Destroy && kind != OpKind::Destroy) {
+            let cause = trouble.1.map_or_else(|| "it is open still".to_owned(), |t| t.cause);
+            return Err(Error::denied(Reason::Trouble { kind, step, cause }, ctid));
+        }
+        // It was to do the same, and has now been done.
+        if kind == request.kind && result.is_ok() {
+            let facts = ended.facts;
+            handle.change(|s| s.facts.extend(facts));
+            return Ok(Ready::NothingToDo(Fact::Joined { operation: mending.id }));
+        }
+        let m = ops.m.clone();
+        seen = pool.run(move || m.seen(ctid)).await.unwrap_or_else(|_| Err(broken()))?;
+        // What was half made has gone while it was taken back: that is what was asked for.
+        if request.kind == OpKind::Destroy && seen.state == CtState::Absent {
+            let private = ops.m.paths.private(ctid).display().to_string();
+            return Ok(Ready::NothingToDo(Fact::Destroyed { private }));
+        }
+    }
+    match judge(&seen, &[], request) {
+        Verdict::Accept | Verdict::Join(_) | Verdict::Hurry(_) | Verdict::Interrupt(_) => Ok(Ready::Go),
+        Verdict::AlreadySo => Ok(Ready::NothingToDo(Fact::NothingToStop)),
+        Verdict::Deny(Reason::Absent) => Err(ops.m.absent(ctid)),
+        Verdict::Deny(reason) => Err(Error::denied(reason, ctid)),
+    }
+}
+
+/// One that was kept before its turn came and has nothing to do.
+pub(super) fn finish_unbegun(ops: &Arc<Ops>, handle: &Arc<Handle>) {
+    if handle.kept.load(Ordering::Acquire) {
+        let row = Work::new(ops.m.clone(), handle.clone()).row(OpState::Done, None, true);
+        if let Err(e) = ops.m.inventory.change("ending an operation", false, |c| c.operation(&row)) {
+            tracing::warn!(id = %handle.id, "{e}");
+        }
+    }
+}
