@@ -1,6 +1,6 @@
 //! What is there after a power cut: files, what vzctl tells, and the inventory read as a file.
 
-use super::{TEMPLATES, history::State};
+use super::history::State;
 use std::{
     collections::{BTreeMap, BTreeSet},
     process::{Command, Stdio},
@@ -40,43 +40,63 @@ pub struct Found {
     store: BTreeSet<String>,
 }
 
+/// Everything in one go, for each command costs an emulated guest a second: sections, each under its name.
+const LOOK: &str = "for d in /var/lib/vz/private /var/lib/vz/trash /etc/vz/conf /var/lib/vz/template /var/lib/vz/template/.staging; do \
+     echo \"== $d\"; ls -A $d 2>/dev/null; done; \
+     echo '== files'; cd /etc/vz/conf && grep -H '' 23??.toml; \
+     echo '== list'; vzlist -aH -o ctid,status,diskspace.h; \
+     echo '== templates'; vzctl template list --json; \
+     echo '== markers'; grep -H '' /var/lib/vz/template/power-*/current/root/etc/marker; \
+     echo '== inventory'; rm -rf /run/inventory; mkdir /run/inventory && cp /var/lib/vz/inventory.db* /run/inventory && \
+     rm -f /run/inventory/*-shm && tar -C /run/inventory -czf - . | base64";
+
 impl Found {
     /// Looks at everything.
     pub fn look(vm: &Vm) -> Self {
-        let names = |dir: &str| -> BTreeSet<String> {
-            vm.ok(&format!("ls -A {dir} 2>/dev/null || true")).lines().map(String::from).collect()
-        };
+        let mut sections: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        let mut at = String::new();
+        for line in vm.ok(LOOK).lines() {
+            match line.strip_prefix("== ") {
+                Some(name) => name.clone_into(&mut at),
+                None => sections.entry(at.clone()).or_default().push(line.to_owned()),
+            }
+        }
+        let section = |name: &str| sections.get(name).cloned().unwrap_or_default();
+        let names = |dir: &str| -> BTreeSet<String> { section(dir).into_iter().collect() };
         let mut confs: BTreeMap<String, String> = BTreeMap::new();
-        for line in vm.ok("cd /etc/vz/conf && grep -H '' 23??.toml || true").lines() {
-            if let Some((file, rest)) = line.split_once(":") {
+        for line in section("files") {
+            if let Some((file, rest)) = line.split_once(':') {
                 let text = confs.entry(file.trim_end_matches(".toml").to_owned()).or_default();
                 *text += &format!("{rest}\n");
             }
         }
-        let listed = vm.ok("vzlist -aH -o ctid,status,diskspace.h");
-        let listed = listed.lines().filter_map(|l| match l.split_whitespace().collect::<Vec<_>>().as_slice() {
-            [ctid, status, space] => Some(((*ctid).to_owned(), ((*status).to_owned(), (*space).to_owned()))),
-            _ => None,
-        });
-        let all: serde_json::Value = serde_json::from_str(&vm.ok("vzctl template list --json")).unwrap();
-        let mut templates = BTreeMap::new();
-        for t in all.as_array().unwrap().iter().filter(|t| t["status"] != "recipe") {
+        let listed =
+            section("list").into_iter().filter_map(|l| match l.split_whitespace().collect::<Vec<_>>().as_slice() {
+                [ctid, status, space] => Some(((*ctid).to_owned(), ((*status).to_owned(), (*space).to_owned()))),
+                _ => None,
+            });
+        let markers = section("markers");
+        let marker = |name: &str| {
+            let of = format!("/{name}/");
+            let line = markers.iter().find(|l| l.contains(&of));
+            line.and_then(|l| l.rsplit_once(':')).map(|(_, g)| g.to_owned()).unwrap_or_default()
+        };
+        let all: serde_json::Value = serde_json::from_str(&section("templates").join("\n")).unwrap();
+        let made = all.as_array().unwrap().iter().filter(|t| t["status"] != "recipe");
+        let templates = made.map(|t| {
             let name = t["name"].as_str().unwrap().to_owned();
-            let marker = match TEMPLATES.contains(&name.as_str()) {
-                true => vm.sh(&format!("cat /var/lib/vz/template/{name}/current/root/etc/marker")).text().to_owned(),
-                false => String::new(),
-            };
-            templates.insert(name, (t["status"].as_str().unwrap().to_owned(), marker));
-        }
+            let marker = marker(&name);
+            (name, (t["status"].as_str().unwrap().to_owned(), marker))
+        });
         Self {
-            rows: rows(vm),
+            rows: rows(&section("inventory").concat()),
             confs,
             private: names("/var/lib/vz/private"),
             trash: names("/var/lib/vz/trash"),
             conf_dir: names("/etc/vz/conf"),
             staging: names("/var/lib/vz/template/.staging"),
             listed: listed.collect(),
-            templates,
+            templates: templates.collect(),
             store: names("/var/lib/vz/template"),
         }
     }
@@ -130,7 +150,9 @@ impl Found {
         }
         let (status, listed) = &self.listed[name];
         if *listed != space.to_string() {
-            return Err(format!("the configuration is of generation {g}, and the disk holds {listed} instead of {space}"));
+            return Err(format!(
+                "the configuration is of generation {g}, and the disk holds {listed} instead of {space}"
+            ));
         }
         if !row.trouble.is_empty() || !matches!(status.as_str(), "stopped" | "running") {
             return Err(format!("it is {status}: {row:?}"));
@@ -157,19 +179,19 @@ impl Found {
 }
 
 /// The rows of our containers.
-fn rows(vm: &Vm) -> BTreeMap<String, Row> {
+fn rows(packed: &str) -> BTreeMap<String, Row> {
     let dir = tempfile::tempdir().unwrap();
-    vm.ok("rm -rf /run/inventory && mkdir /run/inventory && cp /var/lib/vz/inventory.db* /run/inventory && rm -f /run/inventory/*-shm");
-    let packed = vm.ok("tar -C /run/inventory -cf - . | base64");
     let packed_file = dir.path().join("packed");
     std::fs::write(&packed_file, packed).unwrap();
     let mut unpack = Command::new("sh");
-    unpack.args(["-c", "base64 -d packed | tar -xf -"]).current_dir(dir.path()).stdin(Stdio::null());
+    unpack.args(["-c", "base64 -d packed | tar -xzf -"]).current_dir(dir.path()).stdin(Stdio::null());
     command::run(&mut unpack, None, Duration::from_secs(20)).unwrap().ok();
     let db = rusqlite::Connection::open(dir.path().join("inventory.db")).unwrap();
     let mut rows: BTreeMap<String, Row> = BTreeMap::new();
     let text = |r: &rusqlite::Row<'_>, i: usize| r.get::<_, Option<String>>(i).map(Option::unwrap_or_default);
-    let mut q = db.prepare("SELECT CAST(ctid AS TEXT), name, state, trouble FROM container WHERE ctid BETWEEN 2300 AND 2399").unwrap();
+    let mut q = db
+        .prepare("SELECT CAST(ctid AS TEXT), name, state, trouble FROM container WHERE ctid BETWEEN 2300 AND 2399")
+        .unwrap();
     let all = q.query_map([], |r| {
         Ok((text(r, 0)?, Row { name: text(r, 1)?, state: text(r, 2)?, trouble: text(r, 3)?, ..Row::default() }))
     });

@@ -28,6 +28,20 @@ start() { op start "$1" 0 vzctl start "$1"; }
 stop() { op stop "$1" 0 vzctl stop "$1" --fast; }
 remove() { op remove "$1" 0 vzctl template remove "$1"; }
 
+# CTID: it starts, and runs something.
+works() {
+    vzctl start "$1" && vzctl exec2 "$1" true && vzctl stop "$1" --fast
+}
+# NAME GENERATION: a container of the template is of that generation.
+works_from() {
+    local code
+    vzctl create 2340 --ostemplate "$1" && vzctl start 2340 && [ "$(vzctl exec2 2340 cat /etc/marker)" = "$2" ]
+    code=$?
+    vzctl stop 2340 --fast
+    vzctl destroy 2340
+    return $code
+}
+
 # A tree on a file system in memory, with the generation in it.
 tree() {
     local dir=/run/power/$1
@@ -93,10 +107,8 @@ maker() {
     done
 }
 
-# Tells that vzd is gone.
+# PID: tells that vzd is gone.
 guard() {
-    local pid
-    pid=$(systemctl show -p MainPID --value vzd)
-    while kill -0 "$pid" 2>/dev/null; do sleep 0.03; done
+    while kill -0 "$1" 2>/dev/null; do sleep 0.03; done
     say dead
 }

@@ -95,10 +95,12 @@ impl History {
         self.0.get(subject).cloned().unwrap_or_default()
     }
 
-    /// What was under way: kind and subject. What failed while vzd was dead counts, too.
+    /// What was under way: kind and subject. What vzd's death cut off counts, too; what came after it does not.
     pub fn open(&self) -> Vec<(String, String)> {
         let last = self.0.iter().filter_map(|(name, ops)| Some((name, ops.last()?)));
-        last.filter(|(_, op)| op.code != Some(0)).map(|(name, op)| (op.kind.clone(), name.clone())).collect()
+        last.filter(|(_, op)| op.code != Some(0) && !op.said.contains("nobody answers"))
+            .map(|(name, op)| (op.kind.clone(), name.clone()))
+            .collect()
     }
 
     /// Kinds of which one was under way, each once.

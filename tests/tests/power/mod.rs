@@ -32,6 +32,10 @@ const RUNS: u32 = 2321;
 const STARTED: u32 = 2322;
 /// Built from a recipe, and imported.
 const TEMPLATES: [&str; 2] = ["power-built", "power-imported"];
+/// Exit codes of what is there already, and of what is not there.
+const EXISTS: i32 = 44;
+const NO_CONTAINER: i32 = 14;
+const NO_TEMPLATE: i32 = 91;
 /// Nothing that was not asked for reaches a disk: neither a file's pages nor the journal of the file system go by themselves.
 const UNFLUSHED: &str = "sysctl -qw vm.dirty_writeback_centisecs=0 vm.dirty_expire_centisecs=720000 \
      vm.dirty_background_ratio=80 vm.dirty_ratio=90 && \
@@ -65,8 +69,14 @@ pub struct Power<'a> {
 impl<'a> Power<'a> {
     /// Makes what the workers start from.
     pub fn new(vm: &'a Vm) -> Self {
-        let mut host =
-            Self { vm, state: BTreeMap::new(), round: 0, cuts: BTreeMap::new(), outcomes: BTreeMap::new(), problems: Vec::new() };
+        let mut host = Self {
+            vm,
+            state: BTreeMap::new(),
+            round: 0,
+            cuts: BTreeMap::new(),
+            outcomes: BTreeMap::new(),
+            problems: Vec::new(),
+        };
         host.clear();
         vm.ok("mkdir -p /etc/vz/templates && printf \"description = 'x'\\ntree = '/run/power/power-built'\\ninit = 'any'\\n\" \
                >/etc/vz/templates/power-built.toml && sync");
@@ -106,9 +116,9 @@ impl<'a> Power<'a> {
     }
 
     /// The workers of this round, as one line.
-    fn workers(&self) -> String {
+    fn workers(&self, vzd: &str) -> String {
         let base = self.round * ROUND;
-        let mut line = String::from(". /run/power.sh; guard & ");
+        let mut line = format!(". /run/power.sh; guard {vzd} & ");
         for worker in CHURNED {
             let told: Vec<String> = worker
                 .iter()
@@ -129,15 +139,16 @@ impl<'a> Power<'a> {
     pub fn cut(&mut self, cut: Cut) {
         let vm = self.vm;
         self.round += 1;
-        self.push();
-        if let Cut::At(point) = cut {
-            vm.ok(&format!(
+        let vzd = "systemctl show -p MainPID --value vzd";
+        let vzd = match cut {
+            Cut::At(point) => vm.ok(&format!(
                 "mkdir -p /run/systemd/system/vzd.service.d && \
                  printf '[Service]\\nEnvironment=VZ_FAULT={point}\\nRestart=no\\n' >/run/systemd/system/vzd.service.d/fault.conf && \
-                 systemctl daemon-reload && systemctl restart vzd"
-            ));
-        }
-        let stream = vm.stream(&self.workers());
+                 systemctl daemon-reload && systemctl restart vzd && {vzd}"
+            )),
+            _ => vm.ok(vzd),
+        };
+        let stream = vm.stream(&self.workers(&vzd));
         let mut lines = Vec::new();
         let mut answers = 0;
         // Bounded: a kind of operation that never comes, or a point that is never reached, is a mistake of the test.
@@ -168,8 +179,7 @@ impl<'a> Power<'a> {
         let begun = Instant::now();
         vm.power_on();
         let boot = begun.elapsed();
-        vm.ok(UNFLUSHED);
-        self.push();
+        vm.sh_with(&format!("cat >/run/power.sh && {UNFLUSHED}"), include_bytes!("guest.sh"), BOOT).ok();
         let before = self.problems.len();
         if late || died != matches!(cut, Cut::At(_)) {
             self.problem(format!("{cut:?} did not come to be: {:?}", lines.last()));
@@ -201,16 +211,16 @@ impl<'a> Power<'a> {
         let vm = self.vm;
         let quiet = "test \"$(vzctl operations --open --json | tr -d ' \\n')\" = '[]' && test -z \"$(ls -A /var/lib/vz/trash)\"";
         let settled = vm.sh_within(
-            &format!("for i in $(seq {}); do {{ {quiet}; }} && exit 0; sleep 1; done; exit 1", RECOVERY.as_secs()),
+            &format!(
+                "for i in $(seq {}); do {{ {quiet}; }} && break; sleep 1; done; {quiet}; r=$?; \
+                 systemctl --failed --no-legend; dmesg | grep -E 'EXT4-fs (error|warning)'; exit $r",
+                RECOVERY.as_secs()
+            ),
             RECOVERY * 3,
         );
-        if settled.code() != 0 {
+        if settled.code() != 0 || !settled.text().is_empty() {
             let left = vm.sh("vzctl operations --open; ls -lA /var/lib/vz/trash").stdout;
-            self.problem(format!("recovery does not end:\n{left}{}", vm.vzd_log(40)));
-        }
-        let failed = vm.sh("systemctl --failed --no-legend; dmesg | grep -E 'EXT4-fs (error|warning)'").stdout;
-        if !failed.trim().is_empty() {
-            self.problem(failed);
+            self.problem(format!("recovery does not end well: {settled}{left}{}", vm.vzd_log(40)));
         }
         let found = Found::look(vm);
         for what in found.strange(&self.state) {
@@ -241,58 +251,64 @@ impl<'a> Power<'a> {
                 self.problem(format!("{op} failed before the cut: {said}"));
             }
         }
-        let runs = vm.sh(&format!("vzlist -H -o hostname {RUNS}; vzctl exec2 {RUNS} 'hostname; ip -o -4 addr show scope global'"));
+        let runs = vm.sh(&format!(
+            "vzlist -H -o hostname {RUNS}; vzctl exec2 {RUNS} 'hostname; ip -o -4 addr show scope global'"
+        ));
         let State::Is(g) = self.state[&RUNS.to_string()] else { return self.problem(format!("CT {RUNS} is gone")) };
         let address = found::address(RUNS, g);
-        if runs.code() != 0 || !runs.stdout.contains(&format!("g{g}\n")) || !runs.stdout.contains(&format!("{address}/")) {
+        if runs.code() != 0
+            || !runs.stdout.contains(&format!("g{g}\n"))
+            || !runs.stdout.contains(&format!("{address}/"))
+        {
             self.problem(format!("CT {RUNS} of generation {g} does not run as it is to: {runs}\n{}", vm.vzd_log(40)));
         }
     }
 
-    /// What was under way is asked for again: it is done, or it was done already. What was created starts.
+    /// What was under way is asked for again: it is done, or it was done already. What was created starts, and what was made
+    /// of a template.
     fn again(&mut self, history: &History) {
         let base = self.round * ROUND + ROUND / 2;
-        for (n, (kind, name)) in history.open().into_iter().enumerate() {
-            let there = self.state[&name] != State::Absent;
-            let g = base + n as u32;
-            let (line, then, codes): (String, _, &[i32]) = match (kind.as_str(), there) {
-                ("create", true) => (format!("create {name} {g}"), None, &[44]),
-                ("create", false) => (format!("create {name} {g}"), Some(State::Is(g)), &[0]),
-                ("destroy", true) => (format!("destroy {name}"), Some(State::Absent), &[0]),
-                ("destroy", false) => (format!("destroy {name}"), None, &[43]),
-                ("set", _) => (format!("change {name} {g}"), Some(State::Is(g)), &[0]),
-                ("start", _) => (format!("start {name} && stop {name}"), None, &[0]),
-                ("stop", _) => (format!("stop {name}"), None, &[0]),
-                ("build" | "import", _) => (format!("{kind} {name} {g}"), Some(State::Is(g)), &[0]),
-                ("remove", true) => (format!("remove {name}"), Some(State::Absent), &[0]),
-                ("remove", false) => (format!("remove {name}"), None, &[91]),
-                (other, _) => panic!("no operation {other}"),
+        let mut wanted: BTreeMap<String, (i32, State)> = BTreeMap::new();
+        let mut line = String::from(". /run/power.sh; ");
+        for ((kind, name), g) in history.open().into_iter().zip(base..) {
+            let is = self.state[&name];
+            let (code, then) = match (kind.as_str(), is) {
+                ("create", State::Is(_)) => (EXISTS, is),
+                ("create", _) => (0, State::Is(g)),
+                ("destroy", State::Absent) => (NO_CONTAINER, is),
+                ("remove", State::Absent) => (NO_TEMPLATE, is),
+                ("destroy" | "remove", _) => (0, State::Absent),
+                ("set" | "build" | "import", _) => (0, State::Is(g)),
+                _ => (0, is),
             };
-            let out = self.vm.sh(&format!(". /run/power.sh; {line}"));
-            if codes.contains(&out.code()) {
-                then.map(|s| self.state.insert(name, s));
-            } else {
-                self.problem(format!("asked for again, expected {codes:?}: {out}{}", self.vm.vzd_log(40)));
+            line += &format!("{} {name} {g} & ", if kind == "set" { "change" } else { &kind });
+            wanted.insert(name, (code, then));
+        }
+        let out = self.vm.sh(&(line + "wait"));
+        let told = History::of(&out.stdout.lines().map(String::from).collect::<Vec<_>>());
+        for (name, (code, then)) in wanted {
+            match told.about(&name).last() {
+                Some(op) if op.code == Some(code) => {
+                    self.state.insert(name, then);
+                }
+                other => {
+                    let log = self.vm.vzd_log(40);
+                    self.problem(format!("asked for again, expected {code}, CT or template {name}: {other:?}\n{log}"));
+                }
             }
         }
+        // STARTED may have been started.
+        let mut lines = vec![format!("stop {STARTED} >/dev/null")];
         let created = history.answered_last("create");
         let there = |n: &&String| self.state[*n] != State::Absent;
-        if let Some(name) = created.iter().find(there) {
-            let line = format!("vzctl start {name} && vzctl exec2 {name} true && vzctl stop {name} --fast");
-            let out = self.vm.sh(&line);
-            if out.code() != 0 {
-                self.problem(format!("CT {name} was created and does not work: {out}{}", self.vm.vzd_log(40)));
-            }
+        lines.extend(created.iter().find(there).map(|c| format!("works {c}")));
+        let template = TEMPLATES[self.round as usize % 2];
+        if let State::Is(g) = self.state[template] {
+            lines.push(format!("works_from {template} {g}"));
         }
-        for name in TEMPLATES {
-            let State::Is(g) = self.state[name] else { continue };
-            let out = self.vm.sh(&format!(
-                "vzctl create 2340 --ostemplate {name} && vzctl start 2340 && vzctl exec2 2340 'cat /etc/marker' && \
-                 vzctl stop 2340 --fast; r=$?; vzctl destroy 2340; exit $r"
-            ));
-            if out.code() != 0 || !out.stdout.lines().any(|l| l == g.to_string()) {
-                self.problem(format!("a CT of {name} (generation {g}) does not work: {out}{}", self.vm.vzd_log(40)));
-            }
+        let out = self.vm.sh(&format!(". /run/power.sh; {{ {}; }} 2>&1", lines.join(" && ")));
+        if out.code() != 0 {
+            self.problem(format!("what was created does not work: {out}{}", self.vm.vzd_log(40)));
         }
     }
 

@@ -183,7 +183,9 @@ impl Set {
     fn claim(&mut self, w: &Work) -> Result<()> {
         let plan = self.plan()?;
         let name = if plan.save { &plan.new.name } else { &plan.old.name };
-        w.begin(&self.note, None, false, |c| c.claim_set(self.ctid(), name.as_ref(), &plan.claims))
+        // What outlives a power cut is never there without the operation that recovery knows it by.
+        let durable = self.note.new_conf.is_some() || self.note.disk;
+        w.begin(&self.note, None, durable, |c| c.claim_set(self.ctid(), name.as_ref(), &plan.claims))
     }
 
     fn live(&mut self, w: &Work) -> Result<()> {
