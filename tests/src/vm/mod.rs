@@ -218,6 +218,11 @@ impl Vm {
         self.settle();
     }
 
+    /// Whether it has power.
+    pub fn is_on(&self) -> bool {
+        !self.machine.is_off_on_purpose()
+    }
+
     /// Takes the power away: what the guest had not written to its disks by now is lost.
     #[track_caller]
     pub fn cut_power(&self) {

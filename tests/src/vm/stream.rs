@@ -3,7 +3,7 @@
 use super::link::Link;
 use std::{
     io::{BufRead, BufReader},
-    process::{Child, Stdio},
+    process::{Child, Command, Stdio},
     sync::mpsc,
     thread,
     time::Duration,
@@ -19,7 +19,16 @@ impl Stream {
     /// Starts it, over the connection that all share.
     pub(super) fn start(link: &Link, line: &str) -> std::io::Result<Self> {
         let mut c = link.ssh();
-        c.arg(line).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        c.arg(line);
+        Self::of(c)
+    }
+
+    /// The same of any command.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn of(mut c: Command) -> std::io::Result<Self> {
+        c.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = c.spawn()?;
         let (send, lines) = mpsc::channel();
         if let Some(pipe) = child.stdout.take() {

@@ -1,12 +1,12 @@
 //! What is there after a power cut: files, what vzctl tells, and the inventory read as a file.
 
-use super::history::State;
+use super::{RUNS, Site, history::State};
 use std::{
     collections::{BTreeMap, BTreeSet},
     process::{Command, Stdio},
     time::Duration,
 };
-use vz_tests::{command, vm::Vm};
+use vz_tests::{command, vm::BOOT};
 
 /// A container's address of a generation.
 pub fn address(ctid: u32, g: u32) -> String {
@@ -41,21 +41,21 @@ pub struct Found {
 }
 
 /// Everything in one go, for each command costs an emulated guest a second: sections, each under its name.
-const LOOK: &str = "for d in /var/lib/vz/private /var/lib/vz/trash /etc/vz/conf /var/lib/vz/template /var/lib/vz/template/.staging; do \
+const LOOK: &str = "cd ${VZ_ROOT:-/}; for d in var/lib/vz/private var/lib/vz/trash etc/vz/conf var/lib/vz/template var/lib/vz/template/.staging; do \
      echo \"== $d\"; ls -A $d 2>/dev/null; done; \
-     echo '== files'; cd /etc/vz/conf && grep -H '' 23??.toml; \
+     echo '== files'; (cd etc/vz/conf && grep -H '' 23??.toml); \
      echo '== list'; vzlist -aH -o ctid,status,diskspace.h; \
      echo '== templates'; vzctl template list --json; \
-     echo '== markers'; grep -H '' /var/lib/vz/template/power-*/current/root/etc/marker; \
-     echo '== inventory'; rm -rf /run/inventory; mkdir /run/inventory && cp /var/lib/vz/inventory.db* /run/inventory && \
-     rm -f /run/inventory/*-shm && tar -C /run/inventory -czf - . | base64";
+     echo '== markers'; grep -H '' /dev/null var/lib/vz/template/power-*/current/root/etc/marker; \
+     echo '== inventory'; rm -rf $WORK/inventory; mkdir -p $WORK/inventory && cp var/lib/vz/inventory.db* $WORK/inventory && \
+     rm -f $WORK/inventory/*-shm && tar -C $WORK/inventory -czf - . | base64";
 
 impl Found {
     /// Looks at everything.
-    pub fn look(vm: &Vm) -> Self {
+    pub fn look(site: &impl Site) -> Self {
         let mut sections: BTreeMap<String, Vec<String>> = BTreeMap::new();
         let mut at = String::new();
-        for line in vm.ok(LOOK).lines() {
+        for line in site.run(LOOK, BOOT).ok().stdout.lines() {
             match line.strip_prefix("== ") {
                 Some(name) => name.clone_into(&mut at),
                 None => sections.entry(at.clone()).or_default().push(line.to_owned()),
@@ -91,13 +91,13 @@ impl Found {
         Self {
             rows: rows(&section("inventory").concat()),
             confs,
-            private: names("/var/lib/vz/private"),
-            trash: names("/var/lib/vz/trash"),
-            conf_dir: names("/etc/vz/conf"),
-            staging: names("/var/lib/vz/template/.staging"),
+            private: names("var/lib/vz/private"),
+            trash: names("var/lib/vz/trash"),
+            conf_dir: names("etc/vz/conf"),
+            staging: names("var/lib/vz/template/.staging"),
             listed: listed.collect(),
             templates: templates.collect(),
-            store: names("/var/lib/vz/template"),
+            store: names("var/lib/vz/template"),
         }
     }
 
@@ -139,9 +139,9 @@ impl Found {
         let host = conf.get("hostname").and_then(toml::Value::as_str).unwrap_or_default();
         let g: u32 = host.trim_start_matches('g').parse().map_err(|e| format!("host name {host:?}: {e}"))?;
         let (ip, ct_name) = (address(ctid, g), format!("n{ctid}-{g}"));
-        let space = 204_800 + g * 4;
+        let space = if ctid == RUNS { 204_800 } else { 204_800 + g * 4 };
         let text = conf.to_string();
-        let wanted = [format!("\"{ip}\""), format!("name = \"{ct_name}\""), format!("{}", 1000 + g)];
+        let wanted = [format!("\"{ip}\""), format!("name = \"{ct_name}\""), format!("\"generation-{g}\"")];
         if let Some(missing) = wanted.iter().find(|w| !text.contains(*w)) {
             return Err(format!("of generation {g}, but no {missing} in {text}"));
         }

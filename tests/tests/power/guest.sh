@@ -16,8 +16,10 @@ op() {
 
 # Every setting of a generation tells which it is: a mixture of two shows.
 settings() {
-    local c=$1 g=$2
-    echo "--hostname g$g --name n$c-$g --diskspace $((204800 + g * 4)) --cpuunits $((1000 + g))" \
+    local c=$1 g=$2 space
+    # A mounted image does not grow on every host.
+    [ "$c" = 2321 ] && space=204800 || space=$((204800 + g * 4))
+    echo "--hostname g$g --name n$c-$g --diskspace $space --description generation-$g" \
         "--ipadd 10.$((100 + c % 100)).$((g / 200)).$((1 + g % 200))"
 }
 
@@ -44,18 +46,22 @@ works_from() {
 
 # A tree on a file system in memory, with the generation in it.
 tree() {
-    local dir=/run/power/$1
-    [ -d "$dir" ] || { mkdir -p /run/power && cp -a /var/lib/vz/template/tiny/current/root "$dir"; }
+    local dir=$WORK/$1
+    # Whole or not there: the power may go meanwhile.
+    if ! [ -d "$dir" ]; then
+        rm -rf "$dir.new" && mkdir -p "$WORK" &&
+            cp -a "$VZ_ROOT/var/lib/vz/template/tiny/current/root" "$dir.new" && mv "$dir.new" "$dir" || return
+    fi
     echo "$2" >"$dir/etc/marker"
 }
 build() {
-    tree "$1" "$2"
+    tree "$1" "$2" || return
     op build "$1" "$2" vzctl template build "$1" --rebuild
 }
 import() {
-    tree "$1" "$2"
-    tar -C "/run/power/$1" --numeric-owner -cf "/run/power/$1.tar" .
-    op import "$1" "$2" vzctl template import "/run/power/$1.tar" --name "$1" --replace
+    tree "$1" "$2" || return
+    tar -C "$WORK/$1" --numeric-owner -cf "$WORK/$1.tar" .
+    op import "$1" "$2" vzctl template import "$WORK/$1.tar" --name "$1" --replace
 }
 
 # GENERATION CTID:EXISTS...: creates and destroys in turn, so that some stay for a while.
@@ -109,6 +115,7 @@ maker() {
 
 # PID: tells that vzd is gone.
 guard() {
-    while kill -0 "$1" 2>/dev/null; do sleep 0.03; done
+    local state
+    while read -r _ _ state _ 2>/dev/null <"/proc/$1/stat" && [ "$state" != Z ]; do sleep 0.03; done
     say dead
 }

@@ -9,14 +9,17 @@
 
 mod found;
 mod history;
+pub mod site;
 
 use found::Found;
 use history::{History, State};
+use site::Site;
 use std::{
     collections::BTreeMap,
+    hash::{BuildHasher, Hasher, RandomState},
     time::{Duration, Instant},
 };
-use vz_tests::vm::{BOOT, Vm, link::quoted};
+use vz_tests::{command::Output, vm::LIMIT};
 
 /// Of each round, so many generations.
 const ROUND: u32 = 200;
@@ -36,12 +39,6 @@ const TEMPLATES: [&str; 2] = ["power-built", "power-imported"];
 const EXISTS: i32 = 44;
 const NO_CONTAINER: i32 = 14;
 const NO_TEMPLATE: i32 = 91;
-/// Nothing that was not asked for reaches a disk: neither a file's pages nor the journal of the file system go by themselves.
-const UNFLUSHED: &str = "sysctl -qw vm.dirty_writeback_centisecs=0 vm.dirty_expire_centisecs=720000 \
-     vm.dirty_background_ratio=80 vm.dirty_ratio=90 && \
-     mount -o remount,commit=3600 / && mount -o remount,commit=3600 /var/lib/vz && \
-     findmnt -no OPTIONS /var/lib/vz | grep commit=3600";
-
 /// When the power goes.
 #[derive(Clone, Copy, Debug)]
 pub enum Cut {
@@ -53,9 +50,57 @@ pub enum Cut {
     At(&'static str),
 }
 
+/// Steps whose durability something that comes after relies on.
+pub const POINTS: &[&str] = &[
+    "create.claim",
+    "create.layer",
+    "create.place",
+    "create.conf",
+    "create.commit.before",
+    "create.commit",
+    "set.claim",
+    "set.conf",
+    "set.grow",
+    "set.commit",
+    "destroy.journal",
+    "destroy.conf",
+    "destroy.trash",
+    "destroy.delete",
+    "destroy.commit",
+    "build.register",
+    "build.switch",
+    "build.commit",
+    "import.register",
+    "import.commit",
+    "remove.hide",
+    "remove.commit",
+];
+/// Kinds whose good answer the power goes with.
+const ANSWERS: &[&str] = &["create", "set", "destroy", "build", "import", "remove"];
+
+/// So many cuts: at steps, with answers and at random, each of them soon.
+pub fn cuts(count: usize) -> Vec<Cut> {
+    let mut all: Vec<Cut> = Vec::new();
+    for n in 0.. {
+        all.push(Cut::At(POINTS[n % POINTS.len()]));
+        all.push(Cut::Answered(ANSWERS[n % ANSWERS.len()], 1 + (random() % 3) as u32));
+        all.push(Cut::After(Duration::from_millis(200 + random() % 6000)));
+        if all.len() >= count {
+            break;
+        }
+    }
+    all.truncate(count);
+    all
+}
+
+/// Any number; it is told with the cut it was used for.
+fn random() -> u64 {
+    RandomState::new().build_hasher().finish()
+}
+
 /// The host.
-pub struct Power<'a> {
-    vm: &'a Vm,
+pub struct Power<S: Site> {
+    site: S,
     state: BTreeMap<String, State>,
     round: u32,
     /// Cuts by kind of what was under way.
@@ -66,11 +111,12 @@ pub struct Power<'a> {
     pub problems: Vec<String>,
 }
 
-impl<'a> Power<'a> {
+impl<S: Site> Power<S> {
     /// Makes what the workers start from.
-    pub fn new(vm: &'a Vm) -> Self {
+    pub fn new(mut site: S) -> Self {
+        site.power_on();
         let mut host = Self {
-            vm,
+            site,
             state: BTreeMap::new(),
             round: 0,
             cuts: BTreeMap::new(),
@@ -78,19 +124,29 @@ impl<'a> Power<'a> {
             problems: Vec::new(),
         };
         host.clear();
-        vm.ok("mkdir -p /etc/vz/templates && printf \"description = 'x'\\ntree = '/run/power/power-built'\\ninit = 'any'\\n\" \
-               >/etc/vz/templates/power-built.toml && sync");
-        host.push();
+        host.ok("mkdir -p $VZ_ROOT/etc/vz/templates && \
+                 printf \"description = 'x'\\ntree = '$WORK/power-built'\\ninit = 'any'\\n\" \
+                 >$VZ_ROOT/etc/vz/templates/power-built.toml && sync -f $VZ_ROOT/etc/vz");
         for (ctid, g) in SET.as_flattened().iter().chain(&[RUNS, STARTED]).zip(1..) {
-            host.guest(&format!("create {ctid} {g}"));
+            host.ok(&format!("create {ctid} {g}"));
             host.state.insert(ctid.to_string(), State::Is(g));
         }
-        vm.ok(&format!("vzctl set {RUNS} --onboot yes --save && vzctl start {RUNS}"));
+        host.ok(&format!("vzctl set {RUNS} --onboot yes --save && vzctl start {RUNS}"));
         for name in CHURNED.as_flattened().iter().map(u32::to_string).chain(TEMPLATES.map(String::from)) {
             host.state.insert(name, State::Absent);
         }
-        vm.ok(UNFLUSHED);
         host
+    }
+
+    fn sh(&self, line: &str) -> Output {
+        self.site.run(line, LIMIT)
+    }
+
+    #[track_caller]
+    fn ok(&self, line: &str) -> Output {
+        let out = self.sh(line);
+        assert_eq!(out.code(), 0, "expected success: {out}{}", self.site.log());
+        out
     }
 
     /// Containers of this, for whoever clears up.
@@ -100,25 +156,20 @@ impl<'a> Power<'a> {
 
     /// Takes away what it has made.
     pub fn clear(&self) {
-        self.vm.clear(&Self::ctids());
-        for name in TEMPLATES {
-            self.vm.sh(&format!("vzctl template list | grep -q ^{name} && vzctl template remove {name}; rm -f /etc/vz/templates/{name}.toml"));
-        }
-    }
-
-    fn push(&self) {
-        self.vm.sh_with("cat >/run/power.sh", include_bytes!("guest.sh"), BOOT).ok();
-    }
-
-    /// A line with the guest's functions.
-    fn guest(&self, line: &str) {
-        self.vm.ok(&format!(". /run/power.sh; {line}"));
+        let ctids: Vec<String> = Self::ctids().iter().map(u32::to_string).collect();
+        self.sh(&format!(
+            "for c in {}; do vzctl status $c | grep -q deleted || {{ vzctl stop $c --fast; vzctl destroy $c; }}; \
+             rm -rf $VZ_ROOT/var/lib/vz/private/$c $VZ_ROOT/etc/vz/conf/$c.toml; done; \
+             for t in {}; do vzctl template remove $t; rm -f $VZ_ROOT/etc/vz/templates/$t.toml; done",
+            ctids.join(" "),
+            TEMPLATES.join(" ")
+        ));
     }
 
     /// The workers of this round, as one line.
     fn workers(&self, vzd: &str) -> String {
         let base = self.round * ROUND;
-        let mut line = format!(". /run/power.sh; guard {vzd} & ");
+        let mut line = format!("guard {vzd} & ");
         for worker in CHURNED {
             let told: Vec<String> = worker
                 .iter()
@@ -137,18 +188,13 @@ impl<'a> Power<'a> {
 
     /// One cut, and what is there after it.
     pub fn cut(&mut self, cut: Cut) {
-        let vm = self.vm;
         self.round += 1;
-        let vzd = "systemctl show -p MainPID --value vzd";
-        let vzd = match cut {
-            Cut::At(point) => vm.ok(&format!(
-                "mkdir -p /run/systemd/system/vzd.service.d && \
-                 printf '[Service]\\nEnvironment=VZ_FAULT={point}\\nRestart=no\\n' >/run/systemd/system/vzd.service.d/fault.conf && \
-                 systemctl daemon-reload && systemctl restart vzd && {vzd}"
-            )),
-            _ => vm.ok(vzd),
+        let fault = match cut {
+            Cut::At(point) => Some(point),
+            _ => None,
         };
-        let stream = vm.stream(&self.workers(&vzd));
+        let vzd = self.site.vzd(fault);
+        let stream = self.site.stream(&self.workers(&vzd));
         let mut lines = Vec::new();
         let mut answers = 0;
         // Bounded: a kind of operation that never comes, or a point that is never reached, is a mistake of the test.
@@ -172,19 +218,22 @@ impl<'a> Power<'a> {
             }
         }
         let late = Instant::now() >= end;
-        vm.cut_power();
+        self.site.cut();
+        let died = lines.iter().any(|l| l == "dead");
+        let refused = if died { Vec::new() } else { History::of(&lines).refused() };
         lines.extend(stream.rest());
         let history = History::of(&lines);
-        let died = lines.iter().any(|l| l == "dead");
         let begun = Instant::now();
-        vm.power_on();
+        self.site.power_on();
         let boot = begun.elapsed();
-        vm.sh_with(&format!("cat >/run/power.sh && {UNFLUSHED}"), include_bytes!("guest.sh"), BOOT).ok();
         let before = self.problems.len();
         if late || died != matches!(cut, Cut::At(_)) {
             self.problem(format!("{cut:?} did not come to be: {:?}", lines.last()));
         }
-        self.check(&history, died);
+        self.check(&history);
+        for (op, said) in refused {
+            self.problem(format!("{op} failed before the cut: {said}"));
+        }
         self.again(&history);
         for kind in history.under_way() {
             *self.cuts.entry(kind).or_default() += 1;
@@ -207,24 +256,25 @@ impl<'a> Power<'a> {
     }
 
     /// Holds what is there against what was told.
-    fn check(&mut self, history: &History, died: bool) {
-        let vm = self.vm;
-        let quiet = "test \"$(vzctl operations --open --json | tr -d ' \\n')\" = '[]' && test -z \"$(ls -A /var/lib/vz/trash)\"";
-        let settled = vm.sh_within(
-            &format!(
-                "for i in $(seq {}); do {{ {quiet}; }} && break; sleep 1; done; {quiet}; r=$?; \
-                 systemctl --failed --no-legend; dmesg | grep -E 'EXT4-fs (error|warning)'; exit $r",
-                RECOVERY.as_secs()
-            ),
-            RECOVERY * 3,
-        );
-        if settled.code() != 0 || !settled.text().is_empty() {
-            let left = vm.sh("vzctl operations --open; ls -lA /var/lib/vz/trash").stdout;
-            self.problem(format!("recovery does not end well: {settled}{left}{}", vm.vzd_log(40)));
+    fn check(&mut self, history: &History) {
+        if !self.site.boots() {
+            self.sh(&format!("vzctl start {RUNS}"));
         }
-        let found = Found::look(vm);
+        let quiet = "test \"$(vzctl operations --open --json | tr -d ' \\n')\" = '[]' && \
+                     test -z \"$(ls -A $VZ_ROOT/var/lib/vz/trash)\"";
+        let line =
+            format!("for i in $(seq {}); do {{ {quiet}; }} && exit 0; sleep 1; done; exit 1", RECOVERY.as_secs());
+        if self.site.run(&line, RECOVERY * 3).code() != 0 {
+            let left = self.sh("vzctl operations --open; ls -lA $VZ_ROOT/var/lib/vz/trash");
+            self.problem(format!("recovery does not end: {left}{}", self.site.log()));
+        }
+        let complaints = self.site.complaints();
+        if !complaints.trim().is_empty() {
+            self.problem(complaints);
+        }
+        let found = Found::look(&self.site);
         for what in found.strange(&self.state) {
-            self.problem(format!("{what}\n{}", vm.vzd_log(60)));
+            self.problem(format!("{what}\n{}", self.site.log()));
         }
         let names: Vec<String> = self.state.keys().cloned().collect();
         for name in names {
@@ -234,24 +284,18 @@ impl<'a> Power<'a> {
             let is = match found.state(&name) {
                 Ok(is) if possible.contains(&is) => is,
                 Ok(is) => {
-                    self.problem(format!("{name} was {old}, and is {is} after {told:?}\n{}", vm.vzd_log(60)));
+                    self.problem(format!("{name} was {old}, and is {is} after {told:?}\n{}", self.site.log()));
                     is
                 }
                 Err(half) => {
-                    self.problem(format!("{name} was {old}, and is half after {told:?}: {half}\n{}", vm.vzd_log(60)));
-                    self.heal(&name);
-                    State::Absent
+                    self.problem(format!("{name} was {old}, and is half after {told:?}: {half}\n{}", self.site.log()));
+                    self.heal(&name)
                 }
             };
             self.state.insert(name, is);
             self.count(&told, old, is);
         }
-        if !died {
-            for (op, said) in history.refused() {
-                self.problem(format!("{op} failed before the cut: {said}"));
-            }
-        }
-        let runs = vm.sh(&format!(
+        let runs = self.sh(&format!(
             "vzlist -H -o hostname {RUNS}; vzctl exec2 {RUNS} 'hostname; ip -o -4 addr show scope global'"
         ));
         let State::Is(g) = self.state[&RUNS.to_string()] else { return self.problem(format!("CT {RUNS} is gone")) };
@@ -260,7 +304,7 @@ impl<'a> Power<'a> {
             || !runs.stdout.contains(&format!("g{g}\n"))
             || !runs.stdout.contains(&format!("{address}/"))
         {
-            self.problem(format!("CT {RUNS} of generation {g} does not run as it is to: {runs}\n{}", vm.vzd_log(40)));
+            self.problem(format!("CT {RUNS} of generation {g} does not run as it is to: {runs}\n{}", self.site.log()));
         }
     }
 
@@ -269,7 +313,7 @@ impl<'a> Power<'a> {
     fn again(&mut self, history: &History) {
         let base = self.round * ROUND + ROUND / 2;
         let mut wanted: BTreeMap<String, (i32, State)> = BTreeMap::new();
-        let mut line = String::from(". /run/power.sh; ");
+        let mut line = String::new();
         for ((kind, name), g) in history.open().into_iter().zip(base..) {
             let is = self.state[&name];
             let (code, then) = match (kind.as_str(), is) {
@@ -284,7 +328,7 @@ impl<'a> Power<'a> {
             line += &format!("{} {name} {g} & ", if kind == "set" { "change" } else { &kind });
             wanted.insert(name, (code, then));
         }
-        let out = self.vm.sh(&(line + "wait"));
+        let out = self.sh(&(line + "wait"));
         let told = History::of(&out.stdout.lines().map(String::from).collect::<Vec<_>>());
         for (name, (code, then)) in wanted {
             match told.about(&name).last() {
@@ -292,7 +336,7 @@ impl<'a> Power<'a> {
                     self.state.insert(name, then);
                 }
                 other => {
-                    let log = self.vm.vzd_log(40);
+                    let log = self.site.log();
                     self.problem(format!("asked for again, expected {code}, CT or template {name}: {other:?}\n{log}"));
                 }
             }
@@ -306,9 +350,9 @@ impl<'a> Power<'a> {
         if let State::Is(g) = self.state[template] {
             lines.push(format!("works_from {template} {g}"));
         }
-        let out = self.vm.sh(&format!(". /run/power.sh; {{ {}; }} 2>&1", lines.join(" && ")));
+        let out = self.sh(&format!("{{ {}; }} 2>&1", lines.join(" && ")));
         if out.code() != 0 {
-            self.problem(format!("what was created does not work: {out}{}", self.vm.vzd_log(40)));
+            self.problem(format!("what was created does not work: {out}{}", self.site.log()));
         }
     }
 
@@ -329,16 +373,20 @@ impl<'a> Power<'a> {
     }
 
     /// Makes room again, so that one problem is told once.
-    fn heal(&self, name: &str) {
-        if name.parse::<u32>().is_ok() {
-            self.vm.sh(&format!(
-                "vzctl stop {name} --fast; vzctl destroy {name}; rm -rf /var/lib/vz/private/{name} /var/lib/vz/private/.new-{name} /etc/vz/conf/{name}.toml"
-            ));
-            if SET.as_flattened().iter().chain(&[RUNS, STARTED]).any(|c| c.to_string() == name) {
-                let line = format!("create {name} {}", self.round * ROUND + ROUND - 1);
-                self.vm.sh(&format!(". /run/power.sh; {}", quoted(&line)));
-            }
+    fn heal(&mut self, name: &str) -> State {
+        let Ok(ctid) = name.parse::<u32>() else { return State::Absent };
+        self.sh(&format!(
+            "vzctl stop {name} --fast; vzctl destroy {name}; cd $VZ_ROOT/var/lib/vz/private && rm -rf {name} .new-{name}; \
+             rm -f $VZ_ROOT/etc/vz/conf/{name}.toml"
+        ));
+        if CHURNED.as_flattened().contains(&ctid) {
+            return State::Absent;
         }
+        let g = self.round * ROUND + ROUND - 1;
+        self.sh(&format!(
+            "create {name} {g}; [ {name} = {RUNS} ] && vzctl set {name} --onboot yes --save && vzctl start {name}"
+        ));
+        State::Is(g)
     }
 
     /// What all the cuts came to, and that nothing was wrong.

@@ -89,9 +89,7 @@ impl Down {
         let fast = self.how.fast || w.handle.is_fast();
         if self.asked.is_none() || fast && !self.asked_fast {
             // Of a stop that an earlier vzd began, what is left of its time.
-            let left =
-                if self.how.until == 0 { self.how.timeout.into() } else { self.how.until.saturating_sub(since_boot()) };
-            let left = u32::try_from(left).unwrap_or(u32::MAX).min(self.how.timeout).max(1);
+            let left = self.how.left(since_boot());
             let request = ControlRequest::Stop { fast, timeout: Some(left) };
             let run_dir = w.m.paths.ct_run(self.row.ctid);
             match w.m.hands.monitor.ask(&run_dir, &request) {

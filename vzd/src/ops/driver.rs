@@ -480,8 +480,9 @@ async fn ready(ops: &Arc<Ops>, ctid: Ctid, handle: &Arc<Handle>, request: &Reque
             let cause = trouble.1.map_or_else(|| "it is open still".to_owned(), |t| t.cause);
             return Err(Error::denied(Reason::Trouble { kind, step, cause }, ctid));
         }
-        // It was to do the same, and has now been done.
-        if kind == request.kind && result.is_ok() {
+        // It was to do the same, and has now been done. Two that bring values of their own are never the same.
+        let alike = kind == request.kind && !matches!(kind, OpKind::Create | OpKind::Set);
+        if alike && result.is_ok() {
             let facts = ended.facts;
             handle.change(|s| s.facts.extend(facts));
             return Ok(Ready::NothingToDo(Fact::Joined { operation: mending.id }));

@@ -335,6 +335,9 @@ impl Set {
         if holds == Some(old.disk.space) && old.disk.inodes == plan.new.disk.inodes {
             return Ok(());
         }
+        if plan.live.is_none() && !w.m.is_mounted(&self.row)? {
+            w.m.hands.storage.mend(&w.m.storage_plan(&self.row))?;
+        }
         self.resize(w, &old, false)?;
         self.sized = false;
         Ok(())
@@ -374,6 +377,11 @@ impl Set {
         if let Ok(config) = &config {
             // Before the file says the new size, nothing has been resized.
             if self.note.disk && saved_now {
+                if self.plan.is_none() && live.is_none() && !w.m.is_mounted(&self.row)? {
+                    let storage = w.m.storage_plan(&self.row);
+                    w.m.hands.storage.umount(&storage)?;
+                    w.m.hands.storage.mend(&storage)?;
+                }
                 problems.extend(self.resize(w, config, false).err().map(|e| e.report()));
             }
             if live.is_some() {

@@ -134,7 +134,7 @@ fn password(mut changes: Changes) -> Changes {
     changes
 }
 
-fn set(changes: Changes, save: bool) -> Ask {
+pub fn set(changes: Changes, save: bool) -> Ask {
     ops::set(ct(101), SetSpec { changes, save, mode: None })
 }
 
