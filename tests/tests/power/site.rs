@@ -109,7 +109,9 @@ impl Native {
         site
     }
 
-    const MOUNT: &str = "mount -o loop,commit=3600 disk m";
+    /// By a device of its own each time: while somebody's mount namespace still has the dead one, that is what `mount -o
+    /// loop` would give.
+    const MOUNT: &str = "d=$(losetup -f --show disk) && mount -o commit=3600 $d m && losetup -d $d";
 
     fn base(&self) -> PathBuf {
         self.dir.path().join("m")
