@@ -247,6 +247,36 @@ fn after_a_host_boot_the_onboot_ones_come_up_in_bootorder() {
 }
 
 #[test]
+fn an_onboot_container_comes_up_although_the_host_went_down_during_a_change_of_it() {
+    let rig = Rig::stopped(&[Tiny]);
+    rig.start_vzd(&[("VZ_FAULT", "set.live")]);
+    rig.create(101, Tiny, &["--onboot", "yes"]);
+    rig.ok(&["start", "101"]);
+    let before = rig.record(101);
+    assert_ne!(rig.vzctl(&["set", "101", "--hostname", "other", "--save"]).code(), 0);
+    assert!(rig.vzd_dies(SOON), "set.live was not reached");
+    // With the host everything goes that ran on it.
+    for id in [before.monitor.pid, before.init.pid] {
+        if let Ok(p) = Process::open(u32::try_from(id).unwrap()) {
+            p.kill();
+            assert!(p.ended(SOON).unwrap());
+        }
+    }
+    let mut rm = std::process::Command::new("rm");
+    vz_tests::command::run(rm.arg("-rf").arg(rig.ct_run(101)), None, SOON).unwrap().ok();
+    // As the boot that was served last is remembered: a bind mount over the kernel's own would keep init from mounting /proc.
+    let db = rusqlite::Connection::open(rig.paths.inventory()).unwrap();
+    assert_eq!(db.execute("UPDATE host SET value='another' WHERE key='boot_id'", []).unwrap(), 1);
+    drop(db);
+    rig.start_vzd(&[]);
+    let up = vz_tests::wait::in_dir(&rig.paths.ct_run_dir(), SOON, || {
+        rig.ct_run(101).join("state.json").exists().then_some(())
+    });
+    assert!(up.unwrap().is_some(), "CT 101 did not come up\n{}", rig.vzd_log(40));
+    rig.inside(101, "true");
+}
+
+#[test]
 fn twenty_starts_at_once_all_come_up() {
     let rig = Rig::new(&[Tiny]);
     for n in 0..20u32 {

@@ -222,12 +222,13 @@ impl ConfStore {
         })
     }
 
-    /// Removes the file, and what an interrupted [`ConfStore::replace`] left of it; no file is fine.
+    /// Removes the file, and what an interrupted [`ConfStore::replace`] left of it, durably; no file is fine.
     pub fn remove(&self, ctid: Ctid) -> Result<(), Error> {
         self.forget(ctid);
         let path = self.paths.conf(ctid);
         absent_is_fine(fs::remove_file(&path))
             .and_then(|()| absent_is_fine(fs::remove_file(temporary(&path))))
+            .and_then(|()| sync_dir(&path))
             .map_err(|e| Error::Write { path, cause: e.to_string(), full: false })
     }
 

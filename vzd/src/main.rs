@@ -202,13 +202,13 @@ async fn keep_house(ops: Arc<Ops>) {
     loop {
         ticks.tick().await;
         let of = ops.clone();
-        // At the start, and once a day.
-        let day = count % (24 * 3600 / AGAIN.as_secs()) == 0;
+        // At the start, and once an hour.
+        let hour = count % (3600 / AGAIN.as_secs()) == 0;
         count += 1;
         let done = ops.pools.look.run(move || {
             recovery::look_again(&of);
             of.m.tell_reboots();
-            if day {
+            if hour {
                 recovery::prune(&of.m);
             }
         });

@@ -15,10 +15,12 @@
 //! | [`machine`] | the QEMU process: start, end, reset, its console |
 //! | [`link`] | the ssh connection |
 //! | [`limits`] | counters, cgroup files, floods |
+//! | [`stream`] | output that is read as it comes |
 
 pub mod limits;
 pub mod link;
 pub mod machine;
+pub mod stream;
 
 use crate::{command::Output, wait};
 use link::Link;
@@ -161,6 +163,16 @@ impl Vm {
         }
     }
 
+    /// Starts a shell line as root whose output is read as it comes. Its end is nobody's business but the caller's.
+    ///
+    /// # Panics
+    /// ssh cannot be run.
+    #[track_caller]
+    pub fn stream(&self, line: &str) -> stream::Stream {
+        let line = format!("bash -c {}", link::quoted(line));
+        stream::Stream::start(&self.link, &line).unwrap_or_else(|e| panic!("cannot run ssh: {e}"))
+    }
+
     /// Copies a file of the build machine into the guest, with its permissions.
     #[track_caller]
     pub fn push(&self, from: &Path, to: &str) {
@@ -206,11 +218,17 @@ impl Vm {
         self.settle();
     }
 
+    /// Whether it has power.
+    pub fn is_on(&self) -> bool {
+        !self.machine.is_off_on_purpose()
+    }
+
     /// Takes the power away: what the guest had not written to its disks by now is lost.
     #[track_caller]
     pub fn cut_power(&self) {
-        self.link.forget();
+        // The connection after it: what runs in the guest must not end before.
         self.machine.cut().unwrap_or_else(|e| panic!("{e}"));
+        self.link.forget();
     }
 
     /// Gives the power back after [`Vm::cut_power`], and waits until the guest lets one in and vzd answers.

@@ -9,6 +9,7 @@
 //! | [`vm`] | the virtual test host |
 //! | [`archive`] | the Debian mirror the host uses |
 //! | [`suite`] | everything that must pass |
+//! | [`long`] | the long forms, on demand |
 //! | [`demo`] | the whole path, shown step by step, and its removal |
 //! | [`bench`] | figures against peers |
 //! | [`generate`] | files made from the source they document |
@@ -21,6 +22,7 @@ mod deb;
 mod demo;
 mod deps;
 mod generate;
+mod long;
 mod programs;
 mod show;
 mod suite;
@@ -48,6 +50,8 @@ enum Task {
     Demo(demo::Options),
     /// Everything that must pass
     Test(suite::Options),
+    /// The long forms of tests, which may take hours: those whose name, or whose suite's, contains FILTER, or all
+    Long(long::Options),
     /// Figures of vz and its peers, measured alternately in one run
     Bench(bench::Options),
     /// Make the Debian package of what `build` makes, and say how to install it
@@ -64,6 +68,7 @@ fn main() -> ExitCode {
         Task::Build => programs::build().map(|_| ()),
         Task::Demo(options) => demo::run(&options),
         Task::Test(options) => suite::run(&options),
+        Task::Long(options) => long::run(&options),
         Task::Bench(options) => bench::run(&options),
         Task::Deb(options) => deb::run(&options),
         Task::Vm(options) => return finish(vm::run(&options)),

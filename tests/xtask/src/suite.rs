@@ -222,7 +222,7 @@ fn runner(packages: &[String], filter: Option<&str>, seconds: u64, bin: &Path) -
 
 /// Makes sure that the cached templates are there: from the programs just built, in a process of its own because
 /// it changes nothing for the tests which user cache that is.
-fn templates(bin: &Path) -> Result<Vec<String>> {
+pub fn templates(bin: &Path) -> Result<Vec<String>> {
     let mut said = Vec::new();
     for template in [Template::Tiny].into_iter().chain(Template::SHIPPED) {
         let begun = Instant::now();

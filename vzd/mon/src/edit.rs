@@ -223,7 +223,7 @@ impl Root<'_> {
     fn dir(&self, path: &str) -> Result<Option<Dir>, String> {
         let rel = path.trim_start_matches('/');
         let rel = if rel.is_empty() { "." } else { rel };
-        match fs::openat2(self.root, rel, DIR, Mode::empty(), ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS) {
+        match vz_sys::open::inside(self.root, rel, DIR, ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS) {
             Ok(fd) => Ok(Some(Dir { fd, path: path.trim_end_matches('/').to_owned() })),
             Err(Errno::NOENT) => Ok(None),
             Err(e) => Err(format!("{path}: {e}")),

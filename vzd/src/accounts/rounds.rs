@@ -96,7 +96,9 @@ fn tick(m: &Manager, shown: &mut Option<Vec<Ctid>>) {
         }
     }
     if m.accounts.unsynced.swap(false, Ordering::Relaxed) {
-        m.inventory.flush();
+        if let Err(e) = m.inventory.flush() {
+            tracing::warn!("{}", crate::error::Error::from(e).report());
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! What outlives a run of a container: peaks and fail counts of its beancounters, and its pressure of the last hour.
 
-use super::{Inventory, Result, sqlite};
+use super::{Error, Inventory, Result, sqlite};
 use rusqlite::{Transaction, params};
 use vz_types::{Ctid, limits::Ub};
 
@@ -76,11 +76,14 @@ impl Inventory {
 
     /// Makes durable what was only written so far, without keeping anybody from the database meanwhile: commits are in
     /// the log beside it, and the log is what is read after a power cut.
-    pub fn flush(&self) {
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn flush(&self) -> Result<()> {
         let log = format!("{}-wal", self.path.display());
-        if let Err(e) = std::fs::File::open(&log).and_then(|f| f.sync_data()) {
-            tracing::warn!("cannot make {} durable: {e}", self.path.display());
-        }
+        std::fs::File::open(&log)
+            .and_then(|f| f.sync_data())
+            .map_err(|source| Error::Unsynced { path: self.path.clone(), source })
     }
 
     /// Every counter of a container that has ever counted anything.

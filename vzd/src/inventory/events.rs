@@ -63,9 +63,9 @@ impl Change<'_> {
             Some(_) => None,
             None => t
                 .query_row(
-                    "SELECT id FROM event WHERE ctid=?1 AND kind=?2 AND text=?3 AND last>=?4 AND operation IS NULL \
-                     ORDER BY id DESC LIMIT 1",
-                    params![e.ctid.get(), e.kind, e.text, e.at.saturating_sub(60) as i64],
+                    "SELECT id FROM event WHERE ctid=?1 AND kind=?2 AND text=?3 AND last BETWEEN ?4-60 AND ?4+60 \
+                     AND operation IS NULL ORDER BY id DESC LIMIT 1",
+                    params![e.ctid.get(), e.kind, e.text, e.at as i64],
                     |r| r.get::<_, i64>(0),
                 )
                 .ok(),

@@ -109,6 +109,15 @@ pub enum Error {
         #[source]
         source: rusqlite::Error,
     },
+    /// What was written is not on the disk for certain.
+    #[error("the inventory {path} cannot be made durable")]
+    Unsynced {
+        /// The file.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: std::io::Error,
+    },
     /// An operation's row holds what no version of ours writes.
     #[error("the inventory's row of operation {id} is unusable: {cause}")]
     BadOperation {

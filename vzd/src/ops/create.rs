@@ -1,5 +1,6 @@
-//! `create`: claims, a private area made aside and renamed into place, the configuration, commit. Until the commit
-//! everything is taken back.
+//! `create`: claims, a private area made aside, the configuration, the rename into place, commit. Until the commit
+//! everything is taken back. Nothing of it has a name that outlives a power cut before the operation itself does: recovery
+//! would not know whose it is.
 
 use super::{
     Work,
@@ -91,7 +92,10 @@ impl Create {
         let (m, ctid, addresses) = (w.m.clone(), self.ctid, config.network.ip.clone());
         let filter = w.m.aside(move || Ok(m.hands.network.allow(ctid, &addresses)?));
         let (m, text) = (w.m.clone(), w.m.conf.render(ctid, config)?);
-        let conf = w.m.aside(move || Ok(m.conf.replace(ctid, &text)?));
+        let conf = w.m.aside(move || {
+            m.inventory.flush()?;
+            Ok(m.conf.replace(ctid, &text)?)
+        });
         let staging = settle::staging(&w.m, self.ctid);
         let made = Self::make(w, &staging, row, config);
         (self.filter, self.conf) = (Some(filter), Some(conf));
@@ -105,13 +109,26 @@ impl Create {
         Ok(w.m.hands.storage.create_layer(staging, &disk_spec(config))?)
     }
 
-    /// Takes back what was under way beside the private area, whatever became of it.
+    /// Takes back what was under way beside the private area, whatever became of it. The private area, too: an earlier
+    /// version gave it its name before the steps that come before that now.
     fn unmake(&mut self, w: &Work) -> Result<()> {
         for aside in [self.filter.take(), self.conf.take()].into_iter().flatten() {
             let _ = aside.fetch();
         }
         w.m.conf.remove(self.ctid)?;
+        self.unplace(w)?;
         Ok(w.m.hands.storage.remove_tree(&settle::staging(&w.m, self.ctid))?)
+    }
+
+    /// By a rename first, which is durable: another's commit may take the end of this operation to the disk with it, and
+    /// then nobody knows any more whose the files are.
+    fn unplace(&mut self, w: &Work) -> Result<()> {
+        let storage = &w.m.hands.storage;
+        storage.move_to_trash(&w.m.paths.private(self.ctid), self.ctid)?;
+        for trash in storage.in_trash(self.ctid) {
+            storage.remove_tree(&trash)?;
+        }
+        Ok(())
     }
 
     /// Takes what it has claimed out of the filter: every vzd that starts puts it there for what is claimed.
@@ -141,12 +158,13 @@ impl Operation for Create {
         vec![
             Step::new("claim", Self::claim).undo(Self::unclaim),
             Step::new("layer", Self::layer).undo(Self::unmake),
+            Step::new("filter", |c: &mut Self, _| fetched(c.filter.take())),
+            Step::new("conf", |c: &mut Self, _| fetched(c.conf.take())),
+            // After the configuration, which waits for the operation to be durable.
             Step::new("place", |c: &mut Self, w| {
                 Ok(w.m.hands.storage.place(&settle::staging(&w.m, c.ctid), &w.m.paths.private(c.ctid))?)
             })
-            .undo(|c, w| Ok(w.m.hands.storage.remove_tree(&w.m.paths.private(c.ctid))?)),
-            Step::new("filter", |c: &mut Self, _| fetched(c.filter.take())),
-            Step::new("conf", |c: &mut Self, _| fetched(c.conf.take())),
+            .undo(Self::unplace),
             Step::new("inside", |c: &mut Self, w| {
                 let (row, _) = c.parts()?;
                 settle::edit_stopped(&w.m, row, c.edits.clone())

@@ -41,8 +41,17 @@ pub struct How {
     pub fast: bool,
     /// Seconds before the kill.
     pub timeout: u32,
-    /// When that is over, in seconds since the epoch; 0: it has not been asked yet.
+    /// When that is over, in seconds since the host's boot, which outlive this vzd and follow no change of the wall clock;
+    /// 0: it has not been asked yet. What an earlier version noted, since the epoch, gives it all its time once more.
     pub until: u64,
+}
+
+impl How {
+    /// Seconds it has left at this moment, in seconds since the host's boot.
+    fn left(self, at: u64) -> u32 {
+        let left = if self.until == 0 { self.timeout.into() } else { self.until.saturating_sub(at) };
+        u32::try_from(left).unwrap_or(u32::MAX).min(self.timeout).max(1)
+    }
 }
 
 /// A container on its way down.
@@ -80,8 +89,7 @@ impl Down {
         let fast = self.how.fast || w.handle.is_fast();
         if self.asked.is_none() || fast && !self.asked_fast {
             // Of a stop that an earlier vzd began, what is left of its time.
-            let left = if self.how.until == 0 { self.how.timeout.into() } else { self.how.until.saturating_sub(now()) };
-            let left = u32::try_from(left).unwrap_or(u32::MAX).min(self.how.timeout).max(1);
+            let left = self.how.left(since_boot());
             let request = ControlRequest::Stop { fast, timeout: Some(left) };
             let run_dir = w.m.paths.ct_run(self.row.ctid);
             match w.m.hands.monitor.ask(&run_dir, &request) {
@@ -207,8 +215,12 @@ pub fn begun(w: &Work, ctid: Ctid, spec: StopSpec) -> Result<Down> {
     // A broken configuration keeps nobody from stopping.
     let config = w.m.conf.read(ctid).ok();
     let timeout = spec.timeout.unwrap_or_else(|| settle::stop_timeout(&w.m, config.as_deref()));
-    let how = How { fast: spec.fast, timeout, until: now() + u64::from(timeout) };
+    let how = How { fast: spec.fast, timeout, until: since_boot() + u64::from(timeout) };
     Ok(Down::new(row, w.m.cell(ctid).live(), how))
+}
+
+fn since_boot() -> u64 {
+    vz_sys::proc::boottime().as_secs()
 }
 
 /// The same after a crash: its monitor goes on with it meanwhile.
@@ -277,4 +289,18 @@ pub fn after() -> Vec<Step<Down>> {
         })
         .tolerant(),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::How;
+
+    #[test]
+    fn a_stop_that_is_gone_on_with_has_what_is_left_of_its_time_whatever_the_wall_clock_says() {
+        let how = How { fast: false, timeout: 60, until: 1060 };
+        assert_eq!((how.left(1000), how.left(1045), how.left(5000)), (60, 15, 1));
+        // As an earlier version noted it, in seconds since the epoch.
+        assert_eq!(How { until: 1_800_000_000, ..how }.left(1000), 60);
+        assert_eq!(How { until: 0, ..how }.left(1000), 60);
+    }
 }

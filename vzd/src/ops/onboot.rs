@@ -13,11 +13,15 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::{Duration, Instant},
 };
-use vz_types::{Ctid, Fact, OpKind, OpState, Subject};
+use tokio::time::timeout;
+use vz_types::{CtState, Ctid, Fact, OpKind, OpState, Reason, Subject};
 
 /// Where the host boot that was last served is kept.
 const FACT: &str = "boot_id";
+/// How long one waits for what was under way on a container when the host went down to be finished or taken back.
+const RECOVERY: Duration = Duration::from_secs(60);
 /// Containers brought up side by side: each is work for processors and disks.
 const WIDTH: usize = 8;
 
@@ -82,30 +86,52 @@ pub async fn boot(ops: Arc<Ops>) {
 }
 
 async fn start(ops: &Arc<Ops>, ctid: Ctid) -> bool {
-    let ask = super::start(ctid, false).by("vzd onboot");
-    match ops.ask(ask) {
-        Ok(Asked::Operation(handle)) => {
-            let failure = handle.ended().await.failure;
-            if let Some(f) = &failure {
-                tracing::error!(ctid = ctid.get(), "not started at host boot: {}", f.message);
-            }
-            failure.is_none()
+    let until = Instant::now() + RECOVERY;
+    let failed = loop {
+        // Until then it is where that operation says, and not where it is.
+        ops.settled_ct(ctid, until.saturating_duration_since(Instant::now())).await;
+        if runs(&ops.m, ctid) {
+            return true;
         }
-        Ok(Asked::AlreadySo(_)) => true,
-        Err(e) => {
-            tracing::error!(ctid = ctid.get(), "not started at host boot: {}", e.report());
-            false
+        let e = match ops.ask(super::start(ctid, false).by("vzd onboot")) {
+            Ok(Asked::Operation(handle)) => match handle.ended().await.failure {
+                None => return true,
+                // One that was under way when the host went down has been joined, and was taken back.
+                Some(f) if matches!(f.reason, Some(Reason::VzdEnded { .. })) && Instant::now() < until => continue,
+                Some(f) => break f.message,
+            },
+            Ok(Asked::AlreadySo(_)) => return true,
+            Err(e) => e,
+        };
+        let busy = match e.reason() {
+            Some(Reason::Busy { operation, .. }) if Instant::now() < until => ops.live(*operation),
+            _ => break e.report(),
+        };
+        if let Some(handle) = busy {
+            let _ = timeout(until.saturating_duration_since(Instant::now()), handle.ended()).await;
         }
-    }
+        // It is put away a moment after its end was told.
+        tokio::task::yield_now().await;
+    };
+    tracing::error!(ctid = ctid.get(), "not started at host boot: {failed}");
+    false
 }
 
-/// Who is to be started, by order.
+fn runs(m: &Manager, ctid: Ctid) -> bool {
+    m.cell(ctid).live().is_some_and(|l| !l.ended())
+}
+
+/// Who is to be started, by order. What the inventory says of one on which an operation was under way is of before the
+/// boot.
 fn plan(m: &Manager) -> BTreeMap<u32, Vec<Ctid>> {
     let mut by_order: BTreeMap<u32, Vec<Ctid>> = BTreeMap::new();
     for view in view::list(m, Extent::Brief, &[]).unwrap_or_default() {
         match &view.config {
-            Ok(c) if c.onboot == Some(true) && !c.disabled && !view.state.runs() => {
-                by_order.entry(c.bootorder.unwrap_or(0)).or_default().push(view.row.ctid);
+            Ok(c) if c.onboot == Some(true) && !c.disabled => {
+                let ctid = view.row.ctid;
+                if !runs(m, ctid) && view.state != CtState::Unknown {
+                    by_order.entry(c.bootorder.unwrap_or(0)).or_default().push(ctid);
+                }
             }
             Ok(_) => {}
             Err(e) => tracing::error!(ctid = view.row.ctid.get(), "not considered at host boot: {e}"),

@@ -355,15 +355,64 @@ pub fn rebuild(paths: &Paths) -> Result<Vec<String>> {
     Ok(lines)
 }
 
-/// Forgets operations and events that are older than vz.toml says.
+/// Forgets operations and events that are older than vz.toml says. How far back that is does not follow the wall clock
+/// wherever it goes: one that is ahead by months must not take the history with it before somebody has put it right.
 pub fn prune(m: &Manager) {
-    let days = u64::from(m.config.history.days);
-    let before = now().saturating_sub(days * 86_400);
-    let pruned = m.inventory.change("forgetting old operations", false, |c| {
-        c.prune_parts(before * 1000)?;
-        c.prune_operations(before * 1000)
-    });
-    if let Err(e) = pruned.and_then(|_| m.inventory.prune_events(before)) {
-        tracing::warn!("{e}");
+    if let Err(e) = forget_old(m) {
+        tracing::warn!("forgetting old operations: {}", e.report());
+    }
+}
+
+fn forget_old(m: &Manager) -> Result<()> {
+    let known = m.inventory.host_fact(HISTORY)?.and_then(|text| serde_json::from_str::<History>(&text).ok());
+    let wanted = now().saturating_sub(u64::from(m.config.history.days) * DAY);
+    let at = vz_sys::proc::boottime().as_secs();
+    let next = History { from: horizon(wanted, known.as_ref(), &m.boot_id, at), boot: m.boot_id.clone(), at };
+    m.inventory.change("forgetting old operations", false, |c| {
+        c.prune_parts(next.from.saturating_mul(1000))?;
+        c.prune_operations(next.from.saturating_mul(1000))
+    })?;
+    m.inventory.prune_events(next.from)?;
+    Ok(m.inventory.set_host_fact(HISTORY, &serde_json::json!(next).to_string())?)
+}
+
+/// Where [`History`] is kept.
+const HISTORY: &str = "history";
+/// In seconds.
+const DAY: u64 = 86_400;
+/// So many times faster than time passes, what is remembered may grow shorter: days are caught up in which vzd did not run.
+const FASTER: u64 = 24;
+
+/// What was forgotten last.
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
+struct History {
+    /// Everything before this moment, in seconds since the epoch.
+    from: u64,
+    /// When: in this boot of the host, so many seconds after its beginning.
+    boot: String,
+    at: u64,
+}
+
+/// What is forgotten up to when, if the clock says `wanted`.
+fn horizon(wanted: u64, known: Option<&History>, boot: &str, at: u64) -> u64 {
+    let Some(known) = known else { return wanted };
+    // Between two boots nobody knows how much time has passed.
+    let passed = if known.boot == boot { at.saturating_sub(known.at) * FASTER } else { DAY };
+    wanted.min(known.from.saturating_add(passed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_is_ahead_by_months_does_not_take_the_history_with_it() {
+        let known = History { from: 1000 * DAY, boot: "a".into(), at: 5000 };
+        let after = |wanted, boot, at| horizon(wanted, Some(&known), boot, at);
+        assert_eq!(after(1120 * DAY, "a", 5060), 1000 * DAY + 60 * FASTER);
+        assert_eq!(after(1120 * DAY, "b", 10), 1001 * DAY);
+        assert_eq!(after(1000 * DAY + 3600, "a", 8600), 1000 * DAY + 3600, "time passes");
+        assert_eq!(after(7 * DAY, "a", 8600), 7 * DAY, "one that is behind forgets nothing");
+        assert_eq!(horizon(1120 * DAY, None, "a", 5), 1120 * DAY);
     }
 }

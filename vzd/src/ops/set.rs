@@ -144,7 +144,9 @@ impl Set {
     fn claim(&mut self, w: &Work) -> Result<()> {
         let plan = self.plan()?;
         let name = if plan.save { &plan.new.name } else { &plan.old.name };
-        w.begin(&self.note, None, false, |c| c.claim_set(self.ctid(), name.as_ref(), &plan.claims))
+        // What outlives a power cut is never there without the operation that recovery knows it by.
+        let durable = self.note.new_conf.is_some() || self.note.disk;
+        w.begin(&self.note, None, durable, |c| c.claim_set(self.ctid(), name.as_ref(), &plan.claims))
     }
 
     fn live(&mut self, w: &Work) -> Result<()> {
@@ -311,6 +313,9 @@ impl Set {
         if holds == Some(old.disk.space) && old.disk.inodes == plan.new.disk.inodes {
             return Ok(());
         }
+        if plan.live.is_none() && !w.m.is_mounted(&self.row)? {
+            w.m.hands.storage.mend(&w.m.storage_plan(&self.row))?;
+        }
         self.resize(w, &old, false)?;
         self.sized = false;
         Ok(())
@@ -350,6 +355,11 @@ impl Set {
         if let Ok(config) = &config {
             // Before the file says the new size, nothing has been resized.
             if self.note.disk && saved_now {
+                if self.plan.is_none() && live.is_none() && !w.m.is_mounted(&self.row)? {
+                    let storage = w.m.storage_plan(&self.row);
+                    w.m.hands.storage.umount(&storage)?;
+                    w.m.hands.storage.mend(&storage)?;
+                }
                 problems.extend(self.resize(w, config, false).err().map(|e| e.report()));
             }
             if live.is_some() {

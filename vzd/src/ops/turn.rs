@@ -44,8 +44,9 @@ pub(super) async fn ready(ops: &Arc<Ops>, ctid: Ctid, handle: &Arc<Handle>, requ
             let cause = trouble.1.map_or_else(|| "it is open still".to_owned(), |t| t.cause);
             return Err(Error::denied(Reason::Trouble { kind, step, cause }, ctid));
         }
-        // It was to do the same, and has now been done.
-        if kind == request.kind && result.is_ok() {
+        // It was to do the same, and has now been done. Two that bring values of their own are never the same.
+        let alike = kind == request.kind && !matches!(kind, OpKind::Create | OpKind::Set);
+        if alike && result.is_ok() {
             let facts = ended.facts;
             handle.change(|s| s.facts.extend(facts));
             return Ok(Ready::NothingToDo(Fact::Joined { operation: mending.id }));
@@ -66,9 +67,11 @@ pub(super) async fn ready(ops: &Arc<Ops>, ctid: Ctid, handle: &Arc<Handle>, requ
     }
 }
 
-/// One that was kept before its turn came and has nothing to do.
+/// One whose turn came and that has nothing left to do. That there was nothing to stop is no news to anybody who did not
+/// leave it behind; the rest is on record like what was done.
 pub(super) fn finish_unbegun(ops: &Arc<Ops>, handle: &Arc<Handle>) {
-    if handle.kept.load(Ordering::Acquire) {
+    let news = handle.snapshot().facts.iter().any(|f| !matches!(f, Fact::NothingToStop));
+    if news || handle.kept.load(Ordering::Acquire) {
         let row = Work::new(ops.m.clone(), handle.clone()).row(OpState::Done, None, true);
         if let Err(e) = ops.m.inventory.change("ending an operation", false, |c| c.operation(&row)) {
             tracing::warn!(id = %handle.id, "{e}");

@@ -23,6 +23,8 @@ pub trait Storage: Send + Sync + Debug {
     fn usage(&self, plan: &StoragePlan) -> Option<DiskUsage>;
     /// Makes the layer larger or smaller.
     fn resize(&self, plan: &StoragePlan, spec: &DiskSpec) -> Result<(), StorageError>;
+    /// Puts a layer right whose resizing was cut short; nothing may have it mounted.
+    fn mend(&self, plan: &StoragePlan) -> Result<(), StorageError>;
     /// Takes a private area out of sight; `None`: there is none.
     fn move_to_trash(&self, private: &Path, ctid: Ctid) -> Result<Option<PathBuf>, StorageError>;
     /// What of a container lies in the trash.
@@ -71,6 +73,9 @@ impl Storage for Disk {
     }
     fn resize(&self, plan: &StoragePlan, spec: &DiskSpec) -> Result<(), StorageError> {
         super::resize(plan, spec)
+    }
+    fn mend(&self, plan: &StoragePlan) -> Result<(), StorageError> {
+        super::mend(plan)
     }
     fn move_to_trash(&self, private: &Path, ctid: Ctid) -> Result<Option<PathBuf>, StorageError> {
         super::move_to_trash(private, &self.paths.trash_dir(), ctid)

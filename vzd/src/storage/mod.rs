@@ -22,7 +22,7 @@ pub mod tool;
 pub mod unmount;
 
 pub use remove::{in_trash, move_to_trash, place, remove_tree};
-pub use resize::resize;
+pub use resize::{mend, resize};
 pub use unmount::{sweep, umount};
 
 use std::{

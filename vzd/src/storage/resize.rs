@@ -107,6 +107,26 @@ fn loop_of(image: &Path, rw: &Path) -> Result<File, StorageError> {
     io_step("open", &device, File::options().read(true).write(true).open(&device))
 }
 
+/// Puts an image right whose resizing was cut short, by a power cut or a full disk: what resize2fs had begun is then neither
+/// ended nor undone, and its own advice is this check with every question answered with yes. Nothing may have it mounted.
+///
+/// # Errors
+/// It cannot be put right.
+pub fn mend(plan: &StoragePlan) -> Result<(), StorageError> {
+    let image = plan.private.join("disk.img");
+    if !image.exists() || io_step("look at", &plan.private, mount::is_mount_point(&plan.private.join("rw")))? {
+        return Ok(());
+    }
+    let check = |how: &str, good: &[i32]| {
+        tool::run("e2fsck", "e2fsprogs", &["-f".as_ref(), how.as_ref(), image.as_os_str()], &image, good, DEADLINE)
+    };
+    if let Err(e) = check("-p", &[0, 1]) {
+        tracing::warn!(image = %image.display(), "its resizing was cut short, it is put right: {e}");
+        check("-y", &[0, 1])?;
+    }
+    io_step("sync", &image, File::open(&image).and_then(|f| f.sync_all()))
+}
+
 fn resize_stopped(image: &Path, blocks: u64, sb: &Superblock) -> Result<(), StorageError> {
     let bytes = blocks * sb.block_size();
     let growing = blocks > sb.blocks();

@@ -39,13 +39,8 @@ impl Tree {
 
     fn openat2(&self, path: &str, flags: OFlags) -> io::Result<OwnedFd> {
         let rel = path.trim_start_matches('/');
-        Ok(fs::openat2(
-            &self.root,
-            if rel.is_empty() { "." } else { rel },
-            flags | OFlags::CLOEXEC,
-            Mode::empty(),
-            IN_ROOT,
-        )?)
+        let rel = if rel.is_empty() { "." } else { rel };
+        Ok(vz_sys::open::inside(&self.root, rel, flags | OFlags::CLOEXEC, IN_ROOT)?)
     }
 
     /// Opens a directory of the tree, following links inside it.

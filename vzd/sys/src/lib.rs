@@ -14,6 +14,7 @@ pub mod loopdev;
 pub mod mount;
 pub mod netlink;
 pub mod nftables;
+pub mod open;
 pub mod peer;
 pub mod proc;
 pub mod process;

@@ -187,6 +187,14 @@ pub fn fresh() -> Result<Machine> {
     up::up(true)
 }
 
+/// The machine with this checkout's vz: one that runs, if it is the right one.
+///
+/// # Errors
+/// As [`run`].
+pub fn ready() -> Result<Machine> {
+    up::up(false)
+}
+
 /// Ends this checkout's machine and forgets its disks.
 ///
 /// # Errors

@@ -35,7 +35,8 @@ pub fn programs_of(need_vm: bool) -> Result<Vec<String>> {
     let entries = std::fs::read_dir(&dir).with_context(|| dir.display().to_string())?;
     let names = entries.flatten().map(|e| e.file_name().to_string_lossy().into_owned());
     let names = names.filter_map(|n| n.strip_suffix(".rs").map(str::to_owned));
-    let mut names: Vec<String> = names.filter(|n| n.starts_with("vm_") == need_vm).collect();
+    // The long forms run by `cargo xtask long`.
+    let mut names: Vec<String> = names.filter(|n| n.starts_with("vm_") == need_vm && !n.starts_with("long_")).collect();
     names.sort();
     Ok(names)
 }
@@ -70,10 +71,7 @@ pub struct Half {
 pub fn run(machine: &Machine, filter: Option<&str>) -> Result<Vec<Half>> {
     let outside = programs_of(true)?;
     let inside: Vec<String> = INSIDE.iter().map(|n| (*n).to_owned()).collect();
-    let prepared = Link::new(machine).run(PREPARE, None, Duration::from_secs(120))?;
-    if prepared.code() != 0 {
-        bail!("the machine cannot be prepared for the suites:\n{prepared}");
-    }
+    prepare(machine)?;
     let mut halves = Vec::new();
     for (title, names, runner) in [("driven from outside", outside, false), ("native suites inside", inside, true)] {
         if machine.given_up().is_some() {
@@ -96,6 +94,18 @@ pub fn run(machine: &Machine, filter: Option<&str>) -> Result<Vec<Half>> {
         halves.push(Half { title, tally, result, took: begun.elapsed(), good });
     }
     Ok(halves)
+}
+
+/// Makes what programs find in the guest.
+///
+/// # Errors
+/// It does not answer, or refuses.
+pub fn prepare(machine: &Machine) -> Result<()> {
+    let prepared = Link::new(machine).run(PREPARE, None, Duration::from_secs(120))?;
+    match prepared.code() {
+        0 => Ok(()),
+        _ => bail!("the machine cannot be prepared for the suites:\n{prepared}"),
+    }
 }
 
 const RUNNER: &str = "CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER";

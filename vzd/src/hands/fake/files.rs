@@ -118,6 +118,10 @@ impl Storage for Seat {
         self.call("usage", usage, |_| ()).ok()
     }
 
+    fn mend(&self, plan: &StoragePlan) -> Result<(), StorageError> {
+        self.call("mend", |_| Ok(()), error("mend", &plan.private))
+    }
+
     fn resize(&self, plan: &StoragePlan, spec: &DiskSpec) -> Result<(), StorageError> {
         self.whole(
             "resize",

@@ -1,7 +1,7 @@
 //! Asking, waiting and cancelling: what goes on in front of the steps.
 
 use super::{
-    every::{create, other, running, settings, start, stop, stopped},
+    every::{create, other, running, set, settings, start, stop, stopped},
     host::{Came, Host, PATIENCE, block_on, ct},
 };
 use crate::{
@@ -293,6 +293,22 @@ fn an_operation_that_panics_half_way_is_finished_before_the_next() {
     let look = host.look(&ops);
     assert_eq!(look.get("state 101").map(String::as_str), Some("Mounted None"), "{look:#?}");
     assert!(!look.keys().any(|k| k.starts_with("open") || k.starts_with("link 101")), "{look:#?}");
+}
+
+#[test]
+fn a_set_after_one_that_was_left_open_is_done_and_not_taken_for_the_same() {
+    let host = Host::new();
+    let ops = host.start_vzd();
+    stopped(&host, &ops);
+    host.world.state().panics_at = Some("resize");
+    let bad = begun(&ops, set(settings(&[("diskspace", "20G"), ("hostname", "first")]), true));
+    assert_eq!(block_on("one that panics", bad.ended()).state, OpState::Failed);
+    assert_eq!(ops.m.cell(ct(101)).state().0, CtState::Failed);
+    host.world.state().panics_at = None;
+    host.ask(&ops, set(settings(&[("hostname", "second")]), true)).unwrap();
+    let config = ops.m.conf.read(ct(101)).unwrap();
+    assert_eq!(config.hostname.as_ref().map(ToString::to_string), Some("second".into()));
+    assert_eq!(config.disk.space.0, 20 << 30, "what was left open is finished first");
 }
 
 #[test]
