@@ -317,8 +317,12 @@ fn a_note_that_cannot_be_read_is_not_acted_on() {
             let out = rig.vzctl(words);
             assert!(out.code() != 0 && out.stderr.contains("note"), "{when}: {out}");
         }
-        let set = &rig.ok(&["--json", "operations", "102"]).json()[0];
-        assert_eq!((&set["kind"], &set["state"]), (&"set".into(), &"failed".into()), "{when}: {set}");
+        // It is open still, and what was refused because of it is on record.
+        let open = rig.ok(&["--json", "operations", "102", "--open"]).json();
+        assert_eq!(open.as_array().map(Vec::len), Some(1), "{when}: {open}");
+        assert_eq!((&open[0]["kind"], &open[0]["state"]), (&"set".into(), &"failed".into()), "{when}: {open}");
+        let refused = &rig.ok(&["--json", "operations", "102"]).json()[0];
+        assert_eq!((&refused["kind"], &refused["state"]), (&"start".into(), &"failed".into()), "{when}: {refused}");
     };
     look("at once");
     rig.stop_vzd();

@@ -336,6 +336,72 @@ fn a_restart_cut_between_its_halves_ends_with_the_container_up() {
 }
 
 #[test]
+fn who_was_refused_what_is_in_the_history_once() {
+    let rig = running(&[101]);
+    for _ in 0..3 {
+        rig.refused(&["destroy", "101"], ExitCode::Running, "Stop it first");
+    }
+    rig.refused(&["create", "101", "--ostemplate", "tiny"], ExitCode::Exists, "exists");
+    // What makes no sense is nobody's change.
+    rig.refused(&["set", "101", "--bootorder", "x"], ExitCode::BadValue, "bootorder");
+    let life = rig.ok(&["history", "101"]).stdout;
+    let refused: Vec<&str> = life.lines().filter(|l| l.contains(" by uid 0: failed: ")).collect();
+    assert_eq!(refused.len(), 2, "{life}");
+    assert!(refused[0].contains("destroy by uid 0") && refused[0].contains("(3 times, the last at "), "{life}");
+    assert!(refused[1].contains("create by uid 0") && refused[1].contains("exists"), "{life}");
+    assert_eq!(operations(&rig, &["101"]).iter().find(|o| o["kind"] == "destroy").unwrap()["count"], 3);
+    assert!(rig.ok(&["operations", "101"]).stdout.contains("3 times"));
+    // For as many days as this vzd keeps them.
+    rig.stop_vzd();
+    fs::write(rig.paths.manager_config(), "[history]\ndays = 7\n").unwrap();
+    rig.start_vzd(&[]);
+    assert!(rig.refused(&["wait", NOBODYS], ExitCode::BadValue, NOBODYS).stderr.contains("last 7 days"));
+    rig.ok(&["history", "4711"]).says("last 7 days");
+}
+
+#[test]
+fn a_set_and_the_restart_it_needs_survive_a_vzd_that_is_killed_between_them() {
+    let rig = running(&[101]);
+    let set = ["set", "101", "--features", "nesting:on", "--save", "--setmode", "restart"];
+    let before = init(&rig, 101);
+    rig.stop_vzd();
+    rig.start_vzd(&[("VZ_FAULT", "set.commit")]);
+    let asked = rig.vzctl_running(&set);
+    assert!(rig.vzd_dies(SOON), "{}", rig.vzd_log(40));
+    assert!(!before.ended(Duration::ZERO).unwrap(), "the set is done, the restart has not begun");
+    rig.start_vzd(&[]);
+    let said = asked.ends(SOON).ok();
+    assert!(said.stdout.contains("configuration saved") && said.stdout.contains("start in progress"), "{said}");
+    assert!(before.ended(Duration::ZERO).unwrap());
+    rig.settled(101);
+    let kinds: Vec<String> = operations(&rig, &["101", "--limit", "2"]).iter().map(|o| o["kind"].to_string()).collect();
+    assert_eq!(kinds, ["\"restart\"", "\"set\""]);
+    // Left behind, it is restarted too, and whoever waits for the set waits for both.
+    let before = init(&rig, 101);
+    let id = behind(&rig, &["set", "101", "--features", "nesting:off", "--save", "--setmode", "restart"]);
+    rig.ok(&["wait", &id]).says("Container start in progress...");
+    assert!(before.ended(Duration::ZERO).unwrap());
+}
+
+#[test]
+fn reboots_while_vzd_is_away_are_told_by_the_next() {
+    let rig = running(&[101]);
+    rig.kill_vzd();
+    for boots in [2, 3] {
+        rig.vzctl(&["exec", "101", "reboot"]);
+        rig.wait_record(101, SOON, |r| r.boots == boots);
+    }
+    rig.start_vzd(&[]);
+    let told = || {
+        let out = rig.ok(&["--json", "events", "--all", "101"]).stdout;
+        let all: Vec<serde_json::Value> = out.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+        all.into_iter().find(|e| e["kind"] == "rebooted")
+    };
+    let event = wait::retry(SOON, MOMENT, told).expect("they are told");
+    assert_eq!((&event["count"], &event["asker"]), (&2.into(), &serde_json::Value::Null), "{event}");
+}
+
+#[test]
 fn stop_all_is_done_whatever_becomes_of_vzd() {
     let rig = Rig::new(&[Tiny]);
     let all: Vec<u32> = (101..111).collect();
