@@ -9,7 +9,7 @@ use comfy_table::{ColumnConstraint, Table, Width, presets};
 use indicatif::ProgressBar;
 use std::io::IsTerminal;
 use vz_api::wire::{BuildEvent, BuildRequest, CheckItem, TemplateInfo};
-use vz_types::{ExitCode, TemplateName, limits::amount::human, time::utc};
+use vz_types::{ExitCode, TemplateName, limits::amount::column, time::utc};
 
 /// Rows without lines around them; cells are never wrapped when nobody looks, so that `grep` finds them.
 pub fn table(header: &[&str]) -> Table {
@@ -89,7 +89,7 @@ pub fn template_list(session: &Session) -> Outcome {
             or_dash(i.distribution.as_ref()),
             or_dash(i.init.as_ref()),
             or_dash(i.arch.as_ref()),
-            or_dash(i.size.map(human)),
+            or_dash(i.size.map(column)),
             i.used_by.len().to_string(),
             or_dash(i.origin.as_ref()),
             or_dash(i.built_at.map(|t| utc(t).split(' ').next().unwrap_or_default().to_owned())),
@@ -125,7 +125,7 @@ pub fn print_template(session: &Session, i: &TemplateInfo, packages: bool) {
         ("Distribution", or_dash(i.distribution.as_ref())),
         ("Init", or_dash(i.init.as_ref())),
         ("Architecture", or_dash(i.arch.as_ref())),
-        ("Size", or_dash(i.size.map(human))),
+        ("Size", or_dash(i.size.map(column))),
         ("Files", or_dash(i.files)),
         (if imported { "Imported" } else { "Built" }, or_dash(i.built_at.map(utc))),
         ("Origin", or_dash(i.origin.as_ref())),

@@ -5,15 +5,13 @@ use super::{
     Ask, Asked, Handle, Work,
     machine::{Advance, Run},
     queue::{Job, Queue},
-    step::Wait,
-    turn::{Ready, finish_unbegun, ready},
+    turn::{Ready, finish_unbegun, in_turn, ready, until},
 };
 use crate::{
     error::{Error, Result},
     inventory::{OperationRow, Part},
     manager::{Manager, lock, new_operation},
-    pool::{Panicked, Pools},
-    ready::readable,
+    pool::Pools,
 };
 use std::{
     collections::HashMap,
@@ -562,49 +560,12 @@ async fn run(ops: &Arc<Ops>, work: &Arc<Work>, mut machine: Box<dyn Run>) -> Res
     }
 }
 
-/// Does a piece of a heavy operation when there is room for it. One that is cancelled before does not wait for room: what
-/// is left to be done is to end it.
-async fn in_turn<T: Send + 'static>(
-    ops: &Arc<Ops>,
-    handle: &Handle,
-    piece: impl FnOnce() -> T + Send + 'static,
-) -> std::result::Result<T, Panicked> {
-    let piece = Arc::new(Mutex::new(Some(piece)));
-    let take = |piece: &Mutex<Option<_>>| lock(piece).take();
-    let room = {
-        let piece = piece.clone();
-        ops.pools.heavy.run(move || take(&piece).map(|piece: _| piece()))
-    };
-    let mut room = std::pin::pin!(room);
-    loop {
-        tokio::select! {
-            done = &mut room => return done.and_then(|done| done.ok_or(Panicked)),
-            () = handle.nudged(), if !handle.has_ended() => {
-                if let Some(piece) = handle.is_cancelled().then(|| lock(&piece).take()).flatten() {
-                    return ops.pools.work.run(piece).await;
-                }
-            }
-        }
-    }
-}
-
 /// It waits for somebody now.
 fn settle(ops: &Ops, subject: &Subject) {
     if let Some(queue) = lock(&ops.queues).get_mut(subject) {
         queue.settled = true;
     }
     ops.told();
-}
-
-/// Waits for what a step waits for, for somebody to hurry or cancel it, or for the end of its time.
-async fn until(wait: &Wait, handle: &Handle) {
-    let either = async {
-        tokio::select! {
-            () = readable(Some(wait.fd.clone())) => {}
-            () = handle.nudged() => {}
-        }
-    };
-    let _ = timeout_at(wait.until.into(), either).await;
 }
 
 pub(super) fn broken() -> Error {

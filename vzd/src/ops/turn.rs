@@ -1,12 +1,19 @@
 //! What comes before the first step of an operation whose turn has come: what an earlier one left open is finished, and
-//! the rules are asked once more.
+//! the rules are asked once more. And how an operation waits: for its turn, for room, for somebody else.
 
 use super::{
     Handle, Ops, Work,
     driver::{broken, conclude, go_on},
+    step::Wait,
 };
-use crate::error::{Error, Result};
-use std::sync::{Arc, atomic::Ordering};
+use crate::{
+    error::{Error, Result},
+    manager::lock,
+    pool::Panicked,
+    ready::readable,
+};
+use std::sync::{Arc, Mutex, atomic::Ordering};
+use tokio::time::timeout_at;
 use vz_types::{
     CtState, Ctid, Fact, OpKind, OpState, Reason,
     judge::{Request, Verdict, judge},
@@ -77,4 +84,41 @@ pub(super) fn finish_unbegun(ops: &Arc<Ops>, handle: &Arc<Handle>) {
             tracing::warn!(id = %handle.id, "{e}");
         }
     }
+}
+
+/// Does a piece of a heavy operation when there is room for it. One that is cancelled before does not wait for room: what
+/// is left to be done is to end it.
+pub(super) async fn in_turn<T: Send + 'static>(
+    ops: &Arc<Ops>,
+    handle: &Handle,
+    piece: impl FnOnce() -> T + Send + 'static,
+) -> std::result::Result<T, Panicked> {
+    let piece = Arc::new(Mutex::new(Some(piece)));
+    let take = |piece: &Mutex<Option<_>>| lock(piece).take();
+    let room = {
+        let piece = piece.clone();
+        ops.pools.heavy.run(move || take(&piece).map(|piece: _| piece()))
+    };
+    let mut room = std::pin::pin!(room);
+    loop {
+        tokio::select! {
+            done = &mut room => return done.and_then(|done| done.ok_or(Panicked)),
+            () = handle.nudged(), if !handle.has_ended() => {
+                if let Some(piece) = handle.is_cancelled().then(|| lock(&piece).take()).flatten() {
+                    return ops.pools.work.run(piece).await;
+                }
+            }
+        }
+    }
+}
+
+/// Waits for what a step waits for, for somebody to hurry or cancel it, or for the end of its time.
+pub(super) async fn until(wait: &Wait, handle: &Handle) {
+    let either = async {
+        tokio::select! {
+            () = readable(Some(wait.fd.clone())) => {}
+            () = handle.nudged() => {}
+        }
+    };
+    let _ = timeout_at(wait.until.into(), either).await;
 }

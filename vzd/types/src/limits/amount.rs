@@ -226,14 +226,23 @@ pub fn show(amount: Amount, unit: Unit) -> String {
 
 /// For people: `1.5G`, `312.4M`, at most one digit after the point.
 pub fn human(bytes: u64) -> String {
+    let text = column(bytes);
+    match text.split_once(".0") {
+        Some((whole, suffix)) => format!("{whole}{suffix}"),
+        None if bytes < 1 << 10 => format!("{bytes} bytes"),
+        None => text,
+    }
+}
+
+/// The same for a column of them: `1.5G`, `300.0M`, always one digit after the point, and bytes as they are.
+pub fn column(bytes: u64) -> String {
     for (suffix, shift) in [("T", 40), ("G", 30), ("M", 20), ("K", 10)] {
         if bytes >= 1 << shift {
             let tenths = (u128::from(bytes) * 10) >> shift;
-            let (whole, rest) = (tenths / 10, tenths % 10);
-            return if rest == 0 { format!("{whole}{suffix}") } else { format!("{whole}.{rest}{suffix}") };
+            return format!("{}.{}{suffix}", tenths / 10, tenths % 10);
         }
     }
-    format!("{bytes} bytes")
+    bytes.to_string()
 }
 
 impl fmt::Display for Amount {
