@@ -164,11 +164,15 @@ impl Ops {
             return Err(Error::Denied { reason, subject: ask.subject });
         }
         let ask = ask.numbered(Some(id));
+        let mut kept = ask.keep;
         if let Some(row) = super::work::waiting(&ask).filter(|_| ask.keep) {
-            self.m.inventory.change("keeping an operation", false, |c| c.operation(&row))?;
+            match self.m.inventory.change("keeping an operation", false, |c| c.operation(&row)) {
+                Err(e) if e.is_unwritable() && ask.request.kind == OpKind::Stop => kept = false,
+                done => done?,
+            }
         }
         let handle = Handle::new(id, ask.request.kind, ask.subject.clone(), ask.asker.clone(), ask.request.fast);
-        handle.kept.store(ask.keep, Ordering::Release);
+        handle.kept.store(kept, Ordering::Release);
         if let Some(other) = &interrupted {
             handle.change(|s| s.interrupts = Some((other.kind, other.id)));
         }
@@ -486,7 +490,13 @@ enum Ready {
 async fn ready(ops: &Arc<Ops>, ctid: Ctid, handle: &Arc<Handle>, request: &Request) -> Result<Ready> {
     let m = ops.m.clone();
     let pool = &ops.pools.work;
-    let look = move || -> Result<_> { Ok((m.inventory.operation_open_on(ctid)?, m.seen(ctid)?)) };
+    let look = move || -> Result<_> {
+        // What is not written down yet has ended all the same.
+        if let Err(e) = m.inventory.pay() {
+            tracing::debug!(ctid = ctid.get(), "{e}");
+        }
+        Ok((m.inventory.operation_open_on(ctid)?, m.seen(ctid)?))
+    };
     let (open, mut seen) = pool.run(look).await.unwrap_or_else(|_| Err(broken()))?;
     if let Some(row) = open.filter(|row| row.id != handle.id) {
         tracing::warn!(ctid = ctid.get(), op = row.kind.word(), step = row.step, "was left open");

@@ -18,9 +18,11 @@
 //! | [`refused`] | what came to nothing before it began, for the audit log |
 //! | [`driver`] | queues, drivers, waiting |
 //! | [`recover`] | what vzd finds when it starts |
+//! | [`anyway`] | taking down what cannot be written down |
 //! | [`up`], [`down`] | the two halves several operations are made of |
 //! | the others | one operation each |
 
+mod anyway;
 mod ask;
 mod clear;
 mod create;
