@@ -232,6 +232,48 @@ fn containers_stop_although_the_inventory_cannot_be_written() {
 }
 
 #[test]
+fn a_container_is_stopped_although_the_disk_is_full() {
+    let mut rig = Rig::stopped(&[]);
+    let disk = rig.paths.inventory().parent().unwrap().to_owned();
+    let line = format!("mkdir -p {0} && mount -t tmpfs -o size=256m tmpfs {0}", disk.display());
+    command::run(Command::new("sh").args(["-c", &line]), None, SOON).unwrap().ok();
+    let _small = Mounted(disk.clone());
+    rig.add_template(Tiny);
+    rig.start_vzd(&[]);
+    for ctid in [101, 102, 103] {
+        rig.create(ctid, Tiny, &[]);
+        rig.ok(&["start", &ctid.to_string()]);
+        rig.settled(ctid);
+    }
+    let full = disk.join("full");
+    let line = format!("dd if=/dev/zero of={} bs=4k", full.display());
+    let filled = command::run(Command::new("sh").args(["-c", &line]), None, SOON).unwrap();
+    assert_ne!(filled.code(), 0, "{filled}");
+    rig.ok(&["stop", "101", "--fast"]);
+    rig.ok(&["stop", "102"]);
+    let all = rig.vzctl(&["stop", "--all", "--timeout", "10"]);
+    assert_eq!(all.code(), 0, "{all}");
+    for ctid in [101, 102, 103] {
+        assert_eq!(rig.state(ctid), "stopped", "{}", rig.trouble(ctid));
+    }
+    fs::remove_file(&full).unwrap();
+    for ctid in ["101", "102", "103"] {
+        rig.ok(&["start", ctid]);
+        rig.ok(&["stop", ctid, "--fast"]);
+    }
+    drop(rig);
+}
+
+/// A filesystem that is there for one test.
+struct Mounted(PathBuf);
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = nix::mount::umount2(&self.0, nix::mount::MntFlags::MNT_DETACH);
+    }
+}
+
+#[test]
 fn a_set_that_cannot_be_saved_changes_nothing() {
     let rig = running(&[101]);
     let look = || {

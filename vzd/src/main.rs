@@ -179,6 +179,7 @@ fn serve(args: &Args) -> anyhow::Result<()> {
             ops.give_up_heavy();
             // Those that only wait for somebody are gone on with by the next vzd.
             ops.quiet(LAST).await;
+            ops.m.catch_up();
         })
         .await;
         anyhow::Ok(())
