@@ -32,7 +32,7 @@ use vz_api::{
     client::{Client, ClientError},
     wire::{Done, StartRequest, StopRequest},
 };
-use vz_sys::cgroup;
+use vz_sys::{cgroup, records};
 use vz_types::{
     CtState, Ctid, ExitCode, Reason,
     manager::Defaults,
@@ -100,7 +100,7 @@ pub fn stop(session: &Session, fast: bool, timeout: Option<&str>, remember: bool
 /// `start --remembered`: those the last `stop --all --remember` has stopped. 0 also when there are none.
 pub fn start(session: &Session) -> Outcome {
     let file = remembered(session);
-    let text = match fs::read_to_string(&file) {
+    let text = match records::text(&file) {
         Ok(text) => text,
         Err(e) if e.kind() == io::ErrorKind::NotFound => String::new(),
         Err(e) => return Err(Failure::system(format_args!("cannot read {}", file.display()), e)),
@@ -205,7 +205,7 @@ fn kill(record: &RunRecord) -> Result<(), Failure> {
 /// Seconds a container has to stop by itself, as vzd would have it: its own, the manager's, the built-in default. What
 /// cannot be read is left to the next of them.
 fn stop_timeout(session: &Session, ctid: Ctid) -> u32 {
-    let table = |file: PathBuf| fs::read_to_string(file).ok()?.parse::<toml::Table>().ok();
+    let table = |file: PathBuf| records::operators_text(&file).ok()?.parse::<toml::Table>().ok();
     let seconds =
         |v: &toml::Value| v.as_integer().and_then(|n| u32::try_from(n).ok()).filter(|n| (1..=3600).contains(n));
     let own = || table(session.paths.conf(ctid))?.get("stop_timeout").and_then(seconds);

@@ -104,10 +104,12 @@ fn from_files(session: &Session, target: &Target) -> Status {
         })
     };
     let state = |ctid: Ctid| match target::running(paths, ctid).map_err(|f| {
-        // The line has no word for it; who reads only that is told what the mount table says.
+        // The line has no word for it.
         session.ui.warn(&format!("WARNING: it is not known whether CT {ctid} runs: {}", f.message));
     }) {
         Ok(Some(_)) => CtState::Running,
+        // What cannot be read is no end: its files are mounted, as those of one that runs are.
+        Err(()) if mounted(ctid) => CtState::Unknown,
         _ if mounted(ctid) => CtState::Mounted,
         _ if target::is_configured(paths, ctid) => CtState::Stopped,
         _ => CtState::Absent,

@@ -4,7 +4,7 @@
 use crate::failure::Failure;
 use serde::Deserialize;
 use std::{fs, io, str::FromStr};
-use vz_sys::proc;
+use vz_sys::{proc, records};
 use vz_types::{CtName, Ctid, ExitCode, Paths, run::ProcessId, run::RunRecord};
 
 /// What stands where a CT is meant.
@@ -75,7 +75,7 @@ fn by_name(paths: &Paths, name: &CtName) -> Result<Option<Ctid>, Failure> {
         let file = entry.file_name();
         let ctid = file.to_str().and_then(|f| f.strip_suffix(".toml")).and_then(|c| Ctid::from_str(c).ok());
         let Some(ctid) = ctid else { continue };
-        let Ok(text) = fs::read_to_string(entry.path()) else { continue };
+        let Ok(text) = records::operators_text(&entry.path()) else { continue };
         // Parsing is only worth its time where the name occurs at all.
         if text.contains(name.as_str())
             && toml::from_str::<NameOnly>(&text).is_ok_and(|c| c.name.as_deref() == Some(name.as_str()))
@@ -105,7 +105,7 @@ pub fn is_configured(paths: &Paths, ctid: Ctid) -> bool {
 /// the start time of its init with the record, because both files and process ids outlive their meaning.
 pub fn running(paths: &Paths, ctid: Ctid) -> Result<Option<RunRecord>, Failure> {
     let file = paths.ct_run(ctid).join("state.json");
-    let text = match fs::read(&file) {
+    let text = match records::read(&file) {
         Ok(text) => text,
         Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(None),
         Err(e) => return Err(unreadable(&file, &e)),

@@ -10,7 +10,11 @@ use crate::{
     ui::Ui,
     words,
 };
-use std::{path::PathBuf, process::Command};
+use std::{
+    path::PathBuf,
+    process::Command,
+    time::{Duration, Instant},
+};
 use vz_api::{
     client::{Client, ClientError},
     wire::{CreateRequest, Done, RestartRequest, SetRequest, Settings, StartRequest, StopRequest},
@@ -20,6 +24,8 @@ use vz_types::{Ctid, ExitCode, Fact, Paths, TemplateName};
 /// The sentences of vzctl 4.11, printed where vzd sends none of its own.
 const STARTED: &[&str] = &["Starting container...", "Container is mounted", "Container start in progress..."];
 const STOPPED: &[&str] = &["Stopping container ...", "Container was stopped", "Container is unmounted"];
+/// How long vzd may take to notice an end it was not asked for, at worst.
+const NOTICED: Duration = Duration::from_secs(8);
 /// Where an installed vzd is.
 const VZD: &str = "/usr/sbin/vzd";
 
@@ -132,17 +138,34 @@ impl Session {
         let request = StopRequest { fast, timeout };
         let answer = self.change(&format!("Stopping CT {target}"), |c| c.stop(&target.to_string(), &request));
         match (&answer, &target) {
-            // vzd knows none, and yet it runs (an emptied inventory, say): its monitor ends it.
+            // vzd knows none, and yet it runs or may (an emptied inventory, say): its monitor ends it.
             (Err(e), Target::Ctid(ctid))
-                if e.code() == ExitCode::NoConfig && matches!(target::running(&self.paths, *ctid), Ok(Some(_))) =>
+                if e.code() == ExitCode::NoConfig && !matches!(target::running(&self.paths, *ctid), Ok(None)) =>
             {
-                let warnings = all::stop_without_vzd(self, *ctid, fast, timeout)?;
+                let mut warnings = all::stop_without_vzd(self, *ctid, fast, timeout)?;
+                warnings.extend(self.left_mounted(*ctid));
                 let done = Done { ctid: Some(ctid.get()), facts: vec![Fact::Stopped], ..Done::default() };
                 warnings.iter().for_each(|w| self.ui.warn(&format!("WARNING: {w}")));
                 self.finish(Ok(done), &[], STOPPED)
             }
             _ => self.finish(answer, &[], STOPPED),
         }
+    }
+
+    /// What is left of a container that was ended without vzd's help, once that has had the time to notice.
+    fn left_mounted(&self, ctid: Ctid) -> Option<String> {
+        let until = Instant::now() + NOTICED;
+        while matches!(target::is_mounted(&self.paths, ctid), Ok(true)) {
+            if Instant::now() >= until {
+                return Some(format!(
+                    "the files of CT {ctid} are still mounted on {}: vzd takes them away at its next start at the latest",
+                    self.paths.root(ctid).display()
+                ));
+            }
+            let pause = rustix::event::Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
+            let _ = rustix::event::poll(&mut [], Some(&pause));
+        }
+        None
     }
 
     /// `restart`.

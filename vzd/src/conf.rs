@@ -1,20 +1,17 @@
 //! What the operator wants of each container: `/etc/vz/conf/<CTID>.toml`. Read on use, so that edits by
 //! hand count at once; changed with toml_edit, so that comments and order stay; replaced atomically.
-//! Imports vz-types alone.
+//! Imports vz-types and the reader of vz-sys.
 
 use std::{
     collections::HashMap,
     fs::{self, File, OpenOptions},
-    io::{Read, Write},
+    io::Write,
     os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
 use toml_edit::{DocumentMut, Item, TableLike};
 use vz_types::{CtConfig, Ctid, ExitCode, Paths, config::DiskConfig};
-
-/// Largest configuration file that is read.
-const MAX_SIZE: u64 = 1 << 20;
 
 /// Why a configuration could not be read or written.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -153,21 +150,10 @@ impl ConfStore {
     pub fn text(&self, ctid: Ctid) -> Result<String, Error> {
         let path = self.paths.conf(ctid);
         let unreadable = |cause: String| Error::Unreadable { path: path.clone(), cause };
-        // Not blocking on a FIFO somebody put there.
-        let file =
-            OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(&path).map_err(|e| match e.kind() {
-                std::io::ErrorKind::NotFound => Error::Missing(path.clone()),
-                _ => unreadable(e.to_string()),
-            })?;
-        let meta = file.metadata().map_err(|e| unreadable(e.to_string()))?;
-        if !meta.is_file() {
-            return Err(unreadable("it is not a regular file".into()));
-        }
-        let mut text = Vec::new();
-        file.take(MAX_SIZE + 1).read_to_end(&mut text).map_err(|e| unreadable(e.to_string()))?;
-        if text.len() as u64 > MAX_SIZE {
-            return Err(unreadable("it is larger than 1 MiB".into()));
-        }
+        let text = vz_sys::records::operators_bytes(&path).map_err(|e| match e.kind() {
+            std::io::ErrorKind::NotFound => Error::Missing(path.clone()),
+            _ => unreadable(e.to_string()),
+        })?;
         String::from_utf8(text).map_err(|e| {
             let line = 1 + e.as_bytes()[..e.utf8_error().valid_up_to()].iter().filter(|b| **b == b'\n').count();
             Error::Invalid { path: path.clone(), line, key: None, cause: "it is not UTF-8 text".into() }
@@ -197,11 +183,27 @@ impl ConfStore {
     pub fn replace(&self, ctid: Ctid, text: &str) -> Result<(), Error> {
         let path = self.paths.conf(ctid);
         self.forget(ctid);
-        write_atomically(&path, text.as_bytes(), 0o644).map_err(|e| Error::Write {
-            full: e.kind() == std::io::ErrorKind::StorageFull,
-            cause: e.to_string(),
-            path,
-        })
+        write_atomically(&path, text.as_bytes(), 0o644).map_err(|e| write_error(path, &e))
+    }
+
+    /// Writes what is to replace `ctid`'s file beside it, durably: whether that can be done is known then, before anything
+    /// else is changed.
+    pub fn stage(&self, ctid: Ctid, text: &str) -> Result<(), Error> {
+        let path = self.paths.conf(ctid);
+        write_beside(&path, text.as_bytes(), 0o644, File::sync_data).map_err(|e| write_error(path, &e))
+    }
+
+    /// Makes what was staged the file, atomically and durably.
+    pub fn place(&self, ctid: Ctid) -> Result<(), Error> {
+        let path = self.paths.conf(ctid);
+        self.forget(ctid);
+        fs::rename(temporary(&path), &path).and_then(|()| sync_dir(&path)).map_err(|e| write_error(path, &e))
+    }
+
+    /// Removes what was staged and is not to be the file; nothing there is fine.
+    pub fn unstage(&self, ctid: Ctid) -> Result<(), Error> {
+        let path = self.paths.conf(ctid);
+        absent_is_fine(fs::remove_file(temporary(&path))).map_err(|e| write_error(path, &e))
     }
 
     /// The text of a new file.
@@ -281,15 +283,29 @@ pub fn write_for_this_boot(path: &Path, content: &[u8], mode: u32) -> std::io::R
 }
 
 fn put(path: &Path, content: &[u8], mode: u32, written: impl Fn(&File) -> std::io::Result<()>) -> std::io::Result<()> {
+    write_beside(path, content, mode, written)?;
+    let temp = temporary(path);
+    fs::rename(&temp, path).inspect_err(|_| drop(fs::remove_file(&temp)))
+}
+
+fn write_beside(
+    path: &Path,
+    content: &[u8],
+    mode: u32,
+    written: impl Fn(&File) -> std::io::Result<()>,
+) -> std::io::Result<()> {
     let temp = temporary(path);
     let write = || -> std::io::Result<()> {
         absent_is_fine(fs::remove_file(&temp))?;
         let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&temp)?;
         file.write_all(content)?;
-        written(&file)?;
-        fs::rename(&temp, path)
+        written(&file)
     };
     write().inspect_err(|_| drop(fs::remove_file(&temp)))
+}
+
+fn write_error(path: PathBuf, e: &std::io::Error) -> Error {
+    Error::Write { full: e.kind() == std::io::ErrorKind::StorageFull, cause: e.to_string(), path }
 }
 
 /// The meaning of a configuration's text.

@@ -7,6 +7,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use std::{
     fs::{self, File, OpenOptions},
     io::{Read, Seek, Write},
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
@@ -178,6 +179,7 @@ fn serve(args: &Args) -> anyhow::Result<()> {
             ops.give_up_heavy();
             // Those that only wait for somebody are gone on with by the next vzd.
             ops.quiet(LAST).await;
+            ops.m.catch_up();
         })
         .await;
         anyhow::Ok(())
@@ -206,6 +208,7 @@ async fn keep_house(ops: Arc<Ops>) {
         let hour = count % (3600 / AGAIN.as_secs()) == 0;
         count += 1;
         let done = ops.pools.look.run(move || {
+            of.m.catch_up();
             recovery::look_again(&of);
             of.m.tell_reboots();
             if hour {
@@ -269,7 +272,7 @@ fn start_log(args: &Args) -> anyhow::Result<()> {
 
 fn manager_config(paths: &Paths) -> anyhow::Result<ManagerConfig> {
     let path = paths.manager_config();
-    let text = match fs::read_to_string(&path) {
+    let text = match vz_sys::records::operators_text(&path) {
         Ok(text) => text,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(ManagerConfig::default()),
         Err(e) => return Err(e).with_context(|| format!("reading {}", path.display())),
@@ -295,12 +298,16 @@ impl Lock {
             .write(true)
             .create(true)
             .truncate(false)
+            // Whatever lies there is not waited for.
+            .custom_flags(libc::O_NONBLOCK | libc::O_NOFOLLOW)
             .open(&path)
             .with_context(|| format!("opening {}", path.display()))?;
         let until = Instant::now() + LOCK_TIME;
         while rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_err() {
             let mut holder = String::new();
-            file.rewind().and_then(|()| file.read_to_string(&mut holder)).context("reading the lock's holder")?;
+            file.rewind()
+                .and_then(|()| (&file).take(32).read_to_string(&mut holder))
+                .context("reading the lock's holder")?;
             let holder = holder.trim();
             // A program vzd was about to execute when it was killed holds the lock for a moment longer.
             let alive = holder.is_empty() || Path::new("/proc").join(holder).exists();

@@ -297,6 +297,16 @@ impl Manager {
         self.cell(ctid).set_boots(told);
     }
 
+    /// Writes what could not be written when it happened, and tells those who follow of its events.
+    pub fn catch_up(&self) {
+        let done = self.inventory.pay().and_then(|()| self.inventory.last_event());
+        match done {
+            Ok(newest) if newest > *self.newest.borrow() => self.ring(newest),
+            Ok(_) => {}
+            Err(e) => tracing::debug!("{e}"),
+        }
+    }
+
     /// Tells those who follow that there is an event of this number.
     pub fn ring(&self, id: i64) {
         self.newest.send_modify(|newest| *newest = (*newest).max(id));

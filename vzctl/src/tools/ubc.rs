@@ -140,7 +140,7 @@ pub fn run(args: &UbcArgs) -> Outcome {
     let remembers = args.relative || args.incremental;
     if remembers && args.watch.is_none() {
         let kept: Option<Vec<(u32, String, u64, u64)>> =
-            fs::read(&state).ok().and_then(|t| serde_json::from_slice(&t).ok());
+            vz_sys::records::read(&state).ok().and_then(|t| serde_json::from_slice(&t).ok());
         last = kept.unwrap_or_default().into_iter().map(|(c, n, f, h)| ((c, n), (f, h))).collect();
     }
     loop {

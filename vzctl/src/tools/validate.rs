@@ -103,7 +103,7 @@ pub fn run(args: &ValidateArgs) -> Outcome {
         Ok(path) => path,
         Err(f) => return failed(args, &f.message),
     };
-    let text = match fs::read_to_string(&path) {
+    let text = match vz_sys::records::operators_text(&path) {
         Ok(text) => text,
         Err(e) => return failed(args, &format!("cannot read {}: {e}", path.display())),
     };

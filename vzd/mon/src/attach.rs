@@ -30,7 +30,7 @@ use std::{
 use vz_sys::{
     proc,
     process::{self, Cloned, SingleThreaded},
-    pty,
+    pty, records,
     seccomp::Filter,
     seqpacket,
 };
@@ -102,8 +102,16 @@ fn read_plan(fd: i32) -> io::Result<AttachPlan> {
 /// The running container behind a run directory, checked to be the process on record.
 fn running(run_dir: &Path) -> Result<(RunRecord, OwnedFd), Failure> {
     let gone = || Failure::NotRunning("Container is not running".into());
-    let text = fs::read_to_string(run_dir.join("state.json")).map_err(|_| gone())?;
-    let state: RunRecord = serde_json::from_str(&text).map_err(|e| {
+    let file = run_dir.join("state.json");
+    let text = match records::read(&file) {
+        Ok(text) => text,
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Err(gone()),
+        // What cannot be read is no proof that nothing runs.
+        Err(e) => {
+            return Err(Failure::Other(StepError { step: STEP, what: format!("read {}", file.display()), source: e }));
+        }
+    };
+    let state: RunRecord = serde_json::from_slice(&text).map_err(|e| {
         Failure::NotRunning(format!("{} is not a run record ({e}); is another version running?", run_dir.display()))
     })?;
     let pidfd = process::pidfd_open(state.init.pid).map_err(|_| gone())?;

@@ -107,7 +107,7 @@ fn classes(beans: &[Bean]) -> String {
 
 /// Replaces a file that others read at any moment; nothing durable, it is made anew all the time.
 fn replace(path: &Path, text: &str, mode: u32) -> io::Result<()> {
-    if fs::read_to_string(path).is_ok_and(|t| t == text) {
+    if vz_sys::records::long_text(path, vz_sys::records::MAX_LIST).is_ok_and(|t| t == text) {
         return Ok(());
     }
     let temp = path.with_extension("new");

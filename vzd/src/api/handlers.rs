@@ -6,6 +6,7 @@ use super::{
 };
 use crate::{
     check,
+    ct::outside,
     error::Result as Looked,
     manager::Manager,
     ops::Ops,
@@ -70,10 +71,16 @@ pub async fn version(State(ops): Shared) -> Json<wire::Version> {
 pub async fn check(State(ops): Shared) -> Answer<wire::CheckReport> {
     let m = ops.m.clone();
     // It runs a dozen programs: not on a thread that answers lists.
-    match ops.pools.work.run(move || check::report(&m.paths, &m.config)).await {
+    match ops.pools.work.run(move || with_containers(&m)).await {
         Ok(report) => Ok(Json(report)),
         Err(_) => Err(inside()),
     }
+}
+
+fn with_containers(m: &Manager) -> wire::CheckReport {
+    let mut report = check::report(&m.paths, &m.config);
+    report.items.extend(outside::check(m));
+    report
 }
 
 /// This document.

@@ -52,7 +52,7 @@ pub fn write(dir: &Path, row: &CtRow) -> Result<()> {
 /// It cannot be read, or is another container's.
 pub fn read(paths: &Paths, ctid: Ctid) -> Result<CtRow> {
     let path = file(&paths.private(ctid));
-    let text = fs::read(&path).map_err(Error::io("reading", &path))?;
+    let text = vz_sys::records::read(&path).map_err(Error::io("reading", &path))?;
     let Identity { row } = serde_json::from_slice(&text).map_err(|e| Error::Io {
         what: "reading",
         path: path.clone(),

@@ -204,12 +204,12 @@ pub fn note(m: &Manager, ctid: Ctid, set: &LimitSet) -> Result<()> {
 
 /// The limits a running container has now: its configuration's, with what was changed without saving.
 pub fn live(m: &Manager, ctid: Ctid) -> Option<LimitSet> {
-    serde_json::from_slice(&fs::read(m.paths.ct_run(ctid).join(NOTE)).ok()?).ok()
+    serde_json::from_slice(&vz_sys::records::read(&m.paths.ct_run(ctid).join(NOTE)).ok()?).ok()
 }
 
 /// Which version of the note there is.
 pub(crate) fn stamp(m: &Manager, ctid: Ctid) -> Option<Stamp> {
-    let file = fs::metadata(m.paths.ct_run(ctid).join(NOTE)).ok()?;
+    let file = fs::symlink_metadata(m.paths.ct_run(ctid).join(NOTE)).ok()?;
     Some((file.ino(), file.mtime(), file.mtime_nsec()))
 }
 

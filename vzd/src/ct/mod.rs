@@ -5,6 +5,7 @@
 pub mod edits;
 pub mod identity;
 pub mod limits;
+pub mod outside;
 pub mod request;
 pub mod samples;
 pub mod settle;

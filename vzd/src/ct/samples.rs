@@ -82,7 +82,7 @@ pub fn all(m: &Manager) -> BTreeMap<String, String> {
     let own = fs::read_dir(m.paths.sample_dir()).into_iter().flatten().flatten().filter_map(|e| {
         let file = e.file_name().into_string().ok()?;
         let name = file.strip_prefix("ct-")?.strip_suffix(".toml")?.to_owned();
-        Some((name, fs::read_to_string(e.path()).ok()?))
+        Some((name, vz_sys::records::operators_text(&e.path()).ok()?))
     });
     all.extend(own);
     all

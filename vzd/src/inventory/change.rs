@@ -60,6 +60,15 @@ impl<'a> Change<'a> {
     /// Puts a container found on disk into the inventory.
     pub fn adopt(&self, row: &CtRow, addresses: &[CtAddr]) -> Result<()> {
         self.name_is_free(row.name.as_ref(), row.ctid)?;
+        let holder: Option<u32> = self
+            .t
+            .query_row("SELECT ctid FROM container WHERE uid_base=?1", [row.uid_base.get()], |r| r.get(0))
+            .optional()
+            .map_err(sqlite("looking for a uid range"))?;
+        if let Some(holder) = holder.filter(|holder| *holder != row.ctid.get()) {
+            let bad = |e: vz_types::ctid::CtidError| Error::BadRow { ctid: holder.into(), cause: e.to_string() };
+            return Err(Error::UidTaken { base: row.uid_base, holder: Ctid::try_from(holder).map_err(bad)? });
+        }
         self.insert(row)?;
         self.claim(row.ctid, addresses, true)
     }

@@ -7,6 +7,7 @@
 //! | [`operations`] | operations under way and ended: journal, audit log and history in one |
 //! | [`parts`] | who else had a part in them |
 //! | [`events`] | what happened to containers |
+//! | [`owed`] | what could not be written when it happened |
 //! | [`accounts`] | counters over all runs |
 //! | [`migrations`] | the schema |
 //!
@@ -19,6 +20,7 @@ mod change;
 mod events;
 mod migrations;
 mod operations;
+mod owed;
 mod parts;
 
 pub use accounts::{CounterRow, Minute};
@@ -26,11 +28,13 @@ pub use change::Change;
 pub use events::{EventRow, NewEvent};
 pub use migrations::{STEPS, migrations};
 pub use operations::{OperationRow, Wanted};
+pub use owed::Debt;
 pub use parts::Part;
 
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, Transaction, TransactionBehavior};
 use serde::{Deserialize, Serialize};
 use std::{
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
     time::{SystemTime, UNIX_EPOCH},
@@ -56,6 +60,23 @@ pub enum Error {
         path: PathBuf,
         /// What shows that there were containers.
         private: PathBuf,
+    },
+    /// There is a file with nothing in it although containers exist.
+    #[error("the inventory {path} is empty, but {private} holds containers' private areas")]
+    Empty {
+        /// The file.
+        path: PathBuf,
+        /// What shows that there were containers.
+        private: PathBuf,
+    },
+    /// It could not be opened, which says nothing about what is in it.
+    #[error("the inventory cannot be opened: {cause}")]
+    Unopened {
+        /// Which file, and why.
+        cause: String,
+        /// What SQLite says.
+        #[source]
+        source: rusqlite::Error,
     },
     /// Written by a later version.
     #[error(
@@ -92,6 +113,14 @@ pub enum Error {
         /// The name.
         name: CtName,
         /// Whose it is.
+        holder: Ctid,
+    },
+    /// Another container's files are of the same uid range.
+    #[error("its uid range, from {} on, belongs to CT {holder}", base.get())]
+    UidTaken {
+        /// The first of them.
+        base: UidBase,
+        /// Whose they are.
         holder: Ctid,
     },
     /// There is such a container.
@@ -152,15 +181,23 @@ impl Error {
 
     /// Whether opening it again would end the same way until somebody does something.
     pub fn needs_operator(&self) -> bool {
-        matches!(self, Self::Damaged { .. } | Self::Missing { .. } | Self::Newer { .. } | Self::Migration { .. })
+        matches!(
+            self,
+            Self::Damaged { .. }
+                | Self::Missing { .. }
+                | Self::Empty { .. }
+                | Self::Newer { .. }
+                | Self::Migration { .. }
+        )
     }
 
     /// What to do next.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Damaged { .. } | Self::Missing { .. } => {
+            Self::Damaged { .. } | Self::Missing { .. } | Self::Empty { .. } => {
                 Some("`vzd recover` builds it again from the configuration files and the private areas".into())
             }
+            Self::Unopened { .. } => Some("nothing of it was changed; put that right and start vzd again".into()),
             Self::Newer { .. } => Some(
                 "install the version of vz that wrote it, or a later one; nothing was changed, and containers keep running"
                     .into(),
@@ -231,6 +268,8 @@ pub struct NewCt {
 pub struct Inventory {
     db: Mutex<Connection>,
     path: PathBuf,
+    /// Locked before the connection, where both are.
+    owed: Mutex<Vec<Debt>>,
     /// Asked before everything that is written whether the disk has room for it.
     #[cfg(test)]
     room: std::sync::OnceLock<Room>,
@@ -260,40 +299,59 @@ impl Inventory {
     /// Opens or makes the inventory at `path` and brings it to this version.
     ///
     /// # Errors
-    /// [`Error::Missing`] when there is no file although `private` has private areas in it;
-    /// [`Error::Damaged`] and [`Error::Migration`] as they say.
+    /// [`Error::Missing`] and [`Error::Empty`] when there is no file, or nothing in it, although `private` has private
+    /// areas in it; [`Error::Damaged`], [`Error::Unopened`] and [`Error::Migration`] as they say.
     pub fn open(path: &Path, private: &Path) -> Result<Self> {
-        if !path.exists() && has_private_areas(private) {
-            return Err(Error::Missing { path: path.into(), private: private.into() });
+        if has_private_areas(private) {
+            let (path, private) = (PathBuf::from(path), PathBuf::from(private));
+            match std::fs::metadata(&path) {
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Err(Error::Missing { path, private }),
+                // Before SQLite throws its log away.
+                Ok(file) if file.len() == 0 => return Err(Error::Empty { path, private }),
+                _ => {}
+            }
+            // A file without our tables: SQLite had made it one before something else went wrong.
+            let db = Self::connect(&path)?;
+            if version(&db).map_err(|e| unopened(&path, e))? == 0 {
+                return Err(Error::Empty { path, private });
+            }
         }
         Self::open_or_make(path)
     }
 
+    /// A connection, with what holds for every one of ours.
+    fn connect(path: &Path) -> Result<Connection> {
+        let failed = |source| unopened(path, source);
+        let mut db = Connection::open(path).map_err(failed)?;
+        // The first statement is what finds out that the file is no database.
+        db.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(())).map_err(failed)?;
+        Self::prepare(&mut db).map_err(failed)?;
+        Ok(db)
+    }
+
     /// As [`Inventory::open`], without asking whether there were containers: for rebuilding.
     pub fn open_or_make(path: &Path) -> Result<Self> {
-        let damaged = |source| Error::Damaged { path: path.into(), source };
-        let mut db = Connection::open(path).map_err(damaged)?;
-        // The first statement is what finds out that the file is no database.
-        db.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(())).map_err(damaged)?;
-        let verdict: String = db.query_row("PRAGMA quick_check(1)", [], |r| r.get(0)).map_err(damaged)?;
+        let failed = |source| unopened(path, source);
+        let mut db = Self::connect(path)?;
+        let verdict: String = db.query_row("PRAGMA quick_check(1)", [], |r| r.get(0)).map_err(failed)?;
         if verdict != "ok" {
-            return Err(damaged(rusqlite::Error::InvalidColumnName(verdict)));
+            return Err(Error::Damaged { path: path.into(), source: rusqlite::Error::InvalidColumnName(verdict) });
         }
-        let there: u32 = db.query_row("PRAGMA user_version", [], |r| r.get(0)).map_err(damaged)?;
+        let there = version(&db).map_err(failed)?;
         let known = u32::try_from(STEPS.len()).unwrap_or(u32::MAX);
         if there > known {
             return Err(Error::Newer { path: path.into(), there, known });
         }
-        Self::prepare(&mut db).map_err(damaged)?;
         migrations().to_latest(&mut db).map_err(|source| Error::Migration { path: path.into(), source })?;
         if there < known {
             // Into the file itself, where the package's scripts look for the schema before they let an older version in.
-            db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).map_err(damaged)?;
+            db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).map_err(failed)?;
         }
-        db.pragma_update(None, "synchronous", "NORMAL").map_err(damaged)?;
+        db.pragma_update(None, "synchronous", "NORMAL").map_err(failed)?;
         Ok(Self {
             db: Mutex::new(db),
             path: path.into(),
+            owed: Mutex::default(),
             #[cfg(test)]
             room: std::sync::OnceLock::new(),
         })
@@ -333,12 +391,17 @@ impl Inventory {
     pub fn change<T>(&self, what: &'static str, durable: bool, f: impl FnOnce(&Change<'_>) -> Result<T>) -> Result<T> {
         #[cfg(test)]
         self.has_room(what)?;
+        let mut owed = self.owed();
         let mut db = self.db();
+        self.reopen_if_it_was_locked(&mut db);
+        let durable = durable || !owed.is_empty();
         db.pragma_update(None, "synchronous", if durable { "FULL" } else { "NORMAL" }).map_err(sqlite(what))?;
         let t = db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(sqlite(what))?;
         let change = Change::new(t, what);
+        owed::pay(&owed, &change)?;
         let out = f(&change)?;
         change.commit()?;
+        owed.clear();
         Ok(out)
     }
 
@@ -467,11 +530,40 @@ fn ct_row(r: &Row<'_>) -> Result<CtRow> {
     })
 }
 
+/// Which version of the schema a file has; 0: none yet.
+fn version(db: &Connection) -> rusqlite::Result<u32> {
+    db.query_row("PRAGMA user_version", [], |r| r.get(0))
+}
+
+/// What it means that an inventory could not be opened. Only what SQLite calls corrupt is damaged; of the rest it says too
+/// little, so that the files are tried here.
+fn unopened(path: &Path, source: rusqlite::Error) -> Error {
+    if matches!(source.sqlite_error_code(), Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt)) {
+        return Error::Damaged { path: path.into(), source };
+    }
+    let tried = ["", "-wal", "-shm"].iter().find_map(|suffix| {
+        let mut file = path.as_os_str().to_owned();
+        file.push(suffix);
+        let file = PathBuf::from(file);
+        match std::fs::OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK).open(&file) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Some(format!("{}: {e}", file.display())),
+            _ => None,
+        }
+    });
+    Error::Unopened { cause: tried.unwrap_or_else(|| path.display().to_string()), source }
+}
+
 /// Whether private areas lie below `dir`.
 fn has_private_areas(dir: &Path) -> bool {
-    std::fs::read_dir(dir)
-        .map(|entries| entries.flatten().any(|e| e.file_name().to_string_lossy().parse::<Ctid>().is_ok()))
-        .unwrap_or(false)
+    !private_areas(dir).is_empty()
+}
+
+/// The containers whose private areas lie below `dir`.
+pub fn private_areas(dir: &Path) -> Vec<Ctid> {
+    let Ok(entries) = std::fs::read_dir(dir) else { return Vec::new() };
+    let mut all: Vec<Ctid> = entries.flatten().filter_map(|e| e.file_name().to_str()?.parse().ok()).collect();
+    all.sort_unstable();
+    all
 }
 
 #[cfg(test)]

@@ -493,13 +493,16 @@ fn end(child: &mut Spawned, told: bool) -> Option<ExitStatus> {
 
 fn died(status: Option<ExitStatus>, what: &'static str, log: &Path) -> Error {
     let status = status.map_or_else(|| "no status".into(), |s| s.to_string());
-    let said = std::fs::read_to_string(log).ok().and_then(|t| t.lines().last().map(|l| l.chars().take(300).collect()));
+    let said =
+        vz_sys::records::tail(log, 4096).ok().and_then(|t| t.lines().last().map(|l| l.chars().take(300).collect()));
     Error::Died { status, what, said }
 }
 
 /// What vzmon writes when it fails without words of its own. A file, because it outlives vzd.
 fn log_file(path: &Path) -> io::Result<OwnedFd> {
-    let log = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
+    // A FIFO in its place has no reader, and a link may lead anywhere.
+    const FLAGS: i32 = libc::O_NONBLOCK | libc::O_NOFOLLOW;
+    let log = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).custom_flags(FLAGS).open(path);
     log.or_else(|_| OpenOptions::new().write(true).open("/dev/null")).map(OwnedFd::from)
 }
 

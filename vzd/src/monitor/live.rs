@@ -43,7 +43,7 @@ impl Live {
     /// Looks for one in a run directory: a record of this host boot whose monitor is alive.
     pub fn find(run_dir: &Path, boot_id: &str) -> Found {
         let unclear = |what: &str, e: io::Error| Found::Unclear(format!("{what}: {e}"));
-        let stamp = match fs::metadata(run_dir.join("state.json")) {
+        let stamp = match fs::symlink_metadata(run_dir.join("state.json")) {
             Ok(m) => (m.ino(), m.mtime(), m.mtime_nsec()),
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Found::Nothing,
             Err(e) => return unclear("its monitor's record cannot be read", e),
@@ -84,7 +84,7 @@ impl Live {
 }
 
 fn stamp(run_dir: &Path) -> Option<(u64, i64, i64)> {
-    fs::metadata(run_dir.join("state.json")).ok().map(|m| (m.ino(), m.mtime(), m.mtime_nsec()))
+    fs::symlink_metadata(run_dir.join("state.json")).ok().map(|m| (m.ino(), m.mtime(), m.mtime_nsec()))
 }
 
 /// The run record of a run directory, whoever it belongs to; `None`: there is none.
@@ -101,7 +101,7 @@ pub fn read_exit(run_dir: &Path) -> Option<ExitRecord> {
 }
 
 fn read<T: serde::de::DeserializeOwned>(run_dir: &Path, file: &str) -> io::Result<Option<T>> {
-    match fs::read(run_dir.join(file)) {
+    match vz_sys::records::read(&run_dir.join(file)) {
         Ok(text) => {
             let read = serde_json::from_slice(&text).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
             Ok(Some(read))

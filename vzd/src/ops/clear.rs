@@ -14,6 +14,8 @@ use vz_types::{CtState, Ctid, OpKind};
 #[derive(Debug)]
 pub struct Clear {
     down: Option<Down>,
+    /// It has ended and is not in the inventory.
+    stranger: Option<Ctid>,
 }
 
 impl Clear {
@@ -29,13 +31,14 @@ impl Clear {
             // It ended before anybody could look at its record.
             None => cell.state().0 == CtState::Running && matches!(settle::runs(&w.m, ctid), settle::Runs::No),
         };
-        let down = match w.m.inventory.container(ctid)? {
+        let unknown = cell.state().0 == CtState::Unknown;
+        let (down, stranger) = match w.m.inventory.container(ctid)? {
+            None if unknown && matches!(settle::runs(&w.m, ctid), settle::Runs::No) => (None, Some(ctid)),
             // An operation has cleared away already, or has brought it up again.
-            _ if !ended => None,
-            Some(row) => Some(Down::new(row, live, How::default())),
-            None => None,
+            Some(row) if ended => (Some(Down::new(row, live, How::default())), None),
+            _ => (None, None),
         };
-        Ok(Machine::fresh(Self { down }))
+        Ok(Machine::fresh(Self { down, stranger }))
     }
 
     /// Whatever is left of a container that is known not to run.
@@ -44,7 +47,7 @@ impl Clear {
     /// There is no such container.
     pub fn remains(w: &Work, ctid: Ctid) -> Result<Box<dyn Run>> {
         let row = w.m.row(ctid)?;
-        Ok(Machine::fresh(Self { down: Some(Down::new(row, None, How::default())) }))
+        Ok(Machine::fresh(Self { down: Some(Down::new(row, None, How::default())), stranger: None }))
     }
 
     fn part(step: Step<Down>) -> Step<Self> {
@@ -67,6 +70,9 @@ impl Operation for Clear {
         let mut steps: Vec<Step<Self>> = down::after().into_iter().map(Self::part).collect();
         steps.push(
             Step::new("commit", |c: &mut Self, w| {
+                if let Some(ctid) = c.stranger {
+                    super::recover::clear_stranger(&w.m, ctid);
+                }
                 let Some(down) = &c.down else { return Ok(()) };
                 let ctid = down.row.ctid;
                 let (kind, text) = down.ended();
@@ -75,7 +81,7 @@ impl Operation for Clear {
                     tracing::info!(ctid = ctid.get(), event = "ended", "{text}");
                 }
                 let end = End { durable: false, state: Some(down.state(w)), event: ran.then(|| (kind, text.clone())) };
-                w.finish(end, |c| if ran { c.last_exit(ctid, &text) } else { Ok(()) })
+                w.finish_anyway(end, ran.then_some(text))
             })
             .onward(),
         );
@@ -84,7 +90,7 @@ impl Operation for Clear {
 
     fn resume(w: &Work, (): ()) -> Result<Self> {
         let row = w.m.row(w.ctid()?)?;
-        Ok(Self { down: Some(Down::new(row, None, How::default())) })
+        Ok(Self { down: Some(Down::new(row, None, How::default())), stranger: None })
     }
 
     fn how(&mut self, _: &Work, step: &str, _: bool) -> Result<Resume> {

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     conf,
-    ct::{CreateSpec, edits, identity, limits, samples, settle},
+    ct::{CreateSpec, edits, identity, limits, outside, samples, settle},
     error::{Error, Result},
     inventory::{self, Change, CtRow, NewCt},
     manager::{Manager, disk_spec},
@@ -44,13 +44,15 @@ impl Create {
         refuse_leftovers(m, ctid)?;
         let template = m.templates.ready(&spec.template)?;
         let config = new_config(m, spec)?;
+        let outsiders = outside::all(m)?;
+        outside::refuse_theirs(m, &outsiders, config.name.as_ref(), &config.network.ip)?;
         settle::probe(m, &config.network.ip)?;
         let new = NewCt {
             ctid,
             uuid: new_uuid()?,
             name: config.name.clone(),
             first_slot: m.paths.first_uid_slot(),
-            avoid: m.strangers_uids(),
+            avoid: outside::uids(m, &outsiders),
             template: spec.template.clone(),
             template_digest: template.digest,
             layout: spec.layout,

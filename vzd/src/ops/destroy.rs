@@ -67,7 +67,7 @@ impl Destroy {
     /// closed: by a thread nobody waits for, or by the end of vzd.
     fn delete(&mut self, w: &Work) -> Result<()> {
         for trash in w.m.hands.storage.in_trash(self.ctid) {
-            let image = fs::File::open(trash.join("disk.img")).ok();
+            let image = vz_sys::records::open(&trash.join("disk.img")).ok();
             w.m.hands.storage.remove_tree(&trash)?;
             drop(w.m.aside(move || drop(image)));
         }

@@ -189,7 +189,7 @@ impl Down {
         let ips = |v: Vec<(CtAddr, bool)>| v.into_iter().map(|(ip, _)| ip).collect::<Vec<_>>();
         let (saved, unsaved) = (ips(saved), ips(unsaved));
         let name = w.m.inventory.container(ctid)?.and_then(|r| r.name);
-        w.m.inventory.change("giving addresses back", false, |c| c.settle(ctid, name.as_ref(), &saved, &[]))?;
+        w.write_anyway("giving addresses back", move |c| c.settle(ctid, name.as_ref(), &saved, &[]))?;
         Ok(w.m.hands.network.deny(ctid, &unsaved)?)
     }
 

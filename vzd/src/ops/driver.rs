@@ -163,11 +163,15 @@ impl Ops {
             return Err(Error::Denied { reason, subject: ask.subject });
         }
         let ask = ask.numbered(Some(id));
+        let mut kept = ask.keep;
         if let Some(row) = super::work::waiting(&ask).filter(|_| ask.keep) {
-            self.m.inventory.change("keeping an operation", false, |c| c.operation(&row))?;
+            match self.m.inventory.change("keeping an operation", false, |c| c.operation(&row)) {
+                Err(e) if e.is_unwritable() && ask.request.kind == OpKind::Stop => kept = false,
+                done => done?,
+            }
         }
         let handle = Handle::new(id, ask.request.kind, ask.subject.clone(), ask.asker.clone(), ask.request.fast);
-        handle.kept.store(ask.keep, Ordering::Release);
+        handle.kept.store(kept, Ordering::Release);
         if let Some(other) = &interrupted {
             handle.change(|s| s.interrupts = Some((other.kind, other.id)));
         }

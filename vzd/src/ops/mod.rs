@@ -19,10 +19,12 @@
 //! | [`driver`] | queues, drivers, waiting |
 //! | [`turn`] | what comes before an operation's first step |
 //! | [`recover`] | what vzd finds when it starts |
+//! | [`anyway`] | taking down what cannot be written down |
 //! | [`up`], [`down`] | the two halves several operations are made of |
 //! | [`planned`] | what a `set` comes to |
 //! | the others | one operation each |
 
+mod anyway;
 mod ask;
 mod clear;
 mod create;

@@ -6,7 +6,7 @@ use super::{Ask, Ops, clear::Clear};
 use crate::{
     accounts,
     ct::{
-        identity,
+        identity, outside,
         settle::{self, Runs},
     },
     error::{Error, Result},
@@ -47,6 +47,7 @@ pub fn take_up(ops: &Arc<Ops>) -> Result<()> {
         }
     }
     strangers(m, &known);
+    outside::warn(m);
     sweep(ops, &at_work);
     ops.attend();
     for row in open {
@@ -186,7 +187,14 @@ fn stranger(m: &Manager, ctid: Ctid) {
                 take_in(m, ctid, *live);
                 set(m, ctid, CtState::Absent, CtState::Running, None);
             }
-            Err(e) => unknown(format!("{NOT_HERE}, and cannot be taken in again: {}", e.report())),
+            Err(e) => {
+                let is_new = m.cell(ctid).stranger().is_none();
+                unknown(format!("{NOT_HERE}, and cannot be taken in again: {}", e.report()));
+                if is_new {
+                    // So that it is cleared away after as soon as it ends.
+                    m.watcher.add(ctid, Some(*live), None);
+                }
+            }
         },
         Runs::Unclear(cause) => unknown(format!("{NOT_HERE}, and {cause}")),
         Runs::No => clear_stranger(m, ctid),
@@ -212,13 +220,17 @@ fn owner(m: &Manager, ctid: Ctid) -> Option<UidBase> {
 }
 
 /// Nothing of it runs any more: its number may be used again.
-fn clear_stranger(m: &Manager, ctid: Ctid) {
+pub(super) fn clear_stranger(m: &Manager, ctid: Ctid) {
     tracing::warn!(ctid = ctid.get(), "remains of a container that is not in the inventory are removed");
     let cleared = m
         .tree()
         .and_then(|t| Ok(t.kill(ctid, Duration::from_secs(5)).and_then(|()| t.remove(ctid))?))
         .and_then(|()| Ok(m.hands.network.detach(ctid, &[])?))
         .and_then(|()| settle::clear_run_dir(&m.paths.ct_run(ctid)));
+    m.hands.storage.remove_small_filesystem(&m.paths.bc(ctid));
+    for said in m.hands.storage.clear(ctid) {
+        tracing::info!(ctid = ctid.get(), "{said}");
+    }
     m.forget(ctid);
     if let Err(e) = cleared {
         tracing::warn!(ctid = ctid.get(), "{}", e.report());

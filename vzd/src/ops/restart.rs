@@ -7,7 +7,7 @@ use super::{
     step::{Operation, Resume, Step},
     up::{self, Up},
 };
-use crate::{ct::StopSpec, error::Result};
+use crate::{ct::StopSpec, error::Result, inventory::NewEvent, manager::now};
 use serde::{Deserialize, Serialize};
 use vz_types::{CtState, Ctid, Fact, OpKind};
 
@@ -81,12 +81,14 @@ impl Operation for Restart {
                 w.tell(Fact::Stopped);
                 let (kind, text) = r.down.ended();
                 let ctid = r.down.row.ctid;
-                let event = w.m.inventory.change("noting how a run ended", false, |c| {
+                // Owed where it cannot be written: then the second half fails at its own note, and takes nothing back.
+                let by = (w.handle.id, w.handle.asker.clone());
+                w.write_anyway("noting how a run ended", move |c| {
                     c.last_exit(ctid, &text)?;
                     c.state(ctid, CtState::Starting, None)?;
-                    c.event(&w.event(ctid, kind, &text))
+                    let by = Some((by.0, by.1.as_str()));
+                    c.event(&NewEvent { ctid, at: now(), kind, counter: None, count: 1, text: &text, by }).map(drop)
                 })?;
-                w.m.ring(event);
                 w.m.cell(ctid).set(CtState::Starting, None);
             }
             r.up(w)?;

@@ -15,7 +15,7 @@ use crate::{
     ct::{
         Changes, SetMode, SetSpec, edits,
         limits::{self, LimitSet},
-        settle,
+        outside, settle,
     },
     error::{Error, Result},
     inventory::{self, Change, CtRow},
@@ -87,6 +87,10 @@ impl Set {
         let mut claims: Vec<CtAddr> = saved.iter().chain(&live_after).filter(|ip| !had.contains(ip)).copied().collect();
         claims.sort_unstable();
         claims.dedup();
+        let renamed = new.name.as_ref().filter(|_| spec.save && new.name != old.name);
+        if renamed.is_some() || !claims.is_empty() {
+            outside::refuse_theirs(m, &outside::all(m)?, renamed, &claims)?;
+        }
         settle::probe(m, &claims)?;
         if changes.touches_files() {
             settle::private_area(m, &row)?;
@@ -146,7 +150,12 @@ impl Set {
         let name = if plan.save { &plan.new.name } else { &plan.old.name };
         // What outlives a power cut is never there without the operation that recovery knows it by.
         let durable = self.note.new_conf.is_some() || self.note.disk;
-        w.begin(&self.note, None, durable, |c| c.claim_set(self.ctid(), name.as_ref(), &plan.claims))
+        w.begin(&self.note, None, durable, |c| c.claim_set(self.ctid(), name.as_ref(), &plan.claims))?;
+        // What cannot be saved changes nothing at all.
+        match &self.note.new_conf {
+            Some(text) => Ok(w.m.conf.stage(self.ctid(), text)?),
+            None => Ok(()),
+        }
     }
 
     fn live(&mut self, w: &Work) -> Result<()> {
@@ -336,6 +345,10 @@ impl Set {
         self.unsize(w)?;
         self.restore_conf(w)?;
         let ctid = self.ctid();
+        // A directory that cannot be written to has nothing of ours in it, or loses it at the next start of vzd.
+        if let Err(e) = w.m.conf.unstage(ctid) {
+            tracing::debug!(ctid = ctid.get(), "{e}");
+        }
         let mut problems: Vec<String> = Vec::new();
         let saved_now = self.is_new(w);
         let config = match &self.note.unsaved {
@@ -450,11 +463,7 @@ impl Operation for Set {
                 .when(|s| s.note.limits.is_some() || s.plan.as_ref().is_some_and(|p| p.changes.reset_ub)),
             Step::new("secrets", Self::secrets),
             Step::new("release", Self::release),
-            Step::new("conf", |s: &mut Self, w| match &s.note.new_conf {
-                Some(text) => Ok(w.m.conf.replace(s.ctid(), text)?),
-                None => Ok(()),
-            })
-            .when(|s| s.note.new_conf.is_some()),
+            Step::new("conf", |s: &mut Self, w| Ok(w.m.conf.place(s.ctid())?)).when(|s| s.note.new_conf.is_some()),
             // A size cannot always be taken back (a mounted layer does not shrink, one that has shrunk has lost inodes), so
             // it changes when the file that recovery goes by says the new one.
             Step::new("shrink", Self::size).when(|s| s.resizes() && s.plan.as_ref().is_some_and(Plan::shrinks)),

@@ -31,9 +31,7 @@ impl Operation for Stop {
     type Note = How;
 
     fn steps() -> Vec<Step<Self>> {
-        let mut steps = vec![Step::new("journal", |s: &mut Self, w| {
-            w.begin(&s.down.how, Some(CtState::Stopping), false, |_| Ok(()))
-        })];
+        let mut steps = vec![Step::new("journal", |s: &mut Self, w| w.begin_anyway(&s.down.how, CtState::Stopping))];
         let parts = [down::signal()].into_iter().chain(down::after());
         steps.extend(parts.map(|s| s.part_of(|s: &mut Self| &mut s.down, |s| &s.down)));
         steps.push(Step::new("commit", |s: &mut Self, w| commit(&s.down, w)).onward());
@@ -50,10 +48,9 @@ impl Operation for Stop {
 }
 
 fn commit(down: &Down, w: &Work) -> Result<()> {
-    let ctid = down.row.ctid;
     let (kind, text) = down.ended();
     let ran = down.ran();
     w.tell(Fact::Stopped);
     let end = End { durable: false, state: Some(down.state(w)), event: ran.then(|| (kind, text.clone())) };
-    w.finish(end, |c| if ran { c.last_exit(ctid, &text) } else { Ok(()) })
+    w.finish_anyway(end, ran.then_some(text))
 }

@@ -31,7 +31,13 @@ pub(super) enum Ready {
 pub(super) async fn ready(ops: &Arc<Ops>, ctid: Ctid, handle: &Arc<Handle>, request: &Request) -> Result<Ready> {
     let m = ops.m.clone();
     let pool = &ops.pools.work;
-    let look = move || -> Result<_> { Ok((m.inventory.operation_open_on(ctid)?, m.seen(ctid)?)) };
+    let look = move || -> Result<_> {
+        // What is not written down yet has ended all the same.
+        if let Err(e) = m.inventory.pay() {
+            tracing::debug!(ctid = ctid.get(), "{e}");
+        }
+        Ok((m.inventory.operation_open_on(ctid)?, m.seen(ctid)?))
+    };
     let (open, mut seen) = pool.run(look).await.unwrap_or_else(|_| Err(broken()))?;
     if let Some(row) = open.filter(|row| row.id != handle.id) {
         tracing::warn!(ctid = ctid.get(), op = row.kind.word(), step = row.step, "was left open");

@@ -12,7 +12,7 @@ use crate::{
     ct::{
         edits,
         limits::{self, LimitSet},
-        settle,
+        outside, settle,
     },
     error::{Error, Result},
     hands::{Launch, Launched},
@@ -84,6 +84,7 @@ impl Up {
         let row = m.row(ctid)?;
         let config = m.conf.read(ctid)?;
         settle::private_area(m, &row)?;
+        outside::refuse_shared_uids(m, &row)?;
         let storage = m.storage_plan(&row);
         if !storage.template_root.is_dir() {
             let message = format!("CT {ctid}: its OS template's files {} are missing", storage.template_root.display());

@@ -39,6 +39,38 @@ pub(super) struct Follows {
     pub follows: OpId,
 }
 
+/// What is written down of an operation's end, in one transaction.
+#[derive(Clone, Debug)]
+pub(super) struct Ending {
+    pub(super) durable: bool,
+    ctid: Option<Ctid>,
+    row: Option<OperationRow>,
+    part: Option<Part>,
+    next: Option<OperationRow>,
+    state: Option<CtState>,
+    trouble: Option<Trouble>,
+    event: Option<(&'static str, String)>,
+    by: (OpId, String),
+}
+
+impl Ending {
+    /// Answers the number of its event; 0: there is none.
+    pub(super) fn write(&self, c: &Change<'_>) -> inventory::Result<i64> {
+        self.next.iter().chain(&self.row).try_for_each(|row| c.operation(row))?;
+        self.part.iter().try_for_each(|part| c.part(part))?;
+        if let (Some(ctid), Some(state)) = (self.ctid, self.state) {
+            c.state(ctid, state, self.trouble.as_ref())?;
+        }
+        match (self.ctid, &self.event) {
+            (Some(ctid), Some((kind, text))) => {
+                let by = Some((self.by.0, self.by.1.as_str()));
+                c.event(&NewEvent { ctid, at: now(), kind, counter: None, count: 1, text, by })
+            }
+            _ => Ok(0),
+        }
+    }
+}
+
 /// How an operation ends.
 #[derive(Debug, Default)]
 pub struct End {
@@ -205,11 +237,16 @@ impl Work {
             Ok(out)
         })?;
         self.handle.kept.store(true, Ordering::Release);
+        self.has_begun_as(state);
+        Ok(out)
+    }
+
+    /// It has begun, in memory.
+    pub(super) fn has_begun_as(&self, state: Option<CtState>) {
         self.begun.store(true, Ordering::Release);
-        if let (Some(ctid), Some(state)) = (ctid, state) {
+        if let (Some(ctid), Some(state)) = (self.handle.subject.ctid(), state) {
             self.m.cell(ctid).set(state, None);
         }
-        Ok(out)
     }
 
     /// Replaces what recovery is told.
@@ -242,6 +279,20 @@ impl Work {
     /// # Errors
     /// The inventory's; then it has not ended, and is finished by the next operation on its subject or the next vzd.
     pub fn finish(&self, end: End, f: impl FnOnce(&Change<'_>) -> inventory::Result<()>) -> Result<()> {
+        let ending = self.ending(end);
+        let event = self.m.inventory.change("ending an operation", ending.durable, |c| {
+            f(c)?;
+            ending.write(c)
+        })?;
+        self.has_ended(&ending);
+        if event > 0 {
+            self.m.ring(event);
+        }
+        Ok(())
+    }
+
+    /// Everything that is to be written down of its end.
+    pub(super) fn ending(&self, end: End) -> Ending {
         let ctid = self.handle.subject.ctid();
         let problems = self.problems();
         let failure = match (ctid, problems.is_empty()) {
@@ -253,45 +304,31 @@ impl Work {
         if trouble.is_some() && !begun {
             *crate::manager::lock(&self.note) = envelope(&());
         }
-        let end = End { state: if trouble.is_some() { Some(CtState::Failed) } else { end.state }, ..end };
         let state = if failure.is_some() { OpState::Failed } else { OpState::Done };
         let row = self.row(state, failure.as_ref(), trouble.is_none());
-        let next = crate::manager::lock(&self.next).as_ref().filter(|_| failure.is_none()).and_then(waiting);
-        let event = self.m.inventory.change("ending an operation", end.durable, |c| {
-            f(c)?;
-            next.iter().try_for_each(|next| c.operation(next))?;
-            if begun || trouble.is_some() {
-                c.operation(&row)?;
-            }
-            if let (Some(failure), true) = (&failure, trouble.is_some()) {
-                c.part(&self.failed(&failure.message))?;
-            }
-            if let (Some(ctid), Some(state)) = (ctid, end.state) {
-                c.state(ctid, state, trouble.as_ref())?;
-            }
-            match (ctid, &end.event) {
-                (Some(ctid), Some((kind, text))) => c.event(&self.event(ctid, kind, text)),
-                _ => Ok(0),
-            }
-        })?;
-        self.finished.store(true, Ordering::Release);
-        if let (Some(ctid), Some(state)) = (ctid, end.state) {
-            self.m.cell(ctid).set(state, trouble);
+        Ending {
+            ctid,
+            durable: end.durable,
+            row: Some(row).filter(|_| begun || trouble.is_some()),
+            part: failure.as_ref().filter(|_| trouble.is_some()).map(|f| self.failed(&f.message)),
+            next: crate::manager::lock(&self.next).as_ref().filter(|_| failure.is_none()).and_then(waiting),
+            state: if trouble.is_some() { Some(CtState::Failed) } else { end.state },
+            trouble,
+            event: end.event,
+            by: (self.handle.id, self.handle.asker.clone()),
         }
-        if event > 0 {
-            self.m.ring(event);
-        }
-        Ok(())
     }
 
-    /// What has happened to a container through it.
-    pub(super) fn event<'a>(&'a self, ctid: Ctid, kind: &'a str, text: &'a str) -> NewEvent<'a> {
-        let by = Some((self.handle.id, self.handle.asker.as_str()));
-        NewEvent { ctid, at: now(), kind, counter: None, count: 1, text, by }
+    /// It has ended so, in memory.
+    pub(super) fn has_ended(&self, ending: &Ending) {
+        self.finished.store(true, Ordering::Release);
+        if let (Some(ctid), Some(state)) = (ending.ctid, ending.state) {
+            self.m.cell(ctid).set(state, ending.trouble.clone());
+        }
     }
 
     /// That it has failed and is open still.
-    fn failed(&self, message: &str) -> Part {
+    pub(super) fn failed(&self, message: &str) -> Part {
         Part {
             operation: self.handle.id,
             how: "failed".into(),
@@ -345,6 +382,9 @@ impl Work {
             (Ok(Some(CtState::Absent)), Some(ctid)) => self.m.forget(ctid),
             (Ok(Some(at)), Some(ctid)) => self.m.cell(ctid).set(at, trouble.cloned()),
             (Ok(_), _) => {}
+            (Err(e), Some(ctid)) if e.is_unwritable() && super::anyway::only_goes_down(self.handle.kind) => {
+                self.owe_failure(ctid, &row, failure, trouble, &e);
+            }
             (Err(e), _) => {
                 tracing::error!(subject = %self.handle.subject, op = self.handle.kind.word(), "its end cannot be noted: {e}");
                 if let Some(ctid) = ctid {
@@ -376,7 +416,7 @@ impl Work {
 pub const CONTROL: Duration = Duration::from_secs(7);
 
 /// Whether a failure of this kind is the container's `last_failure`.
-fn remembers(kind: vz_types::OpKind) -> bool {
+pub(super) fn remembers(kind: vz_types::OpKind) -> bool {
     use vz_types::OpKind;
     matches!(kind, OpKind::Start | OpKind::Restart | OpKind::Stop | OpKind::Mount | OpKind::Umount | OpKind::Set)
 }

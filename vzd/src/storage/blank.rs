@@ -28,7 +28,7 @@ const MARGIN: u64 = 8 << 20;
 /// No space (checked before anything is written), no mkfs.ext4, or the step that failed.
 pub fn copy(image: &Path, spec: &DiskSpec, cache: &Path) -> Result<(), StorageError> {
     let blank = cached(spec, cache)?;
-    let source = io_step("open", &blank, File::open(&blank))?;
+    let source = io_step("open", &blank, vz_sys::records::open(&blank))?;
     let meta = io_step("look at", &blank, source.metadata())?;
     let free = io_step("look at the filesystem of", image, available(image))?;
     let needed = Bytes(std::os::unix::fs::MetadataExt::blocks(&meta) * 512 + MARGIN);

@@ -37,6 +37,8 @@ pub trait Storage: Send + Sync + Debug {
     fn remove_small_filesystem(&self, dir: &Path);
     /// Takes away what belongs to no container in `spared`: mounts, layers in the making.
     fn sweep(&self, spared: &BTreeSet<Ctid>) -> Swept;
+    /// Takes away what is mounted of one container that is not in the inventory; see [`super::clear`].
+    fn clear(&self, ctid: Ctid) -> Vec<String>;
 }
 
 /// The host's own disks.
@@ -100,5 +102,9 @@ impl Storage for Disk {
     }
     fn sweep(&self, spared: &BTreeSet<Ctid>) -> Swept {
         super::sweep(&self.paths, spared)
+    }
+
+    fn clear(&self, ctid: Ctid) -> Vec<String> {
+        super::clear(&self.paths, ctid)
     }
 }

@@ -23,7 +23,7 @@ pub mod unmount;
 
 pub use remove::{in_trash, move_to_trash, place, remove_tree};
 pub use resize::{mend, resize};
-pub use unmount::{sweep, umount};
+pub use unmount::{clear, sweep, umount};
 
 use std::{
     io,

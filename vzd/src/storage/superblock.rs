@@ -24,7 +24,7 @@ impl Superblock {
     /// # Errors
     /// No such file, too short, or no ext4.
     pub fn read(image: &Path) -> io::Result<Self> {
-        Self::read_from(&File::open(image)?)
+        Self::read_from(&vz_sys::records::open(image)?)
     }
 
     /// As [`Superblock::read`], from an open file.

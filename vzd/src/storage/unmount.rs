@@ -116,16 +116,45 @@ pub fn sweep(paths: &Paths, spared: &BTreeSet<Ctid>) -> Swept {
             })
         })
     };
-    // Later lines of mountinfo are mounted on earlier ones.
-    let mounts = match vz_sys::proc::mountinfo() {
-        Ok(mounts) => mounts,
+    if let Err(e) = take_away(&dead, &mut said) {
         // Nothing is removed that may have something mounted in it.
-        Err(e) => {
-            let said = vec![format!("leftovers stay where they are, because the mounts cannot be read: {e}")];
-            return Swept { said, trees: Vec::new() };
+        let said = vec![format!("leftovers stay where they are, because the mounts cannot be read: {e}")];
+        return Swept { said, trees: Vec::new() };
+    }
+    let name = |p: &Path| p.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    let unowned = |p: &PathBuf| !owner(&name(p)).is_some_and(|c| spared.contains(&c));
+    for path in remove::names(&paths.private_dir()).into_iter().filter(|p| hidden(p)).filter(unowned) {
+        // By one rename, so that its place is free for the next create at once.
+        match owner(&name(&path)).map(|c| remove::move_to_trash(&path, &paths.trash_dir(), c)) {
+            Some(Ok(_)) => said.push(format!("moved the leftover {} to the trash", path.display())),
+            Some(Err(e)) => said.push(format!("cannot move the leftover {} to the trash: {e}", path.display())),
+            None => said.extend(remove::remove_tree(&path).err().map(|e| format!("a leftover stays: {e}"))),
         }
-    };
-    for path in mounts.into_iter().rev().map(|m| m.mount_point).filter(|p| dead(p)) {
+    }
+    let trees = remove::names(&paths.trash_dir()).into_iter().filter(unowned).collect();
+    for path in remove::names(&super::cache_dir(paths)).into_iter().filter(|p| hidden(p)) {
+        let _ = if path.is_dir() { remove::remove_tree(&path).is_ok() } else { std::fs::remove_file(&path).is_ok() };
+    }
+    Swept { said, trees }
+}
+
+/// Takes away what is mounted of one container, and what its image is attached to; its files stay where they are. Answers
+/// what was done and what could not be, one sentence each.
+pub fn clear(paths: &Paths, ctid: Ctid) -> Vec<String> {
+    let own = [paths.private(ctid), paths.root(ctid)].map(|d| resolved(&d));
+    let mut said = Vec::new();
+    if let Err(e) = take_away(&|path| own.iter().any(|dir| path.starts_with(dir)), &mut said) {
+        said.push(format!("its mounts stay, because they cannot be read: {e}"));
+    }
+    // Refused while something is mounted on it.
+    let _ = std::fs::remove_dir(paths.root(ctid));
+    said
+}
+
+/// Unmounts what is mounted on paths of this kind, and releases the loop devices of files there.
+fn take_away(dead: &dyn Fn(&Path) -> bool, said: &mut Vec<String>) -> std::io::Result<()> {
+    // Later lines of mountinfo are mounted on earlier ones.
+    for path in vz_sys::proc::mountinfo()?.into_iter().rev().map(|m| m.mount_point).filter(|p| dead(p)) {
         match rustix::mount::unmount(&path, UnmountFlags::NOFOLLOW) {
             Ok(()) => said.push(format!("unmounted the leftover {}", path.display())),
             Err(_) => match rustix::mount::unmount(&path, UnmountFlags::NOFOLLOW | UnmountFlags::DETACH) {
@@ -143,21 +172,7 @@ pub fn sweep(paths: &Paths, spared: &BTreeSet<Ctid>) -> Swept {
             }
         }
     }
-    let name = |p: &Path| p.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-    let unowned = |p: &PathBuf| !owner(&name(p)).is_some_and(|c| spared.contains(&c));
-    for path in remove::names(&paths.private_dir()).into_iter().filter(|p| hidden(p)).filter(unowned) {
-        // By one rename, so that its place is free for the next create at once.
-        match owner(&name(&path)).map(|c| remove::move_to_trash(&path, &paths.trash_dir(), c)) {
-            Some(Ok(_)) => said.push(format!("moved the leftover {} to the trash", path.display())),
-            Some(Err(e)) => said.push(format!("cannot move the leftover {} to the trash: {e}", path.display())),
-            None => said.extend(remove::remove_tree(&path).err().map(|e| format!("a leftover stays: {e}"))),
-        }
-    }
-    let trees = remove::names(&paths.trash_dir()).into_iter().filter(unowned).collect();
-    for path in remove::names(&super::cache_dir(paths)).into_iter().filter(|p| hidden(p)) {
-        let _ = if path.is_dir() { remove::remove_tree(&path).is_ok() } else { std::fs::remove_file(&path).is_ok() };
-    }
-    Swept { said, trees }
+    Ok(())
 }
 
 /// Whose a name in our directories is: `101`, `101.3` in the trash, `.new-101` in the making.

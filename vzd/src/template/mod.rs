@@ -50,6 +50,7 @@ use std::{
 };
 use view::broken;
 use vz_api::wire::TemplateInfo;
+use vz_sys::records;
 use vz_types::{ManagerConfig, Paths, TemplateName};
 
 /// A template, checked and ready to make a container from.
@@ -116,7 +117,7 @@ impl Store {
         let root = dir.join("root");
         self.give(&dir);
         self.checked.ensure(&root, || {
-            let known = std::fs::read_to_string(dir.join("stamp")).unwrap_or_default();
+            let known = records::text(&dir.join("stamp")).unwrap_or_default();
             match manifest::stamp(&root) {
                 Ok(now) if now == known => Ok(()),
                 Ok(_) => self.verify_version(name, &dir, &meta),
@@ -256,7 +257,7 @@ impl Store {
             std::fs::read_link(home.join("current")).map_err(|e| broken(format!("{}/current: {e}", home.display())))?;
         let dir = home.join(link.file_name().unwrap_or_default());
         let file = dir.join("manifest.json");
-        let text = std::fs::read(&file).map_err(|e| broken(format!("{}: {e}", file.display())))?;
+        let text = records::read(&file).map_err(|e| broken(format!("{}: {e}", file.display())))?;
         let meta: Meta = serde_json::from_slice(&text).map_err(|e| broken(format!("{}: {e}", file.display())))?;
         if dir.file_name().is_none_or(|n| n != short(&meta.digest)) {
             return Err(broken(format!("{} names the digest of another version", file.display())));
@@ -270,7 +271,8 @@ impl Store {
     fn verify_version(&self, name: &TemplateName, dir: &Path, meta: &Meta) -> Result<(), TemplateError> {
         let broken = |problem: String| TemplateError::Broken { name: name.clone(), problem };
         let file = dir.join("manifest.txt");
-        let text = std::fs::read_to_string(&file).map_err(|e| broken(format!("{}: {e}", file.display())))?;
+        let text =
+            records::long_text(&file, records::MAX_LIST).map_err(|e| broken(format!("{}: {e}", file.display())))?;
         if manifest::sha256_hex(text.as_bytes()) != meta.digest {
             return Err(broken(format!("{} does not have the digest it was built with", file.display())));
         }

@@ -341,7 +341,7 @@ impl Recipes {
     pub fn find(&self, name: &TemplateName) -> Result<Option<(Recipe, String)>, TemplateError> {
         for dir in &self.dirs {
             let path = dir.join(format!("{name}.toml"));
-            match std::fs::read_to_string(&path) {
+            match vz_sys::records::operators_text(&path) {
                 Ok(text) => return Ok(Some((Recipe::parse(&path, &text)?, text))),
                 Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
                 Err(e) => return Err(TemplateError::io("reading the recipe", &path, e)),

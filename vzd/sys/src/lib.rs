@@ -19,6 +19,7 @@ pub mod peer;
 pub mod proc;
 pub mod process;
 pub mod pty;
+pub mod records;
 pub mod rlimits;
 pub mod seccomp;
 pub mod seqpacket;

@@ -185,6 +185,12 @@ pub fn try_recv(socket: &impl AsFd) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
             fds.extend(list);
         }
     }
+    // There is room for as many as the protocol has: what is missing could not be given a number here.
+    if got.flags.contains(ReturnFlags::CTRUNC) && fds.len() < MAX_FDS {
+        return Err(io::Error::other(
+            "descriptors that came with a message could not be taken: this process has too many open files",
+        ));
+    }
     if got.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC) {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "a message was longer than the protocol allows"));
     }

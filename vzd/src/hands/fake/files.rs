@@ -181,6 +181,14 @@ impl Storage for Seat {
         });
     }
 
+    fn clear(&self, ctid: Ctid) -> Vec<String> {
+        self.sure("clear files", |state| {
+            let gone: Vec<PathBuf> = state.mounted.iter().filter(|root| owner(root) == Some(ctid)).cloned().collect();
+            gone.iter().for_each(|root| _ = state.unmount(root));
+            Vec::new()
+        })
+    }
+
     fn sweep(&self, spared: &BTreeSet<Ctid>) -> Swept {
         let (private, trash) = (self.paths().private_dir(), self.paths().trash_dir());
         let dead = |p: &PathBuf| !owner(p).is_some_and(|c| spared.contains(&c));

@@ -194,6 +194,10 @@ impl Sweep {
             return Ok(());
         }
         tally.points += 1;
+        // What could not be written is, as soon as something is: housekeeping sees to that.
+        if !matches!(came, Came::Died) {
+            ops.m.catch_up();
+        }
         let subject = (self.ask)().subject;
         let is_open = host.look(&ops).keys().any(|k| k.starts_with("open"));
         // What is open on a template is finished by the next vzd; what is left of an end is looked for from time to time.
