@@ -185,7 +185,8 @@ pub fn move_to_trash(private: &Path, trash: &Path, ctid: Ctid) -> Result<Option<
                 }
                 return Ok(Some(target));
             }
-            Err(Errno::NOENT) if !private.exists() => return Ok(None),
+            // Across file systems the kernel refuses before it looks for what is to be moved.
+            Err(Errno::NOENT | Errno::XDEV) if !private.exists() => return Ok(None),
             Err(Errno::EXIST) => {}
             Err(e) => return io_step("move to the trash", private, Err(e)),
         }
