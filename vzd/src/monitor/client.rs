@@ -269,14 +269,14 @@ impl Monitors for Monitor {
         let socket = connect(run_dir, within)?;
         let what = "asking the monitor";
         let began = Instant::now();
-        send(&socket, request, &[], what)?;
+        say(&socket, request, Some(began + within))?;
         let left = within.saturating_sub(began.elapsed());
         reply(receive::<ControlReply>(&socket, what, left)?)
     }
 
     fn ask(&self, run_dir: &Path, request: &ControlRequest) -> Result<Box<dyn Asked>, Error> {
         let socket = connect(run_dir, CONNECT)?;
-        send(&socket, request, &[], "asking the monitor")?;
+        say(&socket, request, None)?;
         Ok(Box::new(Question(Arc::new(socket))))
     }
 
@@ -495,6 +495,20 @@ fn send(socket: &impl AsFd, message: &impl Serialize, fds: &[BorrowedFd<'_>], wh
     seqpacket::send(socket, &text, fds).map_err(|source| Error::Talk { what, source })
 }
 
+/// How long before a request's asker gives up it is no longer begun or gone on with: so that its answer is still heard.
+const HEARD: Duration = Duration::from_millis(500);
+
+/// Asks a running container's monitor, which is not to begin with it when the asker is about to give up.
+fn say(socket: &OwnedFd, request: &ControlRequest, give_up: Option<Instant>) -> Result<(), Error> {
+    let what = "asking the monitor";
+    let until = give_up.map(|at| {
+        let left = at.saturating_duration_since(Instant::now()).saturating_sub(HEARD);
+        u64::try_from((vz_sys::proc::boottime() + left).as_millis()).unwrap_or(u64::MAX)
+    });
+    let text = request.message(until).map_err(|e| Error::Talk { what, source: e.into() })?;
+    seqpacket::send(socket, &text, &[]).map_err(|source| Error::Talk { what, source })
+}
+
 /// The next message, or `None` when the other side is gone.
 fn receive<T: DeserializeOwned>(
     socket: &impl AsFd,
@@ -533,6 +547,23 @@ fn reply(answer: Option<(ControlReply, Vec<OwnedFd>)>) -> Result<ControlReply, E
 }
 
 impl Error {
+    /// It was waited for in vain.
+    pub fn is_timeout(&self) -> bool {
+        match self {
+            Self::Unreachable { source, .. } | Self::Talk { source, .. } => source.kind() == io::ErrorKind::TimedOut,
+            _ => false,
+        }
+    }
+
+    /// What it comes to for somebody who is told already that the monitor does not answer.
+    pub fn cause(&self) -> String {
+        match self {
+            Self::Unreachable { path, source } => format!("{}: {source}", path.display()),
+            Self::Talk { source, .. } => source.to_string(),
+            other => other.to_string(),
+        }
+    }
+
     /// Nobody answered in time, or at all: asking again would take as long.
     pub fn is_silence(&self) -> bool {
         match self {

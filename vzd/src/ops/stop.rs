@@ -54,6 +54,9 @@ fn commit(down: &Down, w: &Work) -> Result<()> {
     let (kind, text) = down.ended();
     let ran = down.ran();
     w.tell(Fact::Stopped);
+    if down.is_lost() {
+        w.tell(Fact::MonitorLost);
+    }
     let end = End { durable: false, state: Some(down.state(w)), event: ran.then(|| (kind, text.clone())) };
     w.finish(end, |c| if ran { c.last_exit(ctid, &text) } else { Ok(()) })
 }
