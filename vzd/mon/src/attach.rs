@@ -336,7 +336,7 @@ fn report(channel: &OwnedFd, e: Option<StepError>) -> ! {
     if let Some(e) = e {
         let kind = match e.source.raw_os_error() {
             Some(libc::ENOENT) => 'n',
-            Some(libc::ENOMEM | libc::ESRCH | libc::EINVAL) => 'g',
+            Some(libc::ENOMEM | libc::ESRCH) => 'g',
             _ => 'e',
         };
         let words = if kind == 'n' { e.what } else { e.to_string() };

@@ -73,9 +73,7 @@ impl Job {
                 None => ControlReply::Done,
                 Some(cause) => ControlReply::Failed { cause },
             },
-            Err(_) => {
-                ControlReply::Failed { cause: "it took too long inside the container and was given up".into() }
-            }
+            Err(_) => ControlReply::Failed { cause: "it took too long inside the container and was given up".into() },
         };
         let _ = process::pidfd_signal(self.pidfd.as_fd(), libc::SIGKILL);
         reply(&self.client, &answer);

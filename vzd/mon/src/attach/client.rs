@@ -76,7 +76,9 @@ impl Flow {
         while !self.pending.is_empty() {
             let (written, once) = match &self.way {
                 Way::Own(fd) => (rustix::io::write(fd, &self.pending), false),
-                Way::Socket => (rustix::net::send(self.to, &self.pending, SendFlags::DONTWAIT | SendFlags::NOSIGNAL), false),
+                Way::Socket => {
+                    (rustix::net::send(self.to, &self.pending, SendFlags::DONTWAIT | SendFlags::NOSIGNAL), false)
+                }
                 Way::Shared(most) => {
                     let piece = &self.pending[..self.pending.len().min(*most)];
                     (rustix::io::write(self.to, piece), true)

@@ -239,8 +239,7 @@ pub fn pipes([input, output, error]: [OwnedFd; 3], ends: &Ends) -> io::Result<Op
             Err(e) => return Err(e.into()),
         }
         let woken = |at: Option<usize>| at.is_some_and(|i| !fds[i].revents().is_empty());
-        let (told, outs_woke, in_woke, to_woke) =
-            (woken(Some(1)), outs_at.map(woken), woken(in_at), woken(to_at));
+        let (told, outs_woke, in_woke, to_woke) = (woken(Some(1)), outs_at.map(woken), woken(in_at), woken(to_at));
         let ended = woken(Some(0));
         let to_broken = to_at.is_some_and(|i| fds[i].revents().contains(PollFlags::ERR));
         drop(fds);
