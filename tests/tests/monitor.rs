@@ -74,7 +74,7 @@ fn a_client_that_reads_nothing_or_is_stopped_does_not_hold_up_a_stop() {
 fn whoever_reads_late_gets_everything_a_program_wrote() {
     let rig = running(&[101]);
     let mut exec = rig.vzctl_command(&["exec2", "101", "head -c 100000 /dev/zero | tee /dev/stderr; exit 7"]);
-    let mut child = exec.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let child = exec.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     // The program has long ended when the first byte is read; nothing of it is left inside.
     rig.inside(101, "until ! pidof tee >/dev/null; do sleep 0.02; done");
     let out = child.wait_with_output().unwrap();
