@@ -18,7 +18,7 @@
 use crate::{
     confine,
     error::{At, StepError},
-    request, setup,
+    launch, request, setup,
 };
 use nix::sched::CloneFlags;
 use std::{
@@ -166,16 +166,17 @@ fn attach(one: SingleThreaded, plan: &AttachPlan) -> Result<u8, Failure> {
         None => None,
     };
     let (ours, theirs) = seqpacket::pair().at(STEP, "make a channel")?;
-    match process::clone3(one, CloneFlags::empty(), None).at(STEP, "clone")? {
+    let keeper = match process::clone3(one, CloneFlags::empty(), None).at(STEP, "clone")? {
         Cloned::Child => {
             drop(ours);
             keeper::keep(one, Inside { plan, state, target, stdio, script }, &theirs)
         }
-        Cloned::Parent(..) => {}
-    }
+        Cloned::Parent(_, pidfd) => pidfd,
+    };
     drop(theirs);
     let (message, _) = seqpacket::recv(&ours, None).at(STEP, "hear from the program's parent")?;
     if message != keeper::STARTED {
+        launch::reap(&keeper);
         return Err(failure(&message));
     }
     drop(script);
@@ -190,6 +191,8 @@ fn attach(one: SingleThreaded, plan: &AttachPlan) -> Result<u8, Failure> {
             relay::pipes(ours, &ends).at(STEP, "relay the program's output")?
         }
     };
+    // It has said its last word: who asked us finds nothing of us left.
+    launch::reap(&keeper);
     status.ok_or_else(|| {
         let source = io::Error::other("the process that waits for it was killed");
         Failure::Other(StepError { step: STEP, what: "wait for the program".into(), source })

@@ -2,7 +2,7 @@
 //! through its control socket. Everything is one JSON message per seqpacket ([`vz_types::plan`]).
 
 use super::{
-    Found, Live,
+    Found, Live, ask,
     hand::{Asked, Launch, Launched, Monitors},
     process,
     process::Process,
@@ -269,14 +269,14 @@ impl Monitors for Monitor {
         let socket = connect(run_dir, within)?;
         let what = "asking the monitor";
         let began = Instant::now();
-        say(&socket, request, Some(began + within))?;
+        ask::say(&socket, request, Some(began + within))?;
         let left = within.saturating_sub(began.elapsed());
         reply(receive::<ControlReply>(&socket, what, left)?)
     }
 
     fn ask(&self, run_dir: &Path, request: &ControlRequest) -> Result<Box<dyn Asked>, Error> {
         let socket = connect(run_dir, CONNECT)?;
-        say(&socket, request, None)?;
+        ask::say(&socket, request, None)?;
         Ok(Box::new(Question(Arc::new(socket))))
     }
 
@@ -493,20 +493,6 @@ fn pair() -> Result<(OwnedFd, OwnedFd), Error> {
 fn send(socket: &impl AsFd, message: &impl Serialize, fds: &[BorrowedFd<'_>], what: &'static str) -> Result<(), Error> {
     let text = serde_json::to_vec(message).map_err(|e| Error::Talk { what, source: e.into() })?;
     seqpacket::send(socket, &text, fds).map_err(|source| Error::Talk { what, source })
-}
-
-/// How long before a request's asker gives up it is no longer begun or gone on with: so that its answer is still heard.
-const HEARD: Duration = Duration::from_millis(500);
-
-/// Asks a running container's monitor, which is not to begin with it when the asker is about to give up.
-fn say(socket: &OwnedFd, request: &ControlRequest, give_up: Option<Instant>) -> Result<(), Error> {
-    let what = "asking the monitor";
-    let until = give_up.map(|at| {
-        let left = at.saturating_duration_since(Instant::now()).saturating_sub(HEARD);
-        u64::try_from((vz_sys::proc::boottime() + left).as_millis()).unwrap_or(u64::MAX)
-    });
-    let text = request.message(until).map_err(|e| Error::Talk { what, source: e.into() })?;
-    seqpacket::send(socket, &text, &[]).map_err(|source| Error::Talk { what, source })
 }
 
 /// The next message, or `None` when the other side is gone.
