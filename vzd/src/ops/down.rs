@@ -102,11 +102,13 @@ impl Down {
 
     /// Asks it to end, and waits for its end. Who comes later may hurry it.
     fn signal(&mut self, w: &Work) -> Result<Flow> {
-        if self.has_ended(w) {
+        let ended = self.has_ended(w);
+        if ended && self.asked.is_none() {
             return Ok(Flow::Done);
         }
         let fast = self.how.fast || w.handle.is_fast();
-        if self.asked.is_none() || fast && !self.asked_fast {
+        // One that has ended may have answered before that.
+        if self.asked.is_none() || fast && !self.asked_fast && !ended {
             // Of a stop that an earlier vzd began, what is left of its time.
             let left = if self.how.until == 0 { self.how.timeout.into() } else { self.how.until.saturating_sub(now()) };
             let left = u32::try_from(left).unwrap_or(u32::MAX).min(self.how.timeout).max(1);
