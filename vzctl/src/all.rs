@@ -175,11 +175,13 @@ pub fn stop_without_vzd(
     // Ours is the one time that is known here: the monitor is told it, so that both count the same.
     let timeout = timeout.unwrap_or_else(|| stop_timeout(session, ctid));
     let patience = if fast { FAST } else { GRACE + Duration::from_secs(timeout.into()) };
-    match control::ask(&session.paths, ctid, &ControlRequest::Stop { fast, timeout: Some(timeout) }, patience) {
-        Ok((ControlReply::Ended { reason: ExitReason::Killed }, _)) if !fast => {
+    let monitor = target::running(&session.paths, ctid).ok().flatten().map(|r| r.monitor);
+    let request = ControlRequest::Stop { fast, timeout: Some(timeout) };
+    match control::ask_patiently(&session.paths, ctid, &request, monitor, patience) {
+        Ok(ControlReply::Ended { reason: ExitReason::Killed }) if !fast => {
             Ok(vec![format!("CT {ctid} did not stop by itself in time and was killed")])
         }
-        Ok((ControlReply::Failed { cause }, _)) => Err(Failure::new(ExitCode::StopFailed, cause)),
+        Ok(ControlReply::Failed { cause }) => Err(Failure::new(ExitCode::StopFailed, cause)),
         Ok(_) => Ok(Vec::new()),
         Err(e) => match target::running(&session.paths, ctid) {
             Ok(Some(record)) => kill(&record).map(|()| {

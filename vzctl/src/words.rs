@@ -72,6 +72,9 @@ fn warning(fact: &Fact, ct: &str) -> String {
         }
         Fact::Killed { seconds } => format!("{ct} did not stop by itself within {seconds} s and was killed"),
         Fact::MonitorSilent { cause } => format!("{ct} was killed, because its monitor did not answer: {cause}"),
+        Fact::MonitorLost => format!(
+            "{ct} did not shut down in order: its monitor (vzmon) ended without a record, and took everything inside along"
+        ),
         Fact::Unenforced { name, cause, runs: true } => format!("{ct}: {name} is unenforced on this host: {cause}"),
         Fact::Unenforced { name, cause, runs: false } => format!("{name} cannot be enforced on this host: {cause}"),
         Fact::AccountedOnly { names } => {

@@ -1,7 +1,10 @@
 //! `vzmon attach FD`: runs a program in a running container for `vzctl exec`, `enter` and `runscript`.
 //!
 //! ```text
-//! vzctl --(fexecve of a sealed memfd)--> relay, stays on the host
+//! vzctl --(fexecve of a sealed memfd)--> relay, stays on the host: moves bytes, and may be stopped or held by its client
+//!   | clone3
+//!   v
+//! keeper, stays on the host as well, in a session of its own: parent of the program, and never late to reap it ([`keeper`])
 //!   | clone3 into init's cgroup (or exec/ beside ns/: under the container's limits in any case)
 //!   v
 //! joiner: setns to all namespaces of init at once, the pid namespace for its children
@@ -15,8 +18,7 @@
 use crate::{
     confine,
     error::{At, StepError},
-    launch::reap,
-    request, setup,
+    launch, request, setup,
 };
 use nix::sched::CloneFlags;
 use std::{
@@ -36,6 +38,8 @@ use vz_sys::{
 };
 use vz_types::{inits::Request, plan::AttachPlan, run::RunRecord};
 
+mod client;
+mod keeper;
 mod relay;
 
 const STEP: &str = "attach";
@@ -170,59 +174,46 @@ fn attach(one: SingleThreaded, plan: &AttachPlan) -> Result<u8, Failure> {
         None => None,
     };
     let (ours, theirs) = seqpacket::pair().at(STEP, "make a channel")?;
-    let joiner = match clone_inside(one, &state)? {
+    let keeper = match process::clone3(one, CloneFlags::empty(), None).at(STEP, "clone")? {
         Cloned::Child => {
             drop(ours);
-            // As root of the host still: the container's limits may be above the operator's own.
-            let limited = confine::default_rlimits(&state.limits).at(STEP, "set the resource limits");
-            let outcome: Result<(), StepError> = limited.and_then(|()| join(&target)).and_then(|()| {
-                let sibling = CloneFlags::CLONE_PARENT;
-                match process::clone3(one, sibling, None).at(STEP, "clone the program")? {
-                    Cloned::Child => program(plan, &state, &stdio, script.as_ref(), None).map(|never| match never {}),
-                    Cloned::Parent(pid, _) => {
-                        let _ = seqpacket::send(&theirs, &pid.to_le_bytes(), &[]);
-                        process::exit_now(0)
-                    }
-                }
-            });
-            report(&theirs, outcome.err())
+            keeper::keep(one, Inside { plan, state, target, stdio, script }, &theirs)
         }
         Cloned::Parent(_, pidfd) => pidfd,
     };
     drop(theirs);
-    let pid = match seqpacket::recv(&ours, None).at(STEP, "hear from the joiner")?.0 {
-        m if m.len() == 4 => i32::from_le_bytes([m[0], m[1], m[2], m[3]]),
-        m => {
-            reap(&joiner);
-            return Err(failure(&m));
-        }
-    };
-    let pidfd = process::pidfd_open(pid).at(STEP, "open the program's pidfd")?;
-    reap(&joiner);
-    let (message, _) = seqpacket::recv(&ours, None).at(STEP, "wait for the program's exec")?;
-    if !message.is_empty() {
-        reap(&pidfd);
+    let (message, _) = seqpacket::recv(&ours, None).at(STEP, "hear from the program's parent")?;
+    if message != keeper::STARTED {
+        launch::reap(&keeper);
         return Err(failure(&message));
     }
     drop(script);
-    match stdio {
+    let ends = relay::Ends { keeper: ours, init: target };
+    let status = match stdio {
         Stdio::Terminal(pty) => {
             drop(pty.slave);
-            relay::terminal(pty.master, &pidfd).at(STEP, "relay the terminal")?;
+            relay::terminal(&pty.master, &ends).at(STEP, "relay the terminal")?
         }
         Stdio::Pipes { program, ours } => {
             drop(program);
-            relay::pipes(ours, &pidfd, pid).at(STEP, "relay the program's output")?;
+            relay::pipes(ours, &ends).at(STEP, "relay the program's output")?
         }
-    }
-    let status =
-        rustix::process::waitid(rustix::process::WaitId::PidFd(pidfd.as_fd()), rustix::process::WaitIdOptions::EXITED)
-            .at(STEP, "wait for the program")?;
-    Ok(status.map_or(0, |s| match (s.exit_status(), s.terminating_signal()) {
-        (Some(code), _) => code as u8,
-        (_, Some(signal)) => 128 + signal as u8,
-        _ => 0,
-    }))
+    };
+    // It has said its last word: who asked us finds nothing of us left.
+    launch::reap(&keeper);
+    status.ok_or_else(|| {
+        let source = io::Error::other("the process that waits for it was killed");
+        Failure::Other(StepError { step: STEP, what: "wait for the program".into(), source })
+    })
+}
+
+/// What is needed to run a program inside.
+struct Inside<'a> {
+    plan: &'a AttachPlan,
+    state: RunRecord,
+    target: OwnedFd,
+    stdio: Stdio,
+    script: Option<OwnedFd>,
 }
 
 /// Clones into the cgroup init is in, so that a session manager inside can move what a login starts into a scope of its
@@ -350,34 +341,49 @@ fn login_shell() -> Vec<String> {
     vec![format!("-{shell}")]
 }
 
-/// What the children tell the relay when there is no program to run: kind, then words.
+/// What the children tell when there is no program to run: kind, then words. `g`: so it is, too, where the container is
+/// about to be gone (clone(2): a pid namespace whose init has ended; setns(2): a process that has).
 fn report(channel: &OwnedFd, e: Option<StepError>) -> ! {
     if let Some(e) = e {
-        let kind = if e.source.raw_os_error() == Some(libc::ENOENT) { 'n' } else { 'e' };
+        let kind = match e.source.raw_os_error() {
+            Some(libc::ENOENT) => 'n',
+            Some(libc::ENOMEM | libc::ESRCH) => 'g',
+            _ => 'e',
+        };
         let words = if kind == 'n' { e.what } else { e.to_string() };
         let _ = seqpacket::send(channel, format!("{kind}{words}....").as_bytes(), &[]);
     }
     process::exit_now(1)
 }
 
+/// What such a message comes to for whoever asked.
 fn failure(message: &[u8]) -> Failure {
     let text = String::from_utf8_lossy(message);
     let words = text.trim_end_matches("....");
-    match words.strip_prefix('n') {
-        Some(name) => Failure::NotFound(name.to_owned()),
-        None => Failure::Other(StepError {
-            step: STEP,
-            what: "inside".into(),
-            source: io::Error::other(words.strip_prefix('e').unwrap_or("it ended without a word").to_owned()),
-        }),
+    let mut rest = words.chars();
+    match (rest.next(), rest.as_str()) {
+        (Some('n'), name) => Failure::NotFound(name.to_owned()),
+        (Some('r'), why) => Failure::NotRunning(why.to_owned()),
+        (Some(_), why) => Failure::Other(inside(why)),
+        (None, _) => Failure::Other(inside("the process that waits for it was killed")),
     }
 }
 
-/// Runs a program inside for the monitor itself, nobody watching: its parent becomes the container's init. With a
-/// `request`, the program runs only if that cannot be made.
-pub fn run_detached(one: SingleThreaded, state: &RunRecord, request: Option<Request>, argv: &[&str]) {
-    let Ok(target) = process::pidfd_open(state.init.pid) else { return };
-    let Ok(Cloned::Parent(_, pidfd)) = clone_inside(one, state).map(|c| match c {
+fn inside(why: &str) -> StepError {
+    StepError { step: STEP, what: "inside".into(), source: io::Error::other(why.to_owned()) }
+}
+
+/// Runs a program inside for the monitor itself, nobody watching. With a `request`, the program runs only if that cannot
+/// be made. Gives back the child that starts it, which is to be reaped when it has ended: born inside, it may be frozen
+/// there.
+pub fn run_detached(
+    one: SingleThreaded,
+    state: &RunRecord,
+    request: Option<Request>,
+    argv: &[&str],
+) -> Option<OwnedFd> {
+    let target = process::pidfd_open(state.init.pid).ok()?;
+    match clone_inside(one, state).map(|c| match c {
         Cloned::Child => {
             let plan = AttachPlan {
                 run_dir: std::path::PathBuf::new(),
@@ -399,8 +405,8 @@ pub fn run_detached(one: SingleThreaded, state: &RunRecord, request: Option<Requ
             process::exit_now(i32::from(done.is_err()))
         }
         parent => parent,
-    }) else {
-        return;
-    };
-    reap(&pidfd);
+    }) {
+        Ok(Cloned::Parent(_, pidfd)) => Some(pidfd),
+        _ => None,
+    }
 }

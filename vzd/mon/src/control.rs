@@ -6,10 +6,11 @@ use crate::{
     inside_net, launch,
 };
 use nix::sched::CloneFlags;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::{
     fs, io,
     os::fd::{AsFd, OwnedFd},
-    time::Instant,
+    time::{Duration, Instant},
 };
 use vz_sys::{
     process::{self, Cloned, SingleThreaded},
@@ -22,13 +23,29 @@ use vz_types::{
     run::ProcessId,
 };
 
+/// A request, and until when whoever made it waits for an answer, by the clock that [`now`] reads.
+pub type Heard = (ControlRequest, Option<u64>);
+
+/// Milliseconds of `CLOCK_BOOTTIME`, which every process of the host reads alike and a suspended host does not stop.
+pub fn now() -> u64 {
+    u64::try_from(vz_sys::proc::boottime().as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Whether whoever made this connection has closed it, or ended: nobody waits for an answer, and what was asked for has
+/// been reported as failed.
+pub fn is_gone(client: &OwnedFd) -> bool {
+    let mut fds = [PollFd::new(client, PollFlags::empty())];
+    // A hang-up is always told (poll(2)).
+    poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok_and(|n| n > 0)
+}
+
 /// Reads the request of a client that has just spoken; `WouldBlock` when there is none yet.
-pub fn read(client: &OwnedFd) -> io::Result<ControlRequest> {
+pub fn read(client: &OwnedFd) -> io::Result<Heard> {
     let (message, _) = seqpacket::try_recv(client)?;
     if message.is_empty() {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
-    Ok(serde_json::from_slice(&message)?)
+    Ok(ControlRequest::read(&message)?)
 }
 
 /// Answers; a client that has gone away is its own business. There is room for the one answer that each gets, so the
@@ -48,20 +65,19 @@ pub struct Job {
 }
 
 impl Job {
-    /// The child spoke, ended or ran out of time: answers and reaps.
-    pub fn conclude(self) {
+    /// The child spoke, ended or ran out of time: answers and kills it. Gives it back, to be reaped when it has ended,
+    /// which one that hangs in the kernel may take its time for.
+    pub fn conclude(self) -> OwnedFd {
         let answer = match seqpacket::try_recv(&self.result) {
             Ok((message, _)) => match launch::read_outcome(&message) {
                 None => ControlReply::Done,
                 Some(cause) => ControlReply::Failed { cause },
             },
-            Err(_) => {
-                ControlReply::Failed { cause: "it took longer than 5 s inside the container and was given up".into() }
-            }
+            Err(_) => ControlReply::Failed { cause: "it took too long inside the container and was given up".into() },
         };
         let _ = process::pidfd_signal(self.pidfd.as_fd(), libc::SIGKILL);
-        launch::reap(&self.pidfd);
         reply(&self.client, &answer);
+        self.pidfd
     }
 }
 
@@ -90,8 +106,14 @@ pub enum Work<'a> {
 }
 
 /// Starts a child that joins the namespaces the work needs (user always, pid never: so nothing inside can see it) and
-/// does it as the container's root.
-pub fn start(one: SingleThreaded, init: ProcessId, work: &Work<'_>, client: OwnedFd) -> Result<Job, StepError> {
+/// does it as the container's root. It is given up after [`launch::EDIT_DEADLINE`], and before whoever asks is gone.
+pub fn start(
+    one: SingleThreaded,
+    init: ProcessId,
+    work: &Work<'_>,
+    client: OwnedFd,
+    until: Option<u64>,
+) -> Result<Job, StepError> {
     const STEP: &str = "control";
     let open = |name: &str| {
         fs::File::open(format!("/proc/{}/ns/{name}", init.pid))
@@ -126,7 +148,11 @@ pub fn start(one: SingleThreaded, init: ProcessId, work: &Work<'_>, client: Owne
             let _ = seqpacket::send(&theirs, message.as_bytes(), &[]);
             process::exit_now(0)
         }
-        Cloned::Parent(_, pidfd) => Ok(Job { pidfd, result, deadline: Instant::now() + launch::EDIT_DEADLINE, client }),
+        Cloned::Parent(_, pidfd) => {
+            let left = until.map(|until| Duration::from_millis(until.saturating_sub(now())));
+            let patience = left.map_or(launch::EDIT_DEADLINE, |left| left.min(launch::EDIT_DEADLINE));
+            Ok(Job { pidfd, result, deadline: Instant::now() + patience, client })
+        }
     }
 }
 

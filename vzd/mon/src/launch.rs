@@ -208,10 +208,22 @@ fn receive(channel: &OwnedFd) -> io::Result<Option<Up>> {
     if message.is_empty() { Ok(None) } else { Ok(Some(serde_json::from_slice(&message)?)) }
 }
 
+/// Longest a child that is about to end, or was killed, is waited for. One that is frozen or hangs in the kernel is left
+/// a zombie until this process ends.
+const ENDING: Duration = Duration::from_secs(10);
+
 /// Waits for a child's end and forgets how it ended.
 pub fn reap(pidfd: &OwnedFd) {
-    let _ =
-        rustix::process::waitid(rustix::process::WaitId::PidFd(pidfd.as_fd()), rustix::process::WaitIdOptions::EXITED);
+    use rustix::process::{WaitId, WaitIdOptions, waitid};
+    let until = Instant::now() + ENDING;
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        let spec = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) };
+        if !matches!(poll(&mut [PollFd::new(pidfd, PollFlags::IN)], Some(&spec)), Err(rustix::io::Errno::INTR)) {
+            break;
+        }
+    }
+    let _ = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
 }
 
 fn tell(channel: &OwnedFd, up: &Up) -> io::Result<()> {

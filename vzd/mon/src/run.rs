@@ -193,6 +193,7 @@ impl Launch {
             pidfd,
             stopping: None,
             jobs: Vec::new(),
+            helpers: Vec::new(),
             newcomers: Vec::new(),
         })
     }
@@ -239,6 +240,9 @@ struct Monitor {
     pidfd: OwnedFd,
     stopping: Option<Stopping>,
     jobs: Vec<Job>,
+    /// Children that are to end and to be reaped then, by their pidfds. Those that are inside may be frozen there for as
+    /// long as somebody likes: the loop never waits for one.
+    helpers: Vec<OwnedFd>,
     /// Connected, nothing said yet.
     newcomers: Vec<OwnedFd>,
 }
@@ -253,6 +257,7 @@ enum Source {
     Client(usize),
     Newcomer(usize),
     Job(usize),
+    Helper(usize),
 }
 
 impl Monitor {
@@ -283,10 +288,13 @@ impl Monitor {
                         match control::read(&client) {
                             // Woken for nothing: it has still to speak.
                             Err(e) if e.kind() == io::ErrorKind::WouldBlock => self.newcomers.insert(i, client),
+                            // It was told, or has told, that this has failed.
+                            _ if control::is_gone(&client) => {}
                             request => self.request(one, client, request),
                         }
                     }
-                    Source::Job(i) => self.jobs.remove(i).conclude(),
+                    Source::Job(i) => self.helpers.push(self.jobs.remove(i).conclude()),
+                    Source::Helper(i) => launch::reap(&self.helpers.remove(i)),
                 }
             }
             self.expire_jobs();
@@ -299,8 +307,12 @@ impl Monitor {
             let pid = self.state.init.pid;
             match self.stopping.as_mut()?.next(pid, self.pidfd.as_fd()) {
                 Next::Wait(until) => return Some(until),
-                Next::Ask(request) => crate::attach::run_detached(one, &self.state, Some(request), POWEROFF),
-                Next::RunPoweroff => crate::attach::run_detached(one, &self.state, None, POWEROFF),
+                Next::Ask(request) => {
+                    self.helpers.extend(crate::attach::run_detached(one, &self.state, Some(request), POWEROFF));
+                }
+                Next::RunPoweroff => {
+                    self.helpers.extend(crate::attach::run_detached(one, &self.state, None, POWEROFF));
+                }
                 Next::Kill => {
                     let _ = cgroup::kill(&self.plan.cgroup);
                     // Where cgroup.kill is missing, ending PID 1 ends its namespace.
@@ -331,6 +343,10 @@ impl Monitor {
             sources.push(Source::Job(i));
             fds.push(PollFd::new(&job.result, PollFlags::IN));
         }
+        for (i, helper) in self.helpers.iter().enumerate() {
+            sources.push(Source::Helper(i));
+            fds.push(PollFd::new(helper, PollFlags::IN));
+        }
         let first_job = self.jobs.iter().map(|j| j.deadline).min();
         let until = deadline.into_iter().chain(first_job).min();
         let spec = until.map(|at| {
@@ -351,13 +367,17 @@ impl Monitor {
     fn expire_jobs(&mut self) {
         let now = Instant::now();
         while let Some(i) = self.jobs.iter().position(|j| j.deadline <= now) {
-            self.jobs.remove(i).conclude();
+            self.helpers.push(self.jobs.remove(i).conclude());
         }
     }
 
-    fn request(&mut self, one: SingleThreaded, client: OwnedFd, request: io::Result<ControlRequest>) {
-        let request = match request {
-            Ok(request) => request,
+    fn request(&mut self, one: SingleThreaded, client: OwnedFd, heard: io::Result<control::Heard>) {
+        let (request, until) = match heard {
+            Ok((_, Some(until))) if until <= control::now() => {
+                let cause = "the request came to its monitor too late, and was not begun".into();
+                return control::reply(&client, &ControlReply::Failed { cause });
+            }
+            Ok(heard) => heard,
             Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return,
             Err(e) => {
                 return control::reply(&client, &ControlReply::Failed { cause: format!("{NOT_UNDERSTOOD}: {e}") });
@@ -375,14 +395,14 @@ impl Monitor {
                 let _ = record::write_json(self.run_dir.as_fd(), STATE, &self.state, false);
                 let link = self.plan.inside_link.clone();
                 let addresses = self.plan.addresses.clone();
-                self.start(one, &Work::Addresses(&link, &addresses), client);
+                self.start(one, &Work::Addresses(&link, &addresses), client, until);
             }
             ControlRequest::SetBoot { hostname, edits } => {
                 self.plan.edits = edits;
                 match hostname {
                     Some(name) if self.plan.hostname.as_ref() != Some(&name) => {
                         self.plan.hostname = Some(name.clone());
-                        self.start(one, &Work::Hostname(&name), client);
+                        self.start(one, &Work::Hostname(&name), client, until);
                     }
                     _ => control::reply(&client, &ControlReply::Done),
                 }
@@ -393,16 +413,16 @@ impl Monitor {
                 let _ = record::write_json(self.run_dir.as_fd(), STATE, &self.state, false);
                 let (owner, cgroup) = (self.plan.storage.uid_base, self.plan.cgroup.clone());
                 let work = control::Limits { owner, cgroup: &cgroup, old: &old, new: &new };
-                self.start(one, &Work::Limits(&work), client);
+                self.start(one, &Work::Limits(&work), client, until);
             }
-            ControlRequest::Edit { edits } => self.start(one, &Work::Edit(&edits), client),
+            ControlRequest::Edit { edits } => self.start(one, &Work::Edit(&edits), client, until),
         }
     }
 
-    fn start(&mut self, one: SingleThreaded, work: &Work<'_>, client: OwnedFd) {
+    fn start(&mut self, one: SingleThreaded, work: &Work<'_>, client: OwnedFd, until: Option<u64>) {
         // The job needs the client; a second descriptor answers if it cannot even be started.
         let spare = client.try_clone();
-        match control::start(one, self.state.init, work, client) {
+        match control::start(one, self.state.init, work, client, until) {
             Ok(job) => self.jobs.push(job),
             Err(e) => {
                 if let Ok(client) = spare {

@@ -225,7 +225,7 @@ async fn booted(ops: &Arc<Ops>, ctid: Ctid) -> Result<Booted, Refusal> {
             StatusCode::INTERNAL_SERVER_ERROR,
             ExitCode::Environment,
             format!("CT {ctid} ended while it was booting"),
-            &format!("`vzctl console {ctid}` shows what it said"),
+            &format!("`vzctl why {ctid}` tells how it ended, `vzctl history {ctid}` who asked for that"),
         )
     };
     let live = ops.m.cell(ctid).live().ok_or_else(ended)?;

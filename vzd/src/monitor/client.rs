@@ -2,7 +2,7 @@
 //! through its control socket. Everything is one JSON message per seqpacket ([`vz_types::plan`]).
 
 use super::{
-    Found, Live,
+    Found, Live, ask,
     hand::{Asked, Launch, Launched, Monitors},
     process,
     process::Process,
@@ -283,14 +283,14 @@ impl Monitors for Monitor {
         let socket = connect(run_dir, within)?;
         let what = "asking the monitor";
         let began = Instant::now();
-        send(&socket, request, &[], what)?;
+        ask::say(&socket, request, Some(began + within))?;
         let left = within.saturating_sub(began.elapsed());
         reply(receive::<ControlReply>(&socket, what, left)?)
     }
 
     fn ask(&self, run_dir: &Path, request: &ControlRequest) -> Result<Box<dyn Asked>, Error> {
         let socket = connect(run_dir, CONNECT)?;
-        send(&socket, request, &[], "asking the monitor")?;
+        ask::say(&socket, request, None)?;
         Ok(Box::new(Question(Arc::new(socket))))
     }
 
@@ -553,6 +553,23 @@ fn reply(answer: Option<(ControlReply, Vec<OwnedFd>)>) -> Result<ControlReply, E
 }
 
 impl Error {
+    /// It was waited for in vain.
+    pub fn is_timeout(&self) -> bool {
+        match self {
+            Self::Unreachable { source, .. } | Self::Talk { source, .. } => source.kind() == io::ErrorKind::TimedOut,
+            _ => false,
+        }
+    }
+
+    /// What it comes to for somebody who is told already that the monitor does not answer.
+    pub fn cause(&self) -> String {
+        match self {
+            Self::Unreachable { path, source } => format!("{}: {source}", path.display()),
+            Self::Talk { source, .. } => source.to_string(),
+            other => other.to_string(),
+        }
+    }
+
     /// Nobody answered in time, or at all: asking again would take as long.
     pub fn is_silence(&self) -> bool {
         match self {

@@ -72,6 +72,13 @@ impl Live {
         }
     }
 
+    /// The monitor's pid, if a signal has stopped it (proc_pid_stat(5), state `T`): it does nothing until it is let go on.
+    pub fn stopped(&self) -> Option<i32> {
+        let id = self.record.monitor;
+        let stat = vz_sys::proc::stat(id.pid).ok()?;
+        (stat.start_time == id.start_time && stat.state == 'T').then_some(id.pid)
+    }
+
     /// Takes the record in again when the monitor has replaced it (a reboot from inside, an address change).
     pub fn refresh(&mut self, run_dir: &Path) {
         let Some(now) = stamp(run_dir) else { return };

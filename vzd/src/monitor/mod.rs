@@ -1,6 +1,7 @@
 //! Monitors, seen from vzd: talking to vzmon ([`client`]), what is known of a container that runs ([`live`]), and asking
 //! its init whether it has booted ([`booted`]). Imports vz-types and vz-sys alone.
 
+mod ask;
 pub mod booted;
 pub mod client;
 pub mod hand;

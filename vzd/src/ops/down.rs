@@ -15,6 +15,7 @@ use crate::{
     monitor::{
         Live,
         live::{exit_words, read_exit, read_record},
+        process,
     },
 };
 use serde::{Deserialize, Serialize};
@@ -32,6 +33,12 @@ const KILLED: Duration = Duration::from_secs(20);
 const GRACE: Duration = Duration::from_secs(15);
 /// What a monitor may take for a stop that gives no time.
 const FAST: Duration = Duration::from_secs(5);
+/// How long a stop may go on before its monitor is looked at: one that is stopped answers nobody.
+const LOOK: Duration = Duration::from_secs(5);
+/// How long a monitor that is not stopped may then take to answer what it can answer at once, busy as the host may be.
+const HEARD: Duration = Duration::from_secs(10);
+/// How long the end of a monitor may take to be seen that shows in other ways already.
+const SEEN: Duration = Duration::from_secs(1);
 
 /// How a container is to be ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,13 +73,34 @@ pub struct Down {
     asked: Option<Box<dyn Asked>>,
     asked_fast: bool,
     deadline: Option<Instant>,
+    /// When it is to be seen next whether its monitor listens; `None`: it does, or need not.
+    look: Option<Instant>,
+    /// Asked of it for no other reason.
+    probe: Option<Box<dyn Asked>>,
     exit: Option<ExitRecord>,
+    /// Its monitor has left a record of this host boot that it runs, and none of its end.
+    lost: bool,
+    /// Its monitor was ended by us, because it did not answer.
+    silenced: bool,
 }
 
 impl Down {
     /// Of a container that runs, or has run.
     pub fn new(row: CtRow, live: Option<Live>, how: How) -> Self {
-        Self { row, live, how, umount: true, asked: None, asked_fast: false, deadline: None, exit: None }
+        Self {
+            row,
+            live,
+            how,
+            umount: true,
+            asked: None,
+            asked_fast: false,
+            deadline: None,
+            look: None,
+            probe: None,
+            exit: None,
+            lost: false,
+            silenced: false,
+        }
     }
 
     /// Its files stay mounted: they were before it ran.
@@ -83,20 +111,23 @@ impl Down {
 
     /// Asks it to end, and waits for its end. Who comes later may hurry it.
     fn signal(&mut self, w: &Work) -> Result<Flow> {
-        if self.live.as_ref().is_some_and(Live::ended) {
+        let ended = self.has_ended(w);
+        if ended && self.asked.is_none() {
             return Ok(Flow::Done);
         }
         let fast = self.how.fast || w.handle.is_fast();
-        if self.asked.is_none() || fast && !self.asked_fast {
+        // One that has ended may have answered before that.
+        if self.asked.is_none() || fast && !self.asked_fast && !ended {
             // Of a stop that an earlier vzd began, what is left of its time.
             let left = self.how.left(since_boot());
             let request = ControlRequest::Stop { fast, timeout: Some(left) };
             let run_dir = w.m.paths.ct_run(self.row.ctid);
             match w.m.hands.monitor.ask(&run_dir, &request) {
                 Ok(asked) => self.asked = Some(asked),
-                Err(e) => return Ok(self.silent(w, &Error::from(e).report())),
+                Err(e) => return Ok(self.silent(w, &e)),
             }
             self.asked_fast = fast;
+            (self.look, self.probe) = ((!fast).then(|| Instant::now() + LOOK), None);
             let patience = if fast { FAST } else { GRACE + Duration::from_secs(left.into()) };
             self.deadline = Some(Instant::now() + patience);
         }
@@ -107,17 +138,68 @@ impl Down {
                 Ok(Flow::Done)
             }
             Ok(Some(_)) => Ok(Flow::Done),
-            Ok(None) if Instant::now() < until => Ok(Flow::Wait(Wait { fd: asked.fd(), until })),
-            Ok(None) => Ok(self.silent(w, "no answer in time")),
-            Err(e) => Ok(self.silent(w, &Error::from(e).report())),
+            Ok(None) if Instant::now() < until => {
+                let fd = asked.fd();
+                match self.listens(w) {
+                    Ok(next) => Ok(Flow::Wait(Wait { fd, until: next.map_or(until, |next| next.min(until)) })),
+                    Err(cause) => Ok(self.silenced(w, cause)),
+                }
+            }
+            Ok(None) => Ok(self.silenced(w, "no answer in time".into())),
+            Err(e) => Ok(self.silent(w, &e)),
+        }
+    }
+
+    /// Whether its monitor is known to have ended, and with it the container.
+    fn has_ended(&self, w: &Work) -> bool {
+        match &self.live {
+            Some(live) => live.ended(),
+            // Found with a record that cannot be read, or not found at all.
+            None => matches!(settle::runs(&w.m, self.row.ctid), settle::Runs::No),
+        }
+    }
+
+    /// Sees whether a monitor that has not answered the stop yet is there for anybody: a graceful stop may take its time.
+    /// Answers when to look again; why it is not waited for any longer.
+    fn listens(&mut self, w: &Work) -> std::result::Result<Option<Instant>, String> {
+        let now = Instant::now();
+        let Some(look) = self.look.filter(|look| *look <= now) else { return Ok(self.look) };
+        if let Some(mut probe) = self.probe.take() {
+            self.look = None;
+            return match probe.answer() {
+                Ok(None) => Err(format!("it has answered nothing for {} s", (LOOK + HEARD).as_secs())),
+                // Whatever it says, it listens. That it has ended is seen by who asked for that.
+                _ => Ok(None),
+            };
+        }
+        if let Some(pid) = self.live.as_ref().and_then(Live::stopped) {
+            return Err(format!("it is stopped (pid {pid})"));
+        }
+        self.look = None;
+        let request = ControlRequest::Console { replay: false };
+        match w.m.hands.monitor.ask(&w.m.paths.ct_run(self.row.ctid), &request) {
+            Ok(probe) => (self.probe, self.look) = (Some(probe), Some(look + HEARD)),
+            Err(e) if e.is_timeout() => return Err("its socket takes nobody in".into()),
+            // It is about to end.
+            Err(_) => {}
+        }
+        Ok(self.look)
+    }
+
+    /// It was asked in vain: the next step clears up after a monitor that has ended, and ends one that has not.
+    fn silent(&mut self, w: &Work, e: &crate::monitor::Error) -> Flow {
+        let ending = self.live.as_ref().and_then(|l| l.monitor.as_ref()).filter(|_| !e.is_timeout());
+        let ended = ending.is_some_and(|fd| process::wait_end(&**fd, SEEN)) || self.has_ended(w);
+        match ended {
+            true => Flow::Done,
+            false => self.silenced(w, e.cause()),
         }
     }
 
     /// The next step ends it without the monitor's help.
-    fn silent(&self, w: &Work, cause: &str) -> Flow {
-        if !self.live.as_ref().is_some_and(Live::ended) {
-            w.tell(Fact::MonitorSilent { cause: cause.to_owned() });
-        }
+    fn silenced(&mut self, w: &Work, cause: String) -> Flow {
+        self.silenced = true;
+        w.tell(Fact::MonitorSilent { cause });
         Flow::Done
     }
 
@@ -163,8 +245,17 @@ impl Down {
                 };
                 (kind, exit_words(record, &utc(record.at)))
             }
+            // Nobody saw it.
+            None if self.live.is_none() => {
+                ("crashed", format!("its monitor had ended without a record when that was found at {}", utc(now())))
+            }
             None => ("crashed", format!("its monitor ended without a record at {}", utc(now()))),
         }
+    }
+
+    /// Whether it ended because its monitor did, and not in order.
+    pub fn is_lost(&self) -> bool {
+        self.ran() && self.exit.is_none() && !self.silenced
     }
 
     /// Whether it runs now.
@@ -174,7 +265,7 @@ impl Down {
 
     /// Whether it ran at all, as far as that is known.
     pub fn ran(&self) -> bool {
-        self.exit.is_some() || self.live.is_some()
+        self.exit.is_some() || self.live.is_some() || self.lost
     }
 
     /// Gives back addresses that were only for the run that has ended. A filter element that stays for a moment lets
@@ -277,6 +368,8 @@ pub fn after() -> Vec<Step<Down>> {
             let dir = w.m.paths.ct_run(d.row.ctid);
             if let Ok(Some(record)) = read_record(&dir) {
                 w.m.tell_reboots_of(d.row.ctid, record.boots);
+                // One of another host boot says nothing of how that ended.
+                d.lost = record.host_boot_id == w.m.boot_id;
             }
             d.exit = read_exit(&dir).or(d.exit.take());
             settle::clear_run_dir(&dir)

@@ -79,6 +79,9 @@ impl Operation for Restart {
         steps.push(Step::new(TURN, |r: &mut Self, w| {
             if r.ran {
                 w.tell(Fact::Stopped);
+                if r.down.is_lost() {
+                    w.tell(Fact::MonitorLost);
+                }
                 let (kind, text) = r.down.ended();
                 let ctid = r.down.row.ctid;
                 // Owed where it cannot be written: then the second half fails at its own note, and takes nothing back.

@@ -51,6 +51,9 @@ fn commit(down: &Down, w: &Work) -> Result<()> {
     let (kind, text) = down.ended();
     let ran = down.ran();
     w.tell(Fact::Stopped);
+    if down.is_lost() {
+        w.tell(Fact::MonitorLost);
+    }
     let end = End { durable: false, state: Some(down.state(w)), event: ran.then(|| (kind, text.clone())) };
     w.finish_anyway(end, ran.then_some(text))
 }

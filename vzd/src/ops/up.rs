@@ -41,6 +41,8 @@ use vz_types::{
 
 /// What mounting (a journal replay included) and every step of the monitor may take at most.
 const LAUNCH: Duration = Duration::from_secs(90);
+/// How long killed processes may take to be gone.
+const KILLED: Duration = Duration::from_secs(20);
 /// How long a step holds a thread for what comes at once, as a rule.
 const AT_ONCE: Duration = Duration::from_millis(400);
 
@@ -271,6 +273,13 @@ impl Up {
 
     /// Takes back whatever a monitor on its way has done.
     fn unlaunch(&mut self, w: &Work) -> Result<()> {
+        if self.gone {
+            // Its init runs, or is about to, and has served nobody yet; its monitor ends by itself with that.
+            let killed = w.m.tree().and_then(|t| Ok(t.kill(self.row.ctid, KILLED)?));
+            if let Err(e) = killed {
+                tracing::warn!(ctid = self.row.ctid.get(), "it is ended with its monitor: {}", e.report());
+            }
+        }
         if let Some(launching) = self.launching.take() {
             launching.abort();
         }

@@ -117,6 +117,8 @@ pub enum Fact {
         /// What asking it came to.
         cause: String,
     },
+    /// A warning: it ended because its monitor did, and not in order.
+    MonitorLost,
     /// A warning: a limit does not hold on this host.
     Unenforced {
         /// Which.
@@ -163,6 +165,7 @@ impl Fact {
             Self::NotSaved
                 | Self::Killed { .. }
                 | Self::MonitorSilent { .. }
+                | Self::MonitorLost
                 | Self::Unenforced { .. }
                 | Self::AccountedOnly { .. }
                 | Self::PerProcess { .. }

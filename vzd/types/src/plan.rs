@@ -18,7 +18,7 @@ use crate::{
     run::{ExitReason, ProcessId},
 };
 use serde::{Deserialize, Serialize};
-use std::{net::IpAddr, path::PathBuf};
+use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};
 
 /// Version of what vzd, vzctl and vzmon say to each other: the plans and requests of this module and the records of
 /// [`crate::run`]. A monitor keeps the one it was started with for as long as its container runs, upgrades included.
@@ -173,6 +173,40 @@ pub enum ControlRequest {
     },
 }
 
+/// What a message to a monitor carries beside its request.
+#[derive(Default, Deserialize)]
+struct Beside {
+    #[serde(default)]
+    until: Option<u64>,
+}
+
+impl ControlRequest {
+    /// The message that asks for this. `until`: milliseconds of `CLOCK_BOOTTIME` (clock_gettime(2)) after which whoever
+    /// asks has given up and has said so; the request is not begun then, and what of it is under way is ended. It stands
+    /// among the request's own fields, where a monitor of a version without it overlooks it.
+    ///
+    /// # Errors
+    /// serde_json's.
+    pub fn message(&self, until: Option<u64>) -> serde_json::Result<Vec<u8>> {
+        let mut all = serde_json::to_value(self)?;
+        let fields = all.as_object_mut().and_then(|o| o.values_mut().next()).and_then(|v| v.as_object_mut());
+        if let (Some(fields), Some(until)) = (fields, until) {
+            fields.insert("until".into(), until.into());
+        }
+        serde_json::to_vec(&all)
+    }
+
+    /// The request of such a message, and until when it is of use.
+    ///
+    /// # Errors
+    /// It is none that this version knows.
+    pub fn read(message: &[u8]) -> serde_json::Result<(Self, Option<u64>)> {
+        let request = serde_json::from_slice(message)?;
+        let beside: BTreeMap<String, Beside> = serde_json::from_slice(message).unwrap_or_default();
+        Ok((request, beside.into_values().next().and_then(|b| b.until)))
+    }
+}
+
 /// The answer to a [`ControlRequest`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -290,4 +324,21 @@ pub fn resolve_nameservers(wanted: &[Nameserver], host: &[IpAddr]) -> Vec<IpAddr
         }
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_with_a_deadline_is_understood_by_monitors_that_know_none() {
+        let request = ControlRequest::Stop { fast: true, timeout: Some(7) };
+        let message = request.message(Some(4711)).unwrap();
+        assert_eq!(serde_json::from_slice::<ControlRequest>(&message).unwrap(), request, "as an older one reads it");
+        assert_eq!(ControlRequest::read(&message).unwrap(), (request.clone(), Some(4711)));
+        for plain in [request.message(None).unwrap(), serde_json::to_vec(&request).unwrap()] {
+            assert_eq!(ControlRequest::read(&plain).unwrap(), (request.clone(), None), "as an older vzd asks");
+        }
+        assert!(ControlRequest::read(br#"{"teleport":{"until":5}}"#).is_err());
+    }
 }

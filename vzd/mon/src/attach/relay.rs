@@ -1,19 +1,22 @@
-//! Moving bytes between the operator and a program inside, until the program ends.
+//! Moving bytes between the operator and a program inside, until the program ends. Nothing is ever waited for but in
+//! poll(2): neither a client that takes nothing nor a program that reads nothing holds anything else up.
 
+use super::{client::Flow, keeper};
 use nix::sys::{
     signal::{SigSet, Signal},
     signalfd::{SfdFlags, SignalFd},
 };
 use rustix::{
-    event::{PollFd, PollFlags, poll},
+    event::{PollFd, PollFlags, Timespec, poll},
     io::Errno,
     termios::{OptionalActions, Termios},
 };
 use std::{
     io,
     os::fd::{BorrowedFd, OwnedFd},
+    time::{Duration, Instant},
 };
-use vz_sys::pty;
+use vz_sys::{pty, seqpacket};
 
 const CHUNK: usize = 32 << 10;
 
@@ -60,43 +63,6 @@ impl Input<'_> {
     }
 }
 
-/// Program to operator. Gives back false at the end of either.
-fn pour(from: &OwnedFd, to: BorrowedFd<'_>) -> io::Result<bool> {
-    let mut buffer = [0u8; CHUNK];
-    let n = match rustix::io::read(from, &mut buffer) {
-        Ok(0) | Err(Errno::IO) => return Ok(false),
-        Ok(n) => n,
-        Err(Errno::INTR) => return Ok(true),
-        Err(Errno::AGAIN) => return Ok(true),
-        Err(e) => return Err(e.into()),
-    };
-    let mut rest = &buffer[..n];
-    while !rest.is_empty() {
-        match rustix::io::write(to, rest) {
-            Ok(n) => rest = &rest[n..],
-            Err(Errno::INTR) => {}
-            Err(Errno::AGAIN) => {
-                poll(&mut [PollFd::from_borrowed_fd(to, PollFlags::OUT)], None)?;
-            }
-            // Like `| head`: the program learns of it by its own SIGPIPE.
-            Err(Errno::PIPE) => return Ok(false),
-            Err(e) => return Err(e.into()),
-        }
-    }
-    Ok(true)
-}
-
-/// Everything that is left in a non-blocking descriptor: a daemon the program started may keep it open for ever.
-fn drain(from: &OwnedFd, to: BorrowedFd<'_>) -> io::Result<()> {
-    loop {
-        let mut fds = [PollFd::new(from, PollFlags::IN)];
-        let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
-        if poll(&mut fds, Some(&now))? == 0 || !pour(from, to)? {
-            return Ok(());
-        }
-    }
-}
-
 /// What ends a program from its terminal or from `kill`, but what whoever called us had us ignore (nohup, a shell's
 /// background jobs): read from a descriptor from here on, because nothing else would tell the program inside.
 fn endings() -> io::Result<SignalFd> {
@@ -107,34 +73,156 @@ fn endings() -> io::Result<SignalFd> {
     Ok(SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?)
 }
 
-/// To the program's whole group, as a terminal would send it. That there is none left is told by its pidfd.
-fn pass_on(signals: &SignalFd, group: i32) {
+/// Has the keeper pass them on. Gives back the last.
+fn pass_on(signals: &SignalFd, keeper: &OwnedFd) -> Option<u8> {
+    let mut last = None;
     while let Ok(Some(info)) = signals.read_signal() {
-        if let Ok(signal) = Signal::try_from(info.ssi_signo as i32) {
-            let _ = nix::sys::signal::killpg(nix::unistd::Pid::from_raw(group), signal);
+        last = u8::try_from(info.ssi_signo).ok();
+        // A keeper that takes no more has enough of them to pass on.
+        let _ = last.map(|n| seqpacket::try_send(keeper, &[n], &[]));
+    }
+    last
+}
+
+/// What tells that the program, and the container, have ended.
+pub(super) struct Ends {
+    /// The other side of this channel waits for the program.
+    pub(super) keeper: OwnedFd,
+    /// The container's init.
+    pub(super) init: OwnedFd,
+}
+
+impl Ends {
+    /// The program's status, now that the keeper has spoken; `None` within: it was killed.
+    fn status(&self) -> Option<Option<u8>> {
+        match seqpacket::try_recv(&self.keeper) {
+            Ok((message, _)) => Some(match message[..] {
+                [keeper::ENDED, status] => Some(status),
+                _ => None,
+            }),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => None,
+            Err(_) => Some(None),
         }
     }
 }
 
-/// Standard input, output and error by three pipes: ours are the ends given. `group` is the program's process group,
-/// whose number is its own until it is reaped, which is later.
-pub fn pipes([input, output, error]: [OwnedFd; 3], program: &OwnedFd, group: i32) -> io::Result<()> {
+/// What is on its way when a program ends: more than a pipe holds, unless somebody has made it larger. Somebody the program
+/// has left behind may go on writing for ever.
+const REST: usize = 4 << 20;
+/// How long a client that takes nothing keeps this process once the container has ended, or somebody has ended the program.
+const LAST: Duration = Duration::from_secs(5);
+
+/// Takes what is left of a program that has ended, and lets go of everything inside.
+fn take_rest(flow: &mut Flow, from: Option<OwnedFd>) -> io::Result<()> {
+    let Some(from) = from else { return Ok(()) };
+    rustix::io::ioctl_fionbio(&from, true)?;
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    let mut reads = 0;
+    while reads < REST / CHUNK && poll(&mut [PollFd::new(&from, PollFlags::IN)], Some(&now))? > 0 {
+        if !flow.take(&from)? {
+            break;
+        }
+        reads += 1;
+    }
+    Ok(())
+}
+
+/// Delivers the rest. Nothing inside waits for that: a pager may take its time, until the container has ended too, or the
+/// operator ends this (`signals`).
+fn deliver(flows: &mut [&mut Flow], ends: &Ends, signals: Option<&SignalFd>, ended: bool) -> io::Result<()> {
+    let mut deadline = ended.then(|| Instant::now() + LAST);
+    loop {
+        for flow in flows.iter_mut() {
+            if flow.give()? && deadline.is_some() {
+                deadline = Some(Instant::now() + LAST);
+            }
+        }
+        let mut fds: Vec<PollFd<'_>> = Vec::new();
+        for flow in flows.iter().filter(|f| !f.is_done()) {
+            fds.push(PollFd::from_borrowed_fd(flow.client(), PollFlags::OUT));
+        }
+        if fds.is_empty() {
+            return Ok(());
+        }
+        let writers = fds.len();
+        fds.extend(deadline.is_none().then(|| PollFd::new(&ends.init, PollFlags::IN)));
+        fds.extend(signals.map(|s| PollFd::new(s, PollFlags::IN)));
+        let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
+        if left.is_some_and(|l| l.is_zero()) {
+            return Ok(());
+        }
+        let spec = left.map(|l| Timespec { tv_sec: l.as_secs() as i64, tv_nsec: i64::from(l.subsec_nanos()) });
+        match poll(&mut fds, spec.as_ref()) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(e) => return Err(e.into()),
+        }
+        let woken = fds[writers..].iter().any(|fd| !fd.revents().is_empty());
+        let told = signals.is_some_and(|s| s.read_signal().is_ok_and(|info| info.is_some()));
+        if told {
+            return Ok(());
+        }
+        if woken && deadline.is_none() {
+            deadline = Some(Instant::now() + LAST);
+        }
+    }
+}
+
+/// One of the program's outputs and where it goes.
+struct Output {
+    from: Option<OwnedFd>,
+    flow: Flow,
+}
+
+impl Output {
+    fn new(from: OwnedFd, to: BorrowedFd<'static>) -> Self {
+        Self { from: Some(from), flow: Flow::to(to) }
+    }
+
+    /// What there is to wait for: room at the client for what was taken, else more of the program.
+    fn wants(&self) -> Option<PollFd<'_>> {
+        match &self.from {
+            _ if !self.flow.is_done() => Some(PollFd::from_borrowed_fd(self.flow.client(), PollFlags::OUT)),
+            Some(from) => Some(PollFd::new(from, PollFlags::IN)),
+            None => None,
+        }
+    }
+
+    fn woken(&mut self) -> io::Result<()> {
+        if let (true, Some(from)) = (self.flow.is_done(), &self.from) {
+            if !self.flow.take(from)? {
+                self.from = None;
+            }
+        } else {
+            self.flow.give()?;
+        }
+        // What was just taken goes at once where there is room; a shared descriptor's is asked for first.
+        if self.flow.gives_at_once() {
+            self.flow.give()?;
+        }
+        if self.flow.broken {
+            self.from = None;
+        }
+        Ok(())
+    }
+}
+
+/// Standard input, output and error by three pipes: ours are the ends given. Gives back the program's status.
+pub fn pipes([input, output, error]: [OwnedFd; 3], ends: &Ends) -> io::Result<Option<u8>> {
     let signals = endings()?;
     rustix::io::ioctl_fionbio(&input, true)?;
     let mut input = Some(input);
     let (mut pending, mut open) = (Vec::new(), true);
-    let (mut output, mut error) = (Some(output), Some(error));
+    let mut outputs = [Output::new(output, rustix::stdio::stdout()), Output::new(error, rustix::stdio::stderr())];
+    let mut signalled = false;
     loop {
         let mut flow = Input { to: input.as_ref(), pending: std::mem::take(&mut pending), open };
         let stdin = rustix::stdio::stdin();
-        let mut fds = vec![PollFd::new(program, PollFlags::IN), PollFd::new(&signals, PollFlags::IN)];
-        let out_at = output.as_ref().map(|fd| {
-            fds.push(PollFd::new(fd, PollFlags::IN));
-            fds.len() - 1
-        });
-        let err_at = error.as_ref().map(|fd| {
-            fds.push(PollFd::new(fd, PollFlags::IN));
-            fds.len() - 1
+        let mut fds = vec![PollFd::new(&ends.keeper, PollFlags::IN), PollFd::new(&signals, PollFlags::IN)];
+        let outs_at = outputs.each_ref().map(|out| {
+            out.wants().map(|fd| {
+                fds.push(fd);
+                fds.len() - 1
+            })
         });
         let in_at = flow.wants_more().then(|| {
             fds.push(PollFd::from_borrowed_fd(stdin, PollFlags::IN));
@@ -151,13 +239,13 @@ pub fn pipes([input, output, error]: [OwnedFd; 3], program: &OwnedFd, group: i32
             Err(e) => return Err(e.into()),
         }
         let woken = |at: Option<usize>| at.is_some_and(|i| !fds[i].revents().is_empty());
-        if woken(Some(1)) {
-            pass_on(&signals, group);
-        }
-        let (out_woke, err_woke, in_woke, to_woke, ended) =
-            (woken(out_at), woken(err_at), woken(in_at), woken(to_at), !fds[0].revents().is_empty());
+        let (told, outs_woke, in_woke, to_woke) = (woken(Some(1)), outs_at.map(woken), woken(in_at), woken(to_at));
+        let ended = woken(Some(0));
         let to_broken = to_at.is_some_and(|i| fds[i].revents().contains(PollFlags::ERR));
         drop(fds);
+        if told {
+            signalled |= pass_on(&signals, &ends.keeper).is_some();
+        }
         if in_woke {
             flow.read();
         }
@@ -169,20 +257,18 @@ pub fn pipes([input, output, error]: [OwnedFd; 3], program: &OwnedFd, group: i32
         if close_input {
             input = None;
         }
-        if out_woke && !output.as_ref().map_or(Ok(false), |fd| pour(fd, rustix::stdio::stdout()))? {
-            output = None;
-        }
-        if err_woke && !error.as_ref().map_or(Ok(false), |fd| pour(fd, rustix::stdio::stderr()))? {
-            error = None;
-        }
-        if ended {
-            if let Some(fd) = &output {
-                drain(fd, rustix::stdio::stdout())?;
+        for (out, woke) in outputs.iter_mut().zip(outs_woke) {
+            if woke {
+                out.woken()?;
             }
-            if let Some(fd) = &error {
-                drain(fd, rustix::stdio::stderr())?;
-            }
-            return Ok(());
+        }
+        if let Some(status) = ended.then(|| ends.status()).flatten() {
+            drop(input);
+            let [mut out, mut err] = outputs;
+            take_rest(&mut out.flow, out.from.take())?;
+            take_rest(&mut err.flow, err.from.take())?;
+            deliver(&mut [&mut out.flow, &mut err.flow], ends, Some(&signals), signalled)?;
+            return Ok(status);
         }
     }
 }
@@ -215,47 +301,54 @@ fn copy_size(master: &OwnedFd) {
     }
 }
 
-/// A terminal: the master given, the operator's standard input and output.
-pub fn terminal(master: OwnedFd, program: &OwnedFd) -> io::Result<()> {
+/// A terminal: the master given, the operator's standard input and output. Gives back the program's status.
+pub fn terminal(master: &OwnedFd, ends: &Ends) -> io::Result<Option<u8>> {
     let mut set = SigSet::empty();
     set.add(Signal::SIGWINCH);
     set.thread_block()?;
     let resized = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
-    copy_size(&master);
+    copy_size(master);
     let raw = Raw::enter();
-    rustix::io::ioctl_fionbio(&master, true)?;
-    let mut input = Input { to: Some(&master), pending: Vec::new(), open: true };
+    rustix::io::ioctl_fionbio(master, true)?;
+    let mut input = Input { to: Some(master), pending: Vec::new(), open: true };
+    let mut output = Output::new(master.try_clone()?, rustix::stdio::stdout());
     loop {
         let stdin = rustix::stdio::stdin();
-        let wanted = if input.pending.is_empty() { PollFlags::IN } else { PollFlags::IN | PollFlags::OUT };
-        let mut fds = vec![
-            PollFd::new(program, PollFlags::IN),
-            PollFd::new(&master, wanted),
-            PollFd::new(&resized, PollFlags::IN),
-        ];
-        if input.wants_more() {
+        let mut fds = vec![PollFd::new(&ends.keeper, PollFlags::IN), PollFd::new(&resized, PollFlags::IN)];
+        let out_at = output.wants().map(|fd| {
+            fds.push(fd);
+            fds.len() - 1
+        });
+        let in_at = input.wants_more().then(|| {
             fds.push(PollFd::from_borrowed_fd(stdin, PollFlags::IN));
+            fds.len() - 1
+        });
+        if output.from.is_some() && !input.pending.is_empty() {
+            fds.push(PollFd::new(master, PollFlags::OUT));
         }
         match poll(&mut fds, None) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(e) => return Err(e.into()),
         }
-        let woken: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
-        if woken[2] {
+        let woken = |at: Option<usize>| at.is_some_and(|i| !fds[i].revents().is_empty());
+        let (ended, size, out_woke, in_woke) = (woken(Some(0)), woken(Some(1)), woken(out_at), woken(in_at));
+        drop(fds);
+        if size {
             while let Ok(Some(_)) = resized.read_signal() {}
-            copy_size(&master);
+            copy_size(master);
         }
-        if woken.get(3) == Some(&true) && input.read() && raw.0.is_none() {
+        if in_woke && input.read() && raw.0.is_none() {
             // End of a script on standard input: what Ctrl-D is on a terminal.
             input.pending.push(4);
         }
         input.write();
-        let output_open = !woken[1] || pour(&master, rustix::stdio::stdout())?;
-        if woken[0] || !output_open {
-            if output_open {
-                drain(&master, rustix::stdio::stdout())?;
-            }
-            return Ok(());
+        if out_woke {
+            output.woken()?;
+        }
+        if let Some(status) = ended.then(|| ends.status()).flatten() {
+            take_rest(&mut output.flow, output.from.take())?;
+            deliver(&mut [&mut output.flow], ends, None, false)?;
+            return Ok(status);
         }
     }
 }
