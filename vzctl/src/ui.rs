@@ -78,7 +78,7 @@ impl Ui {
         }
         let id = done.operation.unwrap_or_default();
         self.data(&id);
-        if !self.quiet && std::io::stderr().is_terminal() {
+        if !self.quiet {
             print_error(&format!("It goes on: `vzctl wait {id}` waits for its end"));
         }
         Ok(())

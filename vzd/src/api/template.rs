@@ -114,7 +114,10 @@ pub async fn template_import(
         .map_err(|e| Error::refused(ExitCode::System, format!("no pipe could be made for the archive: {e}"), ""))?;
     let how = wire::How { background: request.background };
     let upload = Upload { bytes, length, end, request };
-    let handle = match begun(&ops, who, how, ops::import_template(name, upload)).await? {
+    let asked = ops::import_template(name, upload);
+    let asked = if how.background { asked.kept() } else { asked };
+    // Not answered at once in any case: its client has to send the archive.
+    let handle = match begun(&ops, who, wire::How::default(), asked).await? {
         Begun::Waits(handle) if how.background => handle,
         other => return Ok(followed(other)),
     };
