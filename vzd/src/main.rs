@@ -153,6 +153,8 @@ fn serve(args: &Args) -> anyhow::Result<()> {
         _ => anyhow::anyhow!(told(&e)),
     })?;
     let ops = Ops::new(manager, runtime.handle().clone()).context("starting threads")?;
+    let monitors = ops.m.clone();
+    ops.pools.aside.post(move || monitors.hands.monitor.warm());
     recovery::take_up(&ops).map_err(|e| anyhow::anyhow!(e.report()))?;
     let socket = paths.socket();
     runtime.block_on(async {

@@ -3,15 +3,16 @@
 
 use super::{
     Found, Live, ask,
+    blank::Blank,
     hand::{Asked, Launch, Launched, Monitors},
+    image::Image,
     process,
     process::Process,
 };
-use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use serde::{Serialize, de::DeserializeOwned};
 use std::{
     ffi::{CString, OsStr},
-    fs::{File, OpenOptions},
+    fs::OpenOptions,
     io,
     os::{
         fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
@@ -22,7 +23,7 @@ use std::{
     },
     path::{Path, PathBuf},
     process::ExitStatus,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 use vz_sys::{
@@ -162,7 +163,7 @@ pub struct Monitor {
     configured: Option<PathBuf>,
     paths: Paths,
     /// The mount namespace that containers' are copied from, once there was use for it.
-    blank: Arc<Mutex<Option<Arc<OwnedFd>>>>,
+    blank: Arc<Blank>,
 }
 
 impl Monitor {
@@ -219,27 +220,20 @@ impl Monitor {
         }
     }
 
-    /// The mount namespace that containers' are copied from. Made at its first use; one attempt at a time.
-    fn blank(&self) -> Result<Arc<OwnedFd>, Error> {
-        let mut made = self.blank.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(blank) = made.as_ref() {
-            return Ok(blank.clone());
-        }
-        let what = "blank";
-        let answer = |fds: usize| Error::Answer { what, answer: format!("{fds} descriptors") };
-        let mut fds = self.task(what, &(), &[])?;
-        let fd = fds.pop().filter(|_| fds.is_empty()).ok_or_else(|| answer(fds.len()))?;
-        Ok(made.insert(Arc::new(fd)).clone())
-    }
-
     /// Runs `vzmon MODE` for one task and waits for its answer, and what came with it.
-    fn task(&self, mode: &'static str, plan: &impl Serialize, fds: &[BorrowedFd<'_>]) -> Result<Vec<OwnedFd>, Error> {
+    fn task(
+        &self,
+        mode: &'static str,
+        plan: &impl Serialize,
+        fds: &[BorrowedFd<'_>],
+        within: Duration,
+    ) -> Result<Vec<OwnedFd>, Error> {
         let (ours, theirs) = pair()?;
         let log_path = self.paths.run().join("vzmon-task.log");
         let mut child = self.spawn(mode, theirs, &log_path, None)?;
         let sent = send(&ours, plan, fds, mode);
         // What it says counts even where it could not be told: its own reason is better than "broken pipe".
-        let reply = match receive::<TaskReply>(&ours, mode, TASK_DEADLINE) {
+        let reply = match receive::<TaskReply>(&ours, mode, within) {
             Ok(None) => sent.map(|()| None),
             reply => reply,
         };
@@ -253,8 +247,16 @@ impl Monitor {
 }
 
 impl Monitors for Monitor {
+    fn warm(&self) {
+        self.blank.make(|within| match self.task("blank", &(), &[], within) {
+            Ok(mut fds) if fds.len() == 1 => Ok(fds.remove(0)),
+            Ok(_) => Err("it did not arrive".into()),
+            Err(e) => Err(e.to_string()),
+        });
+    }
+
     fn launch(&self, plan: &LaunchPlan, cgroup: Option<BorrowedFd<'_>>) -> Result<Box<dyn Launch>, Error> {
-        let blank = self.blank()?;
+        let blank = self.blank.get();
         let (ours, theirs) = pair()?;
         let log = plan.run_dir.join("monitor.log");
         let child = self.spawn("run", theirs, &log, cgroup)?;
@@ -266,17 +268,19 @@ impl Monitors for Monitor {
             steps: Vec::new(),
             warnings: Vec::new(),
         };
-        launching.say(plan, &[blank.as_fd()], "sending the plan")?;
+        let fds: Vec<_> = blank.iter().map(AsFd::as_fd).collect();
+        launching.say(plan, &fds, "sending the plan")?;
         Ok(Box::new(launching))
     }
 
     fn mount(&self, plan: &StoragePlan) -> Result<(), Error> {
-        self.task("mount", plan, &[]).map(drop)
+        self.task("mount", plan, &[], TASK_DEADLINE).map(drop)
     }
 
     fn edit(&self, plan: &EditPlan) -> Result<(), Error> {
-        let blank = self.blank()?;
-        self.task("edit", plan, &[blank.as_fd()]).map(drop)
+        let blank = self.blank.get();
+        let fds: Vec<_> = blank.iter().map(AsFd::as_fd).collect();
+        self.task("edit", plan, &fds, TASK_DEADLINE).map(drop)
     }
 
     fn control(&self, run_dir: &Path, request: &ControlRequest, within: Duration) -> Result<ControlReply, Error> {
@@ -348,41 +352,6 @@ impl Asked for Question {
 
     fn fd(&self) -> Arc<OwnedFd> {
         self.0.clone()
-    }
-}
-
-/// vzmon in sealed memory, for as long as the file is the one it was copied from.
-#[derive(Clone, Debug)]
-struct Image {
-    of: (u64, u64, i64, i64),
-    memory: Arc<OwnedFd>,
-}
-
-impl Image {
-    /// The image of this file, made when there is none yet; `None`: execute the file itself.
-    fn of(program: &Path) -> Option<Self> {
-        static LAST: Mutex<Option<Image>> = Mutex::new(None);
-        let mut file = File::open(program).ok()?;
-        let meta = file.metadata().ok()?;
-        let of = (meta.dev(), meta.ino(), meta.mtime(), meta.mtime_nsec());
-        let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(image) = last.as_ref().filter(|i| i.of == of) {
-            return Some(image.clone());
-        }
-        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-        // Kernels before 6.3 do not know the flag and do not need it (memfd_create(2)).
-        let memory = memfd_create("vzmon", flags | MemfdFlags::EXEC).or_else(|_| memfd_create("vzmon", flags)).ok()?;
-        let mut memory = File::from(memory);
-        io::copy(&mut file, &mut memory).ok()?;
-        let seals = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
-        fcntl_add_seals(&memory, seals).ok()?;
-        *last = Some(Self { of, memory: Arc::new(memory.into()) });
-        last.clone()
-    }
-
-    /// For the child, which has the descriptor until it executes.
-    fn path(&self) -> PathBuf {
-        format!("/proc/self/fd/{}", self.memory.as_raw_fd()).into()
     }
 }
 

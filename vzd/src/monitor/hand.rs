@@ -16,6 +16,8 @@ use vz_types::{
 
 /// Monitors: launching, asking, finding and ending them.
 pub trait Monitors: Send + Sync + Debug {
+    /// Makes what every launch can use and none has to wait for.
+    fn warm(&self) {}
     /// Spawns the monitor of a container in this cgroup, and gives it its plan.
     fn launch(&self, plan: &LaunchPlan, cgroup: Option<BorrowedFd<'_>>) -> Result<Box<dyn Launch>, Error>;
     /// Mounts a container's files on the host.

@@ -2,9 +2,11 @@
 //! its init whether it has booted ([`booted`]). Imports vz-types and vz-sys alone.
 
 mod ask;
+mod blank;
 pub mod booted;
 pub mod client;
 pub mod hand;
+mod image;
 mod inittab;
 pub mod live;
 pub mod process;
