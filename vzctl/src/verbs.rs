@@ -148,7 +148,13 @@ impl Session {
                 warnings.iter().for_each(|w| self.ui.warn(&format!("WARNING: {w}")));
                 self.finish(Ok(done), &[], STOPPED)
             }
-            _ => self.finish(answer, &[], STOPPED),
+            _ => {
+                let joined = |done: &Done| done.facts.iter().any(|f| matches!(f, Fact::Joined { .. }));
+                if timeout.is_some() && answer.as_ref().is_ok_and(joined) {
+                    self.ui.warn("WARNING: the stop under way kept its own time; `--fast` makes one hurry");
+                }
+                self.finish(answer, &[], STOPPED)
+            }
         }
     }
 
