@@ -20,7 +20,7 @@ use vz_tests::{
 };
 
 /// How long each of the two halves may take.
-const LIMIT: Duration = Duration::from_secs(1500);
+const LIMIT: Duration = Duration::from_secs(2400);
 /// How long one test inside may take; nextest gives up sooner.
 const ONE: Duration = Duration::from_secs(600);
 /// Native suites run again inside: what other cgroups, quotas, mounts and kernel may change.
