@@ -2,7 +2,7 @@
 //! part of the audit log; and under the number of whoever joined the operation is found.
 
 use super::{Change, Inventory, Result, sqlite};
-use rusqlite::{OptionalExtension, params};
+use rusqlite::{OptionalExtension, Row, params};
 use vz_types::OpId;
 
 /// Parts kept of one operation: a client that asks in a loop fills nothing.
@@ -73,26 +73,21 @@ impl Inventory {
             )
             .map_err(sqlite(what))?;
         let rows = q
-            .query_map(params![of.map(|id| id.to_string()), since as i64], |r| {
-                let number = |text: Option<String>| text.and_then(|t| t.parse().ok());
-                let operation: String = r.get(0)?;
-                Ok(operation
-                    .parse()
-                    .ok()
-                    .map(|operation| (operation, r.get(1), r.get(2), r.get(3), r.get(4), r.get(5)))
-                    .map(|(operation, how, asker, at, n, text)| -> rusqlite::Result<Part> {
-                        let at: i64 = at?;
-                        Ok(Part {
-                            operation,
-                            how: how?,
-                            asker: asker?,
-                            at: at.unsigned_abs(),
-                            number: number(n?),
-                            text: text?,
-                        })
-                    }))
-            })
+            .query_map(params![of.map(|id| id.to_string()), since as i64], |r| Ok(part_row(r)))
             .map_err(sqlite(what))?;
-        Ok(rows.filter_map(|r| r.ok()??.ok()).collect())
+        // One that no version of ours has written is left out.
+        Ok(rows.filter_map(|r| r.ok()?).collect())
     }
+}
+
+fn part_row(r: &Row<'_>) -> Option<Part> {
+    let id = |i: usize| r.get::<_, Option<String>>(i).ok()?.and_then(|text| text.parse().ok());
+    Some(Part {
+        operation: id(0)?,
+        how: r.get(1).ok()?,
+        asker: r.get(2).ok()?,
+        at: r.get::<_, i64>(3).ok()?.unsigned_abs(),
+        number: id(4),
+        text: r.get(5).ok()?,
+    })
 }

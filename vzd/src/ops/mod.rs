@@ -16,8 +16,9 @@
 //! | [`handle`] | an operation under way, for those who look at it |
 //! | [`ask`] | what is asked for, and what that comes to |
 //! | [`refused`] | what came to nothing before it began, for the audit log |
-//! | [`driver`] | queues, drivers, waiting |
-//! | [`turn`] | what comes before an operation's first step |
+//! | [`queue`] | what is asked for one subject and waits |
+//! | [`driver`] | asking, cancelling, and carrying out what is in a queue |
+//! | [`turn`] | what comes before an operation's first step, and how one waits: for room, for others |
 //! | [`recover`] | what vzd finds when it starts |
 //! | [`anyway`] | taking down what cannot be written down |
 //! | [`up`], [`down`] | the two halves several operations are made of |

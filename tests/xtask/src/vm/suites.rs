@@ -138,11 +138,12 @@ fn tests(names: &[String], filter: Option<&str>) -> Result<Command> {
 /// # Errors
 /// The tests cannot be built.
 pub fn any(filter: &str) -> Result<bool> {
-    if programs_of(true)?.iter().any(|suite| suite.contains(filter)) {
+    let outside = programs_of(true)?;
+    if outside.iter().map(String::as_str).chain(INSIDE.iter().copied()).any(|suite| suite.contains(filter)) {
         return Ok(true);
     }
     let mut c = programs::cargo(&["test", "-p", "vz-tests", "--locked"]);
-    for name in programs_of(true)?.iter().map(String::as_str).chain(INSIDE.iter().copied()) {
+    for name in outside.iter().map(String::as_str).chain(INSIDE.iter().copied()) {
         c.args(["--test", name]);
     }
     c.args([filter, "--", "--list"]);
