@@ -3,7 +3,8 @@
  *   flood beat SECONDS FILE PORT   once a second: fork and exec, write and fsync, TCP echo through the loopback; adds a
  *                                  line "FORK WRITE ECHO LATE" in milliseconds to FILE, LATE being how much later than
  *                                  a second after the last this beat was done
- *   flood memory MB SECONDS        takes memory and goes on touching all of it
+ *   flood memory MB SECONDS        takes memory and goes on touching all of it; says how much it got in that time, and
+ *                                  exits with 3 where that is not all
  *   flood hold MB SECONDS          takes memory, says so, and leaves it alone
  *   flood KIND MOST SECONDS        takes one more until refused or MOST, prints "TAKEN ERRNO", and keeps them for
  *                                  SECONDS: tcp, udp, unix, pty, file, signals (queued to itself), lock (KiB of mlock)
@@ -139,6 +140,7 @@ static int memory(size_t mb, int seconds, int hold) {
     if (p == MAP_FAILED)
         fail("mmap");
     long end = now_ms() + seconds * 1000L;
+    size_t most = 0;
     unsigned seed = 1;
     do {
         for (size_t at = 0; at < size && now_ms() < end; at += 4096) {
@@ -146,6 +148,7 @@ static int memory(size_t mb, int seconds, int hold) {
             /* Pages that compress to nothing are no memory to zswap. */
             for (int i = 0; i < 4096; i += 64)
                 *(unsigned *)(p + at + i) = seed += 77777;
+            most = at + 4096 > most ? at + 4096 : most;
         }
         if (hold) {
             printf("held\n");
@@ -153,8 +156,8 @@ static int memory(size_t mb, int seconds, int hold) {
             wait_ms(end - now_ms());
         }
     } while (now_ms() < end);
-    printf("%zu MB\n", mb);
-    return 0;
+    printf("%zu MB\n", most >> 20);
+    return most < size ? 3 : 0;
 }
 
 static int one(const char *kind, long n, void **lock) {

@@ -47,6 +47,15 @@ pub fn beat() -> PathBuf {
     built("beat")
 }
 
+/// All of them, for a machine that has no compiler.
+///
+/// # Panics
+/// As [`binary`].
+#[track_caller]
+pub fn all() -> [PathBuf; 4] {
+    [binary(), flood(), waiter(), beat()]
+}
+
 #[track_caller]
 fn built(name: &str) -> PathBuf {
     let source = template::checkout().join(format!("tests/probes/{name}.c"));

@@ -58,7 +58,7 @@ fn root_inside_cannot_raise_leave_or_switch_off_a_limit() {
     assert!(vm.ok(&format!("cat /proc/{init}/cgroup")).starts_with("0::/vz/2602/ns"));
     // And so they are in force: above the barrier memory only comes slowly, and never more than the limit.
     let out = inside("timeout 10 /flood memory 300 5");
-    assert_ne!(out.code(), 0, "{out}");
+    assert_ne!(out.code(), 0, "it got all of it: {out}");
     let most: u64 = vm.ok("cat /sys/fs/cgroup/vz/2602/memory.peak").parse().unwrap();
     assert!(most <= 128 << 20, "{most}");
 }

@@ -30,8 +30,8 @@ pub struct Tally {
 impl Tally {
     /// Whether a line is of interest to [`Tally::of`].
     pub fn wants(line: &str) -> bool {
-        let line = line.trim_start();
-        line.starts_with("Summary [") || line.starts_with("test result:") || result(line).is_some()
+        // What a test program printed is shown indented by nextest, and has been told of by nextest itself.
+        line.trim_start().starts_with("Summary [") || line.starts_with("test result:") || result(line).is_some()
     }
 
     /// Adds a run's lines up.
@@ -137,6 +137,7 @@ mod tests {
              \u{20} TRY 1 FAIL [   0.1s] nothing\n\
              \u{20}    SIGABRT [   0.500s] ( 3/4) vzd engine::tests::x\n\
              \u{20}       FAIL [   2.000s] (4/4) vz-tests::crash one::two\n\
+             \u{20}   test result: FAILED. 0 passed; 1 failed; 0 ignored; 0 measured; 3 filtered out; finished in 2.00s\n\
              \u{20}    Summary [  10.2s] 4 tests run: 2 passed, 2 failed, 0 skipped\n\
              \u{20}       FAIL [   2.000s] (4/4) vz-tests::crash one::two\n",
         );

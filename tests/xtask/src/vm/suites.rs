@@ -101,11 +101,25 @@ pub fn run(machine: &Machine, filter: Option<&str>) -> Result<Vec<Half>> {
 /// # Errors
 /// It does not answer, or refuses.
 pub fn prepare(machine: &Machine) -> Result<()> {
-    let prepared = Link::new(machine).run(PREPARE, None, Duration::from_secs(120))?;
-    match prepared.code() {
-        0 => Ok(()),
-        _ => bail!("the machine cannot be prepared for the suites:\n{prepared}"),
+    let link = Link::new(machine);
+    let done = |line: &str, input: Option<&[u8]>| {
+        let out = link.run(line, input, Duration::from_secs(120))?;
+        match out.code() {
+            0 => Ok(()),
+            _ => bail!("the machine cannot be prepared for the suites:\n{out}"),
+        }
+    };
+    done(PREPARE, None)?;
+    // It has no compiler to build them with.
+    for program in vz_tests::probe::all() {
+        let name = program.file_name().unwrap_or_default().to_string_lossy();
+        let bytes = std::fs::read(&program).with_context(|| program.display().to_string())?;
+        done(
+            &format!("cd /opt/vz-test/cache && cat >{name}.new && chmod 755 {name}.new && mv {name}.new {name}"),
+            Some(&bytes),
+        )?;
     }
+    Ok(())
 }
 
 const RUNNER: &str = "CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER";
