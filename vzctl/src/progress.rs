@@ -4,18 +4,26 @@
 //!
 //! ```text
 //!  asking thread:    request ------------------------------------------> answer
-//!  following thread:          2 s  GET /v1/operations/ID/events -> Shown
-//!  drawing thread:            2 s  draws Shown at a terminal
-//!  signal thread:             Ctrl-C -> DELETE /v1/operations/ID, or leaves it
+//!  watching thread:  Ctrl-C -> DELETE /v1/operations/ID, or leaves it
+//!                             2 s
+//!  following thread:            \\__ GET /v1/operations/ID/events -> Shown
+//!  drawing thread:              \\__ draws Shown
 //! ```
 
 use crate::ui::{self, Ui};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use nix::sys::signal::{SigSet, Signal, raise};
+use nix::sys::{
+    signal::{SigSet, Signal, raise},
+    signalfd::{SfdFlags, SignalFd},
+};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec},
+    io::Errno,
+};
 use std::{
     io::{BufRead, IsTerminal, Write},
     sync::{Arc, Condvar, Mutex, PoisonError},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 use vz_api::{client::Client, wire::Operation};
 use vz_types::OpId;
@@ -46,6 +54,8 @@ pub fn number() -> OpId {
 #[derive(Default)]
 struct Shown {
     over: bool,
+    /// Something draws it.
+    drawn: bool,
     /// A question is on the terminal, which must not be drawn over.
     asking: bool,
     at: String,
@@ -78,9 +88,26 @@ impl Board {
         change(&mut self.shown.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    fn over(&self) -> bool {
+        self.change(|s| s.over)
+    }
+
+    /// It is over; comes back when nothing is drawn any more.
     fn end(&self) {
         self.change(|s| s.over = true);
         self.bell.notify_all();
+        let shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(self.bell.wait_while(shown, |s| s.drawn).unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+/// What draws says by its end that it draws no more.
+struct Drawn<'a>(&'a Board);
+
+impl Drop for Drawn<'_> {
+    fn drop(&mut self) {
+        self.0.change(|s| s.drawn = false);
+        self.0.bell.notify_all();
     }
 }
 
@@ -97,63 +124,79 @@ pub struct Awaited {
 
 /// Does `work`, which waits for the operation.
 pub fn waiting<T>(ui: &Ui, client: &Client, awaited: &Awaited, work: impl FnOnce() -> T) -> T {
-    let board = Arc::new(Board::default());
-    // Before any other thread is made.
-    let signals = signals(client, awaited, &board);
     let terminal = std::io::stderr().is_terminal();
     let shows = !ui.quiet && (terminal || !ui.json);
-    let drawing = shows.then(|| {
-        let (board, words) = (Arc::clone(&board), awaited.words.clone());
-        std::thread::spawn(move || if terminal { draw(&board, &words) } else { lines(&board, &words) })
-    });
-    if shows {
-        let (board, client, id) = (Arc::clone(&board), client.clone(), awaited.id);
-        // Not waited for: it may be inside a read that ends with the connection.
-        let words = awaited.words.clone();
-        std::thread::spawn(move || follow(&client, id, &board, &words));
-    }
-    let out = work();
-    board.end();
-    // It cannot panic but in indicatif; a lost spinner is no reason to fail.
-    drawing.into_iter().for_each(|d| drop(d.join()));
-    if let Some(mask) = signals {
-        let _ = mask.thread_unblock();
-    }
-    out
+    let board = Arc::new(Board::default());
+    watched(client, awaited, &board, work, move |client, board, awaited| {
+        if !shows || !board.change(|s| (!s.over).then(|| s.drawn = true).is_some()) {
+            return;
+        }
+        {
+            let (board, client, awaited) = (Arc::clone(board), client.clone(), awaited.clone());
+            std::thread::spawn(move || follow(&client, awaited.id, &board, &awaited.words));
+        }
+        let (board, words) = (Arc::clone(board), awaited.words.clone());
+        std::thread::spawn(move || {
+            // However it ends: in a panic of what draws, too, the answer is not waited for in vain.
+            let _drawn = Drawn(&board);
+            if terminal { draw(&board, &words) } else { lines(&board, &words) }
+        });
+    })
 }
 
 /// The same for what tells of itself on a bar as it goes: only Ctrl-C is taken over.
 pub fn told_itself<T>(client: &Client, awaited: &Awaited, bar: &ProgressBar, work: impl FnOnce() -> T) -> T {
     let board = Arc::new(Board { bar: Some(bar.clone()).filter(|b| !b.is_hidden()), ..Board::default() });
-    let signals = signals(client, awaited, &board);
-    if let Some(bar) = &board.bar {
-        // Only now: the thread that draws must not be the one that Ctrl-C ends us by.
-        bar.enable_steady_tick(FRAME);
-    }
-    {
-        let (board, client, awaited) = (Arc::clone(&board), client.clone(), awaited.clone());
-        std::thread::spawn(move || {
-            if !board.wait(PATIENCE)
-                && let Ok(now) = client.operation(&awaited.id.to_string())
-                && now.id != awaited.id.to_string()
-            {
-                let Operation { id, asker, .. } = now;
-                ui::print_error(&format!("{}: it is followed as operation {id}, asked for by {asker}", awaited.words));
+    watched(
+        client,
+        awaited,
+        &board,
+        || {
+            if let Some(bar) = &board.bar {
+                // Only now: the thread that draws must not be the one that Ctrl-C ends us by.
+                bar.enable_steady_tick(FRAME);
             }
-        });
+            work()
+        },
+        |client, _, awaited| {
+            let (client, awaited) = (client.clone(), awaited.clone());
+            std::thread::spawn(move || {
+                if let Ok(now) = client.operation(&awaited.id.to_string())
+                    && now.id != awaited.id.to_string()
+                {
+                    let Operation { id, asker, .. } = now;
+                    let words = &awaited.words;
+                    ui::print_error(&format!("{words}: it is followed as operation {id}, asked for by {asker}"));
+                }
+            });
+        },
+    )
+}
+
+/// Does `work` beside the watching thread, which calls `late` where it takes longer than [`PATIENCE`]. One thread only: what
+/// takes milliseconds pays for each.
+fn watched<T>(
+    client: &Client,
+    awaited: &Awaited,
+    board: &Arc<Board>,
+    work: impl FnOnce() -> T,
+    late: impl FnOnce(&Client, &Arc<Board>, &Awaited) + Send + 'static,
+) -> T {
+    // Before any other thread is made.
+    let mask = take_interrupts();
+    {
+        let (client, awaited, board) = (client.clone(), awaited.clone(), Arc::clone(board));
+        std::thread::spawn(move || watch(&client, &awaited, &board, mask, late));
     }
     let out = work();
     board.end();
-    if let Some(mask) = signals {
+    if let Some(mask) = mask {
         let _ = mask.thread_unblock();
     }
     out
 }
 
 fn follow(client: &Client, id: OpId, board: &Board, words: &str) {
-    if board.wait(PATIENCE) {
-        return;
-    }
     let mut first = true;
     // What cannot be followed is waited for all the same; only nothing is told of it.
     let _ = client.follow(&id.to_string(), |now| {
@@ -196,9 +239,6 @@ pub fn at(o: &Operation) -> String {
 }
 
 fn draw(board: &Board, words: &str) {
-    if board.wait(PATIENCE) {
-        return;
-    }
     let begun = now_ms().saturating_sub(u64::try_from(PATIENCE.as_millis()).unwrap_or_default());
     let spinner = style("{spinner} {msg}");
     let measured = style("{spinner} {msg} {bar:30} {percent:>3} %");
@@ -242,9 +282,7 @@ fn draw(board: &Board, words: &str) {
 /// Where there is no terminal: each step that lasts is a line. Those that are over at once would only fill a log.
 fn lines(board: &Board, words: &str) {
     let (mut was, mut said) = (String::new(), String::new());
-    let mut time = PATIENCE;
-    while !board.wait(time) {
-        time = LASTS;
+    while !board.wait(LASTS) {
         let (step, at, note) = board.change(|s| (s.step.clone(), s.at.clone(), s.note.take()));
         if let Some(note) = note {
             ui::print_error(&note);
@@ -281,28 +319,61 @@ pub fn interrupted_by(said: impl Fn() -> String + Send + 'static) {
     });
 }
 
-/// Takes Ctrl-C over while an operation is waited for.
-fn signals(client: &Client, awaited: &Awaited, board: &Arc<Board>) -> Option<SigSet> {
-    let mask = take_interrupts()?;
-    let (client, board, awaited) = (client.within(Duration::from_secs(5)), Arc::clone(board), awaited.clone());
-    std::thread::spawn(move || {
-        let mut asking = None::<std::thread::JoinHandle<()>>;
-        loop {
-            let Ok(Signal::SIGINT) = mask.wait() else { return };
-            if board.wait(Duration::ZERO) {
-                // Nothing is waited for any more: it is an ordinary Ctrl-C.
-                let _ = mask.thread_unblock().and_then(|()| raise(Signal::SIGINT));
-                std::process::exit(INTERRUPTED);
+/// Takes Ctrl-C over while an operation is waited for, and calls `late` when it is so.
+fn watch(
+    client: &Client,
+    awaited: &Awaited,
+    board: &Arc<Board>,
+    mask: Option<SigSet>,
+    late: impl FnOnce(&Client, &Arc<Board>, &Awaited),
+) {
+    let begun = Instant::now();
+    let signals = mask.and_then(|m| SignalFd::with_flags(&m, SfdFlags::SFD_CLOEXEC).ok());
+    let mut late = Some(late);
+    let mut asking = None::<std::thread::JoinHandle<()>>;
+    let short = client.within(Duration::from_secs(5));
+    loop {
+        let time = late.is_some().then(|| PATIENCE.saturating_sub(begun.elapsed()));
+        if !interrupt_within(signals.as_ref(), time) {
+            match late.take() {
+                Some(late) if !board.over() => late(client, board, awaited),
+                // Over, or signals can't be waited for at all.
+                _ => return,
             }
-            // Again at the question is an answer: away from here.
-            if asking.as_ref().is_some_and(|a| !a.is_finished()) {
-                leave(awaited.id, INTERRUPTED);
-            }
-            let (client, board, awaited) = (client.clone(), Arc::clone(&board), awaited.clone());
-            asking = Some(std::thread::spawn(move || interrupted(&client, &awaited, &board)));
+            continue;
         }
-    });
-    Some(mask)
+        if board.over() {
+            // Nothing is waited for any more: it is an ordinary Ctrl-C.
+            let _ = mask.map(|m| m.thread_unblock().and_then(|()| raise(Signal::SIGINT)));
+            std::process::exit(INTERRUPTED);
+        }
+        // Again at the question is an answer: away from here.
+        if asking.as_ref().is_some_and(|a| !a.is_finished()) {
+            leave(awaited.id, INTERRUPTED);
+        }
+        let (client, board, awaited) = (short.clone(), Arc::clone(board), awaited.clone());
+        asking = Some(std::thread::spawn(move || interrupted(&client, &awaited, &board)));
+    }
+}
+
+/// Waits for Ctrl-C, for so long or for ever; says whether it came.
+fn interrupt_within(signals: Option<&SignalFd>, time: Option<Duration>) -> bool {
+    let Some(signals) = signals else {
+        let time = time.and_then(|t| Timespec::try_from(t).ok());
+        let _ = time.map(|t| rustix::event::poll(&mut [], Some(&t)));
+        return false;
+    };
+    let begun = Instant::now();
+    loop {
+        let left = time.map(|t| t.saturating_sub(begun.elapsed()));
+        let left = left.and_then(|t| Timespec::try_from(t).ok());
+        match rustix::event::poll(&mut [PollFd::new(signals, PollFlags::IN)], left.as_ref()) {
+            Ok(0) => return false,
+            Ok(_) => return signals.read_signal().is_ok_and(|s| s.is_some()),
+            Err(Errno::INTR) => {}
+            Err(_) => return false,
+        }
+    }
 }
 
 fn leave(id: OpId, code: i32) -> ! {

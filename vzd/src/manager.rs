@@ -325,7 +325,12 @@ impl Manager {
 pub fn new_operation() -> Result<OpId> {
     let mut random = [0u8; 10];
     getrandom::fill(&mut random).map_err(|e| Error::io("getting random bytes from", "the kernel")(e.into()))?;
-    Ok(OpId::new(now_ms(), random))
+    static LAST: Mutex<Option<OpId>> = Mutex::new(None);
+    let mut last = lock(&LAST);
+    let id = OpId::new(now_ms(), random);
+    let id = last.map_or(id, |last| id.behind(last));
+    *last = Some(id);
+    Ok(id)
 }
 
 /// The writable layer a configuration asks for.

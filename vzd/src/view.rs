@@ -192,15 +192,20 @@ pub fn made_from(m: &Manager, template: &TemplateName) -> Result<Vec<(Ctid, Stri
     Ok(rows.map(|r| (r.ctid, r.template_digest)).collect())
 }
 
+/// The CTID that a text is, where it is no name: for that nothing has to be looked up.
+pub fn number(text: &str) -> Option<Result<Ctid>> {
+    (!text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())).then(|| {
+        text.parse().map_err(|e: vz_types::ctid::CtidError| Error::refused(ExitCode::BadValue, e.to_string(), ""))
+    })
+}
+
 /// Which container a CTID or name means.
 ///
 /// # Errors
 /// The text is neither, or nobody has that name.
 pub fn resolve(m: &Manager, text: &str) -> Result<Ctid> {
-    if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
-        return text
-            .parse()
-            .map_err(|e: vz_types::ctid::CtidError| Error::refused(ExitCode::BadValue, e.to_string(), ""));
+    if let Some(ctid) = number(text) {
+        return ctid;
     }
     let name: CtName =
         text.parse().map_err(|e: vz_types::names::NameError| Error::refused(ExitCode::BadValue, e.to_string(), ""))?;

@@ -41,29 +41,30 @@ pub fn target_dir() -> PathBuf {
     }
 }
 
+/// Programs that are linked statically where that can be done.
+const STATIC: [&str; 2] = ["vzctl", "vzmon"];
+
 /// Builds vzctl, vzd and vzmon; returns their directory.
 ///
 /// # Errors
 /// A build fails.
 pub fn build() -> Result<PathBuf> {
     let bin = target_dir().join("release");
-    show::long(
-        "build vzctl and vzd (release)",
-        &mut cargo(&["build", "--release", "--locked", "-p", "vzctl", "-p", "vzd"]),
-        LIMIT,
-    )?;
-    // One monitor per CT: static, it starts sooner and shares nothing it would have to relocate.
-    let fixed =
-        ["rustc", "--release", "--locked", "-p", "vzmon", "--bin", "vzmon", "--", "-C", "target-feature=+crt-static"];
-    if let Err(e) = show::long("build vzmon (release, static)", &mut cargo(&fixed), LIMIT) {
-        show::say(format!(
-            "     a static vzmon cannot be linked here ({e:#}); a dynamic one works as well, it starts later"
-        ));
-        show::long(
-            "build vzmon (release, dynamic)",
-            &mut cargo(&["build", "--release", "--locked", "-p", "vzmon"]),
-            LIMIT,
-        )?;
+    show::long("build vzd (release)", &mut cargo(&["build", "--release", "--locked", "-p", "vzd"]), LIMIT)?;
+    // One vzctl per command and one monitor per CT: static, they start sooner, with nothing to be relocated.
+    for program in STATIC {
+        let fixed = ["rustc", "--release", "--locked", "-p", program, "--bin", program];
+        let fixed = [&fixed[..], &["--", "-C", "target-feature=+crt-static"]].concat();
+        if let Err(e) = show::long(&format!("build {program} (release, static)"), &mut cargo(&fixed), LIMIT) {
+            show::say(format!(
+                "     a static {program} cannot be linked here ({e:#}); a dynamic one works as well, it starts later"
+            ));
+            show::long(
+                &format!("build {program} (release, dynamic)"),
+                &mut cargo(&["build", "--release", "--locked", "-p", program]),
+                LIMIT,
+            )?;
+        }
     }
     for program in ["vzctl", "vzd", "vzmon"] {
         if !bin.join(program).exists() {
@@ -78,10 +79,10 @@ pub fn build() -> Result<PathBuf> {
             symlink("vzctl", &link).with_context(|| format!("cannot make {}", link.display()))?;
         }
     }
-    show::settled(format!(
-        "     vzmon is linked {}",
-        if is_static(&bin.join("vzmon"))? { "statically" } else { "dynamically" }
-    ));
+    for program in STATIC {
+        let how = if is_static(&bin.join(program))? { "statically" } else { "dynamically" };
+        show::settled(format!("     {program} is linked {how}"));
+    }
     Ok(bin)
 }
 

@@ -426,9 +426,10 @@ fn check_host(f: &File) -> Option<Finding> {
 
 fn host_size() -> Option<vz_types::limits::config::HostSize> {
     let list = |path: &str| fs::read_to_string(path).ok()?.trim().parse::<vz_types::limits::config::Mask>().ok();
+    let [memory, swap] = proc::meminfo(["MemTotal", "SwapTotal"]).ok()?;
     Some(vz_types::limits::config::HostSize {
-        memory: proc::meminfo("MemTotal").ok()?,
-        swap: proc::meminfo("SwapTotal").ok()?,
+        memory,
+        swap,
         cpus: list("/sys/devices/system/cpu/online")?.0,
         nodes: list("/sys/devices/system/node/online").map_or_else(|| [0].into(), |m| m.0),
         pids: proc::number("/proc/sys/kernel/pid_max").ok()?,

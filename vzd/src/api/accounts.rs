@@ -186,11 +186,12 @@ const QUIET: Duration = Duration::from_secs(2);
 pub async fn host(State(ops): Shared) -> Answer<wire::HostFigures> {
     look(&ops, move |m| {
         let size = host::size();
+        let [available, swap_free] = host::meminfo(["MemAvailable", "SwapFree"]);
         Ok(Json(wire::HostFigures {
             memory: size.memory,
-            available: host::meminfo("MemAvailable"),
+            available,
             swap: size.swap,
-            swap_used: size.swap.saturating_sub(host::meminfo("SwapFree")),
+            swap_used: size.swap.saturating_sub(swap_free),
             cpus: size.cpus.len() as u64,
             pids: size.pids,
             promised: limits::promised(m, None)?,

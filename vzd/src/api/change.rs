@@ -98,7 +98,7 @@ pub async fn create(
     Options(how): Options<wire::How>,
     Body(request): Body<wire::CreateRequest>,
 ) -> Changed {
-    let spec = look(&ops, move |_| convert::create(request)).await?;
+    let spec = convert::create(request)?;
     change(&ops, who, how, ops::create(spec)).await
 }
 
@@ -115,7 +115,7 @@ pub async fn set(
     Body(request): Body<wire::SetRequest>,
 ) -> Changed {
     let ctid = ctid(&ops, ct).await?;
-    let spec = look(&ops, move |_| convert::set(request)).await?;
+    let spec = convert::set(request)?;
     change(&ops, who, how, ops::set(ctid, spec)).await
 }
 

@@ -52,6 +52,9 @@ pub(super) fn inside() -> Refusal {
 
 /// The container of a path.
 pub(super) async fn ctid(ops: &Ops, name: String) -> Result<Ctid, Refusal> {
+    if let Some(ctid) = view::number(&name) {
+        return Ok(ctid?);
+    }
     look(ops, move |m| view::resolve(m, &name)).await
 }
 

@@ -1,7 +1,7 @@
 //! What outlives a run of a container: peaks and fail counts of its beancounters, and its pressure of the last hour.
 
 use super::{Error, Inventory, Result, sqlite};
-use rusqlite::{Transaction, params};
+use rusqlite::{Connection, params};
 use vz_types::{Ctid, limits::Ub};
 
 /// One counter over all runs.
@@ -126,7 +126,7 @@ fn int(n: u64) -> i64 {
     i64::try_from(n).unwrap_or(i64::MAX)
 }
 
-fn put_counter(t: &Transaction<'_>, ctid: Ctid, ub: Ub, r: &CounterRow) -> rusqlite::Result<()> {
+fn put_counter(t: &Connection, ctid: Ctid, ub: Ub, r: &CounterRow) -> rusqlite::Result<()> {
     t.prepare_cached(
         "INSERT INTO counter SELECT ?1,?2,?3,?4,?5,?6 WHERE EXISTS(SELECT 1 FROM container WHERE ctid=?1) \
          ON CONFLICT(ctid,name) DO UPDATE SET maxheld=?3, failcnt=?4, seen_fails=?5, peak_base=?6",

@@ -1,7 +1,7 @@
 //! What happened to containers: limits hit, and every change of state with who caused it. One stream, numbered, kept
 //! after a container is gone.
 
-use super::{Change, Inventory, Result, sqlite};
+use super::{Change, Inventory, Result, first, sqlite};
 use rusqlite::params;
 use vz_types::{Ctid, OpId};
 
@@ -57,18 +57,19 @@ impl Change<'_> {
     /// operation did it. Answers its number.
     pub fn event(&self, e: &NewEvent<'_>) -> Result<i64> {
         let what = "keeping an event";
-        let t = self.transaction();
+        let t = self.db();
         let operation = e.by.map(|(id, _)| id.to_string());
         let same = match operation {
             Some(_) => None,
-            None => t
-                .query_row(
-                    "SELECT id FROM event WHERE ctid=?1 AND kind=?2 AND text=?3 AND last BETWEEN ?4-60 AND ?4+60 \
-                     AND operation IS NULL ORDER BY id DESC LIMIT 1",
-                    params![e.ctid.get(), e.kind, e.text, e.at as i64],
-                    |r| r.get::<_, i64>(0),
-                )
-                .ok(),
+            None => first(
+                t,
+                "SELECT id FROM event WHERE ctid=?1 AND kind=?2 AND text=?3 AND last BETWEEN ?4-60 AND ?4+60 \
+                 AND operation IS NULL ORDER BY id DESC LIMIT 1",
+                params![e.ctid.get(), e.kind, e.text, e.at as i64],
+                |r| r.get::<_, i64>(0),
+            )
+            .ok()
+            .flatten(),
         };
         if let Some(id) = same {
             self.execute(

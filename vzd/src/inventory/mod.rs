@@ -31,12 +31,15 @@ pub use operations::{OperationRow, Wanted};
 pub use owed::Debt;
 pub use parts::Part;
 
-use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, Transaction, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, OptionalExtension, Row};
 use serde::{Deserialize, Serialize};
 use std::{
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{SystemTime, UNIX_EPOCH},
 };
 use vz_types::{CtAddr, CtName, CtState, Ctid, ExitCode, TemplateName, UidBase, config::Layout, state::Trouble};
@@ -267,6 +270,8 @@ pub struct NewCt {
 /// The open inventory.
 pub struct Inventory {
     db: Mutex<Connection>,
+    /// How the connection writes now: `synchronous=FULL`, else `NORMAL`. Changed while the connection is locked.
+    full: AtomicBool,
     path: PathBuf,
     /// Locked before the connection, where both are.
     owed: Mutex<Vec<Debt>>,
@@ -350,6 +355,7 @@ impl Inventory {
         db.pragma_update(None, "synchronous", "NORMAL").map_err(failed)?;
         Ok(Self {
             db: Mutex::new(db),
+            full: AtomicBool::new(false),
             path: path.into(),
             owed: Mutex::default(),
             #[cfg(test)]
@@ -360,6 +366,8 @@ impl Inventory {
     fn prepare(db: &mut Connection) -> rusqlite::Result<()> {
         db.busy_timeout(std::time::Duration::from_secs(5))?;
         db.pragma_update(None, "foreign_keys", true)?;
+        // All there are: each is parsed once.
+        db.set_prepared_statement_cache_capacity(128);
         // 256 KiB of page cache: the whole inventory of some hundred containers.
         db.pragma_update(None, "cache_size", -256)?;
         db.pragma_update(None, "synchronous", "FULL")
@@ -395,9 +403,14 @@ impl Inventory {
         let mut db = self.db();
         self.reopen_if_it_was_locked(&mut db);
         let durable = durable || !owed.is_empty();
-        db.pragma_update(None, "synchronous", if durable { "FULL" } else { "NORMAL" }).map_err(sqlite(what))?;
-        let t = db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(sqlite(what))?;
-        let change = Change::new(t, what);
+        if self.full.swap(durable, Ordering::AcqRel) != durable {
+            let synchronous = if durable { "FULL" } else { "NORMAL" };
+            db.pragma_update(None, "synchronous", synchronous).map_err(|e| {
+                self.full.store(!durable, Ordering::Release);
+                sqlite(what)(e)
+            })?;
+        }
+        let change = Change::begin(&db, what)?;
         owed::pay(&owed, &change)?;
         let out = f(&change)?;
         change.commit()?;
@@ -406,13 +419,8 @@ impl Inventory {
     }
 
     /// As [`Inventory::change`], for the rooms of this one that write by themselves.
-    fn transaction<T>(
-        &self,
-        what: &'static str,
-        durable: bool,
-        f: impl FnOnce(&Transaction<'_>) -> Result<T>,
-    ) -> Result<T> {
-        self.change(what, durable, |c| f(c.transaction()))
+    fn transaction<T>(&self, what: &'static str, durable: bool, f: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
+        self.change(what, durable, |c| f(c.db()))
     }
 
     /// A fact about the host (`boot_id`).
@@ -450,10 +458,7 @@ impl Inventory {
 
     /// The container that has claimed `name`.
     pub fn by_name(&self, name: &str) -> Result<Option<Ctid>> {
-        let n: Option<u32> = self
-            .db()
-            .query_row("SELECT ctid FROM container WHERE name=?1", [name], |r| r.get(0))
-            .optional()
+        let n: Option<u32> = first(&self.db(), "SELECT ctid FROM container WHERE name=?1", [name], |r| r.get(0))
             .map_err(sqlite("looking a name up"))?;
         n.map(|n| Ctid::try_from(n).map_err(|e| Error::BadRow { ctid: n.into(), cause: e.to_string() })).transpose()
     }
@@ -481,8 +486,7 @@ impl Inventory {
     /// How many boots of a container's run have been told of; `None`: an earlier version started it.
     pub fn boots(&self, ctid: Ctid) -> Result<Option<u32>> {
         let what = "reading how often a container has booted";
-        let row =
-            self.db().query_row("SELECT boots FROM container WHERE ctid=?1", [ctid.get()], |r| r.get(0)).optional();
+        let row = first(&self.db(), "SELECT boots FROM container WHERE ctid=?1", [ctid.get()], |r| r.get(0));
         Ok(row.map_err(sqlite(what))?.flatten())
     }
 
@@ -531,6 +535,16 @@ fn ct_row(r: &Row<'_>) -> Result<CtRow> {
 }
 
 /// Which version of the schema a file has; 0: none yet.
+/// What the first row of an answer says, where there is one; the statement stays prepared.
+fn first<T>(
+    db: &Connection,
+    sql: &str,
+    params: impl rusqlite::Params,
+    read: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
+) -> rusqlite::Result<Option<T>> {
+    db.prepare_cached(sql)?.query_row(params, read).optional()
+}
+
 fn version(db: &Connection) -> rusqlite::Result<u32> {
     db.query_row("PRAGMA user_version", [], |r| r.get(0))
 }

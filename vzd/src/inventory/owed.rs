@@ -59,7 +59,10 @@ impl Inventory {
         let writable = || rustix::fs::access(&self.path, rustix::fs::Access::WRITE_OK).is_ok();
         if matches!(db.is_readonly(MAIN_DB), Ok(true)) && writable() {
             match Self::connect(&self.path) {
-                Ok(anew) => *db = anew,
+                Ok(anew) => {
+                    *db = anew;
+                    self.full.store(true, std::sync::atomic::Ordering::Release);
+                }
                 Err(e) => tracing::warn!("{e}"),
             }
         }

@@ -150,9 +150,10 @@ fn any_below(mount: &Path, file: &str) -> bool {
 
 /// What a host has, in figures.
 pub fn size() -> HostSize {
+    let [memory, swap] = meminfo(["MemTotal", "SwapTotal"]);
     HostSize {
-        memory: meminfo("MemTotal"),
-        swap: meminfo("SwapTotal"),
+        memory,
+        swap,
         cpus: list("/sys/devices/system/cpu/online"),
         nodes: list("/sys/devices/system/node/online"),
         pids: proc::number("/proc/sys/kernel/pid_max").unwrap_or(4_194_304),
@@ -164,9 +165,9 @@ fn list(path: &str) -> BTreeSet<u16> {
     fs::read_to_string(path).ok().and_then(|t| t.trim().parse::<Mask>().ok()).map_or_else(|| [0].into(), |m| m.0)
 }
 
-/// One figure of `/proc/meminfo` in bytes; 0 where the kernel does not tell it.
-pub fn meminfo(key: &str) -> u64 {
-    proc::meminfo(key).unwrap_or(0)
+/// Figures of `/proc/meminfo` in bytes; 0 where the kernel does not tell them.
+pub fn meminfo<const N: usize>(keys: [&str; N]) -> [u64; N] {
+    proc::meminfo(keys).unwrap_or([0; N])
 }
 
 /// The exit code of a limit that cannot be had: 148 for I/O, else 6.

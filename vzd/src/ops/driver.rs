@@ -5,7 +5,7 @@ use super::{
     Ask, Asked, Handle, Work,
     machine::{Advance, Run},
     queue::{Job, Queue},
-    turn::{Ready, finish_unbegun, in_turn, ready, until},
+    turn::{First, advance, begin, finish_unbegun, in_turn, mend, until},
 };
 use crate::{
     error::{Error, Result},
@@ -452,42 +452,51 @@ async fn carry_out(ops: &Arc<Ops>, job: Job) -> Result<()> {
     if handle.is_cancelled() {
         return unbegun(&ops.m, &handle);
     }
-    // What came before may have changed where it is; and what an earlier operation left open is finished first.
-    // A repair takes up nothing of what it is not about.
-    if let Some(ctid) = handle.subject.ctid().filter(|_| handle.kind != OpKind::Repair) {
-        match ready(ops, ctid, &handle, &request).await {
-            Ok(Ready::Go) => {}
-            Ok(Ready::NothingToDo(fact)) => {
-                // That there is nothing to stop any more is our own doing.
-                let fact = match (fact, handle.snapshot().interrupts) {
-                    (Fact::NothingToStop, Some((kind, operation))) => Fact::Interrupted { kind, operation },
-                    (fact, _) => fact,
-                };
-                handle.change(|s| s.facts.push(fact));
-                finish_unbegun(ops, &handle);
+    let work = Arc::new(Work::new(ops.m.clone(), handle.clone()));
+    let refused = |e: Error| {
+        work.fail(OpState::Failed, &e.failure(), None, |_| Ok(None));
+        Err(e)
+    };
+    let mut make = make;
+    let mut mended = false;
+    loop {
+        let first = {
+            let work = work.clone();
+            ops.pools.work.run(move || begin(&work, &request, make, mended)).await
+        };
+        match first {
+            Ok(First::Refused(e)) => return refused(e),
+            Ok(First::NothingToDo(fact)) => {
+                nothing_to_do(ops, &handle, fact);
                 return Ok(());
             }
-            Err(e) => {
-                let work = Work::new(ops.m.clone(), handle.clone());
-                work.fail(OpState::Failed, &e.failure(), None, |_| Ok(None));
-                return Err(e);
+            Ok(First::Mend(row, unmade)) => {
+                make = unmade;
+                match mend(ops, &handle, &request, *row).await {
+                    Ok(None) => mended = true,
+                    Ok(Some(fact)) => {
+                        nothing_to_do(ops, &handle, fact);
+                        return Ok(());
+                    }
+                    Err(e) => return refused(e),
+                }
             }
+            Ok(First::Made(machine)) => return run(ops, &work, machine, None).await,
+            Ok(First::Begun(machine, advance)) => return run(ops, &work, machine, Some(advance)).await,
+            Err(_) => return Err(panicked(&work)),
         }
     }
-    let work = Arc::new(Work::new(ops.m.clone(), handle.clone()));
-    let made = {
-        let work = work.clone();
-        ops.pools.work.run(move || make(&work)).await
+}
+
+/// It is so already: that is told, and kept where it is news.
+fn nothing_to_do(ops: &Arc<Ops>, handle: &Arc<Handle>, fact: Fact) {
+    // That there is nothing to stop any more is our own doing.
+    let fact = match (fact, handle.snapshot().interrupts) {
+        (Fact::NothingToStop, Some((kind, operation))) => Fact::Interrupted { kind, operation },
+        (fact, _) => fact,
     };
-    let machine = match made {
-        Ok(Ok(machine)) => machine,
-        Ok(Err(e)) => {
-            work.fail(OpState::Failed, &e.failure(), None, |_| Ok(None));
-            return Err(e);
-        }
-        Err(_) => return Err(panicked(&work)),
-    };
-    run(ops, &work, machine).await
+    handle.change(|s| s.facts.push(fact));
+    finish_unbegun(ops, handle);
 }
 
 /// The end of one that was cancelled before it began.
@@ -527,25 +536,26 @@ pub(super) async fn go_on(ops: &Arc<Ops>, handle: &Arc<Handle>, row: OperationRo
         }
         Err(_) => return Err(panicked(&work)),
     };
-    run(ops, &work, machine).await
+    run(ops, &work, machine, None).await
 }
 
-async fn run(ops: &Arc<Ops>, work: &Arc<Work>, mut machine: Box<dyn Run>) -> Result<()> {
+/// `begun`: what it came to where it has been advanced once already.
+async fn run(ops: &Arc<Ops>, work: &Arc<Work>, mut machine: Box<dyn Run>, mut begun: Option<Advance>) -> Result<()> {
     let handle = work.handle.clone();
     loop {
         let at = work.clone();
-        let advance = move || {
-            at.handle.change(|s| {
-                if s.state == OpState::Queued {
-                    s.state = if at.is_cancelled() { OpState::Cancelling } else { OpState::Running };
+        let advanced = match begun.take() {
+            Some(advance) => Ok((machine, advance)),
+            None => {
+                let advance = move || {
+                    let advance = advance(&at, &mut *machine);
+                    (machine, advance)
+                };
+                match handle.kind.is_heavy() {
+                    true => in_turn(ops, &handle, advance).await,
+                    false => ops.pools.work.run(advance).await,
                 }
-            });
-            let advance = machine.advance(&at);
-            (machine, advance)
-        };
-        let advanced = match handle.kind.is_heavy() {
-            true => in_turn(ops, &handle, advance).await,
-            false => ops.pools.work.run(advance).await,
+            }
         };
         match advanced {
             Ok((_, Advance::Ended(result))) => {

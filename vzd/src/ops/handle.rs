@@ -63,6 +63,8 @@ pub struct Handle {
     cancel: Arc<AtomicBool>,
     nudge: Notify,
     now: watch::Sender<Snapshot>,
+    /// Told once, when it has ended: whoever only waits for that is not woken at each step.
+    end: watch::Sender<bool>,
     lines: Option<broadcast::Sender<Arc<str>>>,
 }
 
@@ -107,6 +109,7 @@ impl Handle {
             cancel: Arc::default(),
             nudge: Notify::new(),
             now: watch::Sender::new(first),
+            end: watch::Sender::new(false),
             lines: kind.is_heavy().then(|| broadcast::Sender::new(LINES)),
         })
     }
@@ -147,17 +150,17 @@ impl Handle {
 
     /// Waits until it has ended.
     pub async fn ended(&self) -> Snapshot {
-        let mut follow = self.follow();
         // The sender is in `self`, so it cannot be gone.
-        match follow.wait_for(|s| s.state.has_ended()).await {
-            Ok(last) => last.clone(),
-            Err(_) => self.snapshot(),
-        }
+        let _ = self.end.subscribe().wait_for(|ended| *ended).await;
+        self.snapshot()
     }
 
     /// Tells something new about it.
     pub fn change(&self, change: impl FnOnce(&mut Snapshot)) {
         self.now.send_modify(change);
+        if self.has_ended() {
+            self.end.send_if_modified(|ended| !std::mem::replace(ended, true));
+        }
     }
 
     /// It is to give no more time.

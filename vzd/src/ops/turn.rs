@@ -3,12 +3,15 @@
 
 use super::{
     Handle, Ops, Work,
+    ask::Make,
     driver::{broken, conclude, go_on},
+    machine::{Advance, Run},
     step::Wait,
 };
 use crate::{
     error::{Error, Result},
-    manager::lock,
+    inventory::OperationRow,
+    manager::{Manager, lock},
     pool::Panicked,
     ready::readable,
 };
@@ -16,68 +19,115 @@ use std::sync::{Arc, Mutex, atomic::Ordering};
 use tokio::time::timeout_at;
 use vz_types::{
     CtState, Ctid, Fact, OpKind, OpState, Reason,
-    judge::{Request, Verdict, judge},
+    judge::{Request, Seen, Verdict, judge},
 };
 
-/// What is to be done now that it is its turn.
-pub(super) enum Ready {
-    /// What was asked for.
-    Go,
+/// What the first look at an operation whose turn has come leads to. All of it that needs nobody else is one piece of
+/// work: each change of threads costs as much as a step.
+pub(super) enum First {
+    /// The rules, or its own checks, refuse it.
+    Refused(Error),
     /// It is so already.
     NothingToDo(Fact),
+    /// What an earlier one left open comes first; it is yet to be made.
+    Mend(Box<OperationRow>, Make),
+    /// It is ready to be carried out where there is room for it.
+    Made(Box<dyn Run>),
+    /// It has begun, and come so far.
+    Begun(Box<dyn Run>, Advance),
 }
 
-/// Judges once more now that it is its turn, after what was left open has been finished.
-pub(super) async fn ready(ops: &Arc<Ops>, ctid: Ctid, handle: &Arc<Handle>, request: &Request) -> Result<Ready> {
-    let m = ops.m.clone();
-    let pool = &ops.pools.work;
-    let look = move || -> Result<_> {
+/// Looks where things are now that it is its turn, judges once more, checks, and begins. `mended`: nothing is open any
+/// more, and the rules have been asked. A repair takes up nothing of what it is not about.
+pub(super) fn begin(work: &Work, request: &Request, make: Make, mended: bool) -> First {
+    let about = work.handle.subject.ctid().filter(|_| work.handle.kind != OpKind::Repair && !mended);
+    if let Some(ctid) = about {
         // What is not written down yet has ended all the same.
-        if let Err(e) = m.inventory.pay() {
+        if let Err(e) = work.m.inventory.pay() {
             tracing::debug!(ctid = ctid.get(), "{e}");
         }
-        Ok((m.inventory.operation_open_on(ctid)?, m.seen(ctid)?))
-    };
-    let (open, mut seen) = pool.run(look).await.unwrap_or_else(|_| Err(broken()))?;
-    if let Some(row) = open.filter(|row| row.id != handle.id) {
-        tracing::warn!(ctid = ctid.get(), op = row.kind.word(), step = row.step, "was left open");
-        let (kind, step) = (row.kind, row.step.clone());
-        let mending = Handle::again(&row);
-        let result = go_on(ops, &mending, row).await;
-        let ended = mending.snapshot();
-        conclude(
-            &mending,
-            match &result {
-                Ok(()) => Ok(()),
-                Err(e) => Err(Error::refused(e.code(), e.report(), "")),
-            },
-        );
-        let trouble = ops.m.cell(ctid).state();
-        if trouble.0 == CtState::Failed && !(request.kind == OpKind::Destroy && kind != OpKind::Destroy) {
-            let cause = trouble.1.map_or_else(|| "it is open still".to_owned(), |t| t.cause);
-            return Err(Error::denied(Reason::Trouble { kind, step, cause }, ctid));
+        match work.m.inventory.operation_open_on(ctid) {
+            Ok(Some(row)) if row.id != work.handle.id => return First::Mend(Box::new(row), make),
+            Ok(_) => {}
+            Err(e) => return First::Refused(e.into()),
         }
-        // It was to do the same, and has now been done. Two that bring values of their own are never the same.
-        let alike = kind == request.kind && !matches!(kind, OpKind::Create | OpKind::Set);
-        if alike && result.is_ok() {
-            let facts = ended.facts;
-            handle.change(|s| s.facts.extend(facts));
-            return Ok(Ready::NothingToDo(Fact::Joined { operation: mending.id }));
-        }
-        let m = ops.m.clone();
-        seen = pool.run(move || m.seen(ctid)).await.unwrap_or_else(|_| Err(broken()))?;
-        // What was half made has gone while it was taken back: that is what was asked for.
-        if request.kind == OpKind::Destroy && seen.state == CtState::Absent {
-            let private = ops.m.paths.private(ctid).display().to_string();
-            return Ok(Ready::NothingToDo(Fact::Destroyed { private }));
+        match work.m.seen(ctid).and_then(|seen| may_go(&work.m, ctid, &seen, request)) {
+            Ok(None) => {}
+            Ok(Some(fact)) => return First::NothingToDo(fact),
+            Err(e) => return First::Refused(e),
         }
     }
-    match judge(&seen, &[], request) {
-        Verdict::Accept | Verdict::Join(_) | Verdict::Hurry(_) | Verdict::Interrupt(_) => Ok(Ready::Go),
-        Verdict::AlreadySo => Ok(Ready::NothingToDo(Fact::NothingToStop)),
-        Verdict::Deny(Reason::Absent) => Err(ops.m.absent(ctid)),
+    match make(work) {
+        Err(e) => First::Refused(e),
+        Ok(machine) if work.handle.kind.is_heavy() => First::Made(machine),
+        Ok(mut machine) => {
+            let advance = advance(work, &mut *machine);
+            First::Begun(machine, advance)
+        }
+    }
+}
+
+/// Goes on with it until it has to wait or has ended.
+pub(super) fn advance(work: &Work, machine: &mut dyn Run) -> Advance {
+    work.handle.change(|s| {
+        if s.state == OpState::Queued {
+            s.state = if work.is_cancelled() { OpState::Cancelling } else { OpState::Running };
+        }
+    });
+    machine.advance(work)
+}
+
+/// The rules' last word; a fact where there is nothing left to do.
+fn may_go(m: &Manager, ctid: Ctid, seen: &Seen, request: &Request) -> Result<Option<Fact>> {
+    match judge(seen, &[], request) {
+        Verdict::Accept | Verdict::Join(_) | Verdict::Hurry(_) | Verdict::Interrupt(_) => Ok(None),
+        Verdict::AlreadySo => Ok(Some(Fact::NothingToStop)),
+        Verdict::Deny(Reason::Absent) => Err(m.absent(ctid)),
         Verdict::Deny(reason) => Err(Error::denied(reason, ctid)),
     }
+}
+
+/// Finishes what an earlier operation left open on its container, and judges once more. A fact where there is nothing
+/// left to do.
+pub(super) async fn mend(
+    ops: &Arc<Ops>,
+    handle: &Arc<Handle>,
+    request: &Request,
+    row: OperationRow,
+) -> Result<Option<Fact>> {
+    let Some(ctid) = handle.subject.ctid() else { return Ok(None) };
+    tracing::warn!(ctid = ctid.get(), op = row.kind.word(), step = row.step, "was left open");
+    let (kind, step) = (row.kind, row.step.clone());
+    let mending = Handle::again(&row);
+    let result = go_on(ops, &mending, row).await;
+    let ended = mending.snapshot();
+    conclude(
+        &mending,
+        match &result {
+            Ok(()) => Ok(()),
+            Err(e) => Err(Error::refused(e.code(), e.report(), "")),
+        },
+    );
+    let trouble = ops.m.cell(ctid).state();
+    if trouble.0 == CtState::Failed && !(request.kind == OpKind::Destroy && kind != OpKind::Destroy) {
+        let cause = trouble.1.map_or_else(|| "it is open still".to_owned(), |t| t.cause);
+        return Err(Error::denied(Reason::Trouble { kind, step, cause }, ctid));
+    }
+    // It was to do the same, and has now been done. Two that bring values of their own are never the same.
+    let alike = kind == request.kind && !matches!(kind, OpKind::Create | OpKind::Set);
+    if alike && result.is_ok() {
+        let facts = ended.facts;
+        handle.change(|s| s.facts.extend(facts));
+        return Ok(Some(Fact::Joined { operation: mending.id }));
+    }
+    let m = ops.m.clone();
+    let seen = ops.pools.work.run(move || m.seen(ctid)).await.unwrap_or_else(|_| Err(broken()))?;
+    // What was half made has gone while it was taken back: that is what was asked for.
+    if request.kind == OpKind::Destroy && seen.state == CtState::Absent {
+        let private = ops.m.paths.private(ctid).display().to_string();
+        return Ok(Some(Fact::Destroyed { private }));
+    }
+    may_go(&ops.m, ctid, &seen, request)
 }
 
 /// One whose turn came and that has nothing left to do. That there was nothing to stop is no news to anybody who did not

@@ -25,6 +25,14 @@ impl OpId {
         Self(ulid::Ulid::from_parts(millis, random))
     }
 
+    /// The same, but behind another one of the same millisecond: what was asked for later is listed later.
+    pub fn behind(self, other: Self) -> Self {
+        match other.0.increment() {
+            Ok(next) if self.millis() == other.millis() && self.0 < next => Self(next),
+            _ => self,
+        }
+    }
+
     /// When it was asked for, in milliseconds since the epoch.
     pub fn millis(self) -> u64 {
         self.0.timestamp_ms()
@@ -277,6 +285,9 @@ mod tests {
     fn numbers_rise_with_time_and_survive_being_written() {
         let (a, b) = (OpId::new(1, [9; 10]), OpId::new(2, [0; 10]));
         assert!(a < b && a.to_string() < b.to_string());
+        // Two of one millisecond are in the order in which they were asked for.
+        let (c, d) = (OpId::new(1, [3; 10]), OpId::new(1, [12; 10]));
+        assert!(a < c.behind(a) && c.behind(a).millis() == 1 && d.behind(a) == d && b.behind(a) == b);
         assert_eq!(a.to_string().parse(), Ok(a));
         assert_eq!((a.millis(), a.to_string().len()), (1, 26));
         for bad in ["", "x", "../../../../etc/passwd0000", &"0".repeat(27)] {
