@@ -15,7 +15,7 @@ use vz_api::{
     operations,
     wire::{Operation, OperationsRequest},
 };
-use vz_types::{OpId, time::utc};
+use vz_types::{Fact, OpId, time::utc};
 
 /// `operations`.
 pub fn list(s: &Session, args: &OperationsArgs) -> Outcome {
@@ -83,6 +83,9 @@ pub fn history(s: &Session, typed: &str) -> Outcome {
             s.ui.say(&format!("    {}  {} by {}{number}{text}", when(part.at), part.how, part.asker));
         }
         for fact in &o.facts {
+            if let Fact::Asked { settings } = fact {
+                s.ui.say(&format!("    asked for: {}", plain(&settings.join(", "))));
+            }
             let done = vz_api::wire::Done { ctid: o.ctid, facts: vec![fact.clone()], ..Default::default() };
             let told = words::told(done, &s.paths);
             for line in told.messages.iter().chain(&told.warnings) {

@@ -9,7 +9,7 @@ use comfy_table::{ColumnConstraint, Table, Width, presets};
 use indicatif::ProgressBar;
 use std::io::IsTerminal;
 use vz_api::wire::{BuildEvent, BuildRequest, CheckItem, TemplateInfo};
-use vz_types::{ExitCode, TemplateName, limits::amount::column, time::utc};
+use vz_types::{ExitCode, Fact, TemplateName, limits::amount::column, time::utc};
 
 /// Rows without lines around them; cells are never wrapped when nobody looks, so that `grep` finds them.
 pub fn table(header: &[&str]) -> Table {
@@ -171,7 +171,12 @@ pub fn template_build(session: &Session, typed: &str, rebuild: bool) -> Outcome 
     if ui.json {
         ui.object(&built)?;
     } else {
-        ui.say(&format!("OS template {name} was built"));
+        let is = session.client.operation(&awaited.id.to_string());
+        let already = is.is_ok_and(|o| o.facts.contains(&Fact::BuiltAlready));
+        ui.say(&match already {
+            true => format!("OS template {name} is there already; --rebuild builds it anew"),
+            false => format!("OS template {name} was built"),
+        });
         if !ui.quiet {
             print_template(session, &built, false);
         }

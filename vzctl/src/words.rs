@@ -46,6 +46,7 @@ pub fn sentences(fact: &Fact, conf: &str) -> Vec<String> {
         Fact::AddressesDeleted { ips } => vec![format!("Deleting IP address(es): {}", list(ips))],
         Fact::AddressesAdded { ips } => vec![format!("Adding IP address(es): {}", list(ips))],
         Fact::Saved { file } => vec![format!("CT configuration saved to {file}")],
+        Fact::BuiltAlready => fixed(&["It was there already and was not built again; --rebuild builds it anew"]),
         Fact::TemplateRemoved { template } => vec![format!("OS template {template} was removed")],
         Fact::Interrupted { kind, operation } => {
             vec![format!("Container is down: {}, operation {operation}, was cancelled", kind.word())]

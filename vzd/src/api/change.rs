@@ -88,6 +88,18 @@ fn ended(handle: &Handle, last: &Snapshot) -> Result<wire::Done, Refusal> {
     })
 }
 
+/// Reads a request: at once, unless that takes a processor for long.
+async fn read<T: Send + 'static>(
+    ops: &Arc<Ops>,
+    costly: bool,
+    read: impl FnOnce() -> crate::error::Result<T> + Send + 'static,
+) -> Result<T, Refusal> {
+    match costly {
+        true => look(ops, move |_| read()).await,
+        false => Ok(read()?),
+    }
+}
+
 /// Make a container.
 #[utoipa::path(post, path = "/v1/cts", request_body = wire::CreateRequest,
     params(("background" = Option<bool>, Query, description = "answer 202 with the operation at once")),
@@ -98,7 +110,7 @@ pub async fn create(
     Options(how): Options<wire::How>,
     Body(request): Body<wire::CreateRequest>,
 ) -> Changed {
-    let spec = convert::create(request)?;
+    let spec = read(&ops, convert::is_costly(&request.settings), move || convert::create(request)).await?;
     change(&ops, who, how, ops::create(spec)).await
 }
 
@@ -115,7 +127,7 @@ pub async fn set(
     Body(request): Body<wire::SetRequest>,
 ) -> Changed {
     let ctid = ctid(&ops, ct).await?;
-    let spec = convert::set(request)?;
+    let spec = read(&ops, convert::is_costly(&request.settings), move || convert::set(request)).await?;
     change(&ops, who, how, ops::set(ctid, spec)).await
 }
 

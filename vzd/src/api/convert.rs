@@ -48,6 +48,7 @@ fn bad_setting(e: SettingError) -> Error {
 /// Settings as changes; passwords are hashed here and go no further.
 pub fn changes(s: wire::Settings) -> Result<Changes> {
     let mut c = Changes::default();
+    c.asked = asked(&s);
     c.sample = s.sample;
     c.reset_ub = s.reset_ub;
     for (name, value) in &s.values.0 {
@@ -74,8 +75,29 @@ pub fn changes(s: wire::Settings) -> Result<Changes> {
     Ok(c)
 }
 
+/// All of it in words, for the record. What opens a container to somebody is left out.
+fn asked(s: &wire::Settings) -> Vec<String> {
+    let mut words: Vec<String> = s.sample.iter().map(|name| format!("applyconfig {name}")).collect();
+    words.extend(s.values.0.iter().map(|(name, value)| format!("{name} {value}").trim_end().to_owned()));
+    words.extend(s.limits.iter().map(|(name, value)| format!("{name} {value}")));
+    words.extend(s.sshkeys.iter().map(|k| format!("sshkey of {}", k.user)));
+    words.extend(s.userpasswd.iter().map(|p| format!("userpasswd of {}", p.user)));
+    words.extend(s.reset_ub.then(|| "reset_ub".to_owned()));
+    words.dedup();
+    words
+}
+
+/// Whether reading them takes a processor for long: a password's hash is meant to.
+pub fn is_costly(s: &wire::Settings) -> bool {
+    !s.userpasswd.is_empty()
+}
+
 /// A create request.
 pub fn create(r: wire::CreateRequest) -> Result<CreateSpec> {
+    if r.ctid == 0 {
+        let hint = "`ctid` is the number it is to have, 101..2147483644";
+        return Err(Error::refused(ExitCode::BadValue, "no CTID is given", hint));
+    }
     let ctid = Ctid::try_from(r.ctid).map_err(|e| Error::refused(ExitCode::BadValue, e.to_string(), ""))?;
     let Some(template) = r.ostemplate else {
         return Err(Error::refused(

@@ -40,6 +40,7 @@ impl Create {
     /// Why it cannot be made.
     pub fn prepare(w: &Work, spec: &CreateSpec) -> Result<Box<dyn Run>> {
         let m = &w.m;
+        w.asked_for(&spec.changes);
         let ctid = spec.ctid;
         refuse_leftovers(m, ctid)?;
         let template = m.templates.ready(&spec.template)?;

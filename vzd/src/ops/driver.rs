@@ -5,7 +5,7 @@ use super::{
     Ask, Asked, Handle, Work,
     machine::{Advance, Run},
     queue::{Job, Queue},
-    turn::{First, advance, begin, finish_unbegun, in_turn, mend, until},
+    turn::{First, advance, begin, in_turn, mend, nothing_to_do, until},
 };
 use crate::{
     error::{Error, Result},
@@ -486,17 +486,6 @@ async fn carry_out(ops: &Arc<Ops>, job: Job) -> Result<()> {
             Err(_) => return Err(panicked(&work)),
         }
     }
-}
-
-/// It is so already: that is told, and kept where it is news.
-fn nothing_to_do(ops: &Arc<Ops>, handle: &Arc<Handle>, fact: Fact) {
-    // That there is nothing to stop any more is our own doing.
-    let fact = match (fact, handle.snapshot().interrupts) {
-        (Fact::NothingToStop, Some((kind, operation))) => Fact::Interrupted { kind, operation },
-        (fact, _) => fact,
-    };
-    handle.change(|s| s.facts.push(fact));
-    finish_unbegun(ops, handle);
 }
 
 /// The end of one that was cancelled before it began.

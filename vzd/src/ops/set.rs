@@ -74,6 +74,7 @@ impl Set {
     /// Why it cannot be.
     pub fn prepare(w: &Work, ctid: Ctid, spec: &SetSpec) -> Result<Box<dyn Run>> {
         let m = &w.m;
+        w.asked_for(&spec.changes);
         let row = m.row(ctid)?;
         let changes = spec.changes.clone();
         let old = m.conf.read(ctid)?;

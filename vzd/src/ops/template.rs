@@ -64,6 +64,7 @@ impl Made {
             None => {
                 let line = format!("{} is built already; --rebuild builds it anew", self.name);
                 say(w, BuildEvent::Log { line });
+                w.tell(Fact::BuiltAlready);
             }
         }
         w.begin(&Note::default(), None, false, |_| Ok(()))

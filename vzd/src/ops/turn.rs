@@ -132,7 +132,13 @@ pub(super) async fn mend(
 
 /// One whose turn came and that has nothing left to do. That there was nothing to stop is no news to anybody who did not
 /// leave it behind; the rest is on record like what was done.
-pub(super) fn finish_unbegun(ops: &Arc<Ops>, handle: &Arc<Handle>) {
+pub(super) fn nothing_to_do(ops: &Arc<Ops>, handle: &Arc<Handle>, fact: Fact) {
+    // That there is nothing to stop any more is our own doing.
+    let fact = match (fact, handle.snapshot().interrupts) {
+        (Fact::NothingToStop, Some((kind, operation))) => Fact::Interrupted { kind, operation },
+        (fact, _) => fact,
+    };
+    handle.change(|s| s.facts.push(fact));
     let news = handle.snapshot().facts.iter().any(|f| !matches!(f, Fact::NothingToStop));
     if news || handle.kept.load(Ordering::Acquire) {
         let row = Work::new(ops.m.clone(), handle.clone()).row(OpState::Done, None, true);

@@ -14,7 +14,7 @@ use std::{
     },
     time::Duration,
 };
-use vz_types::{CtState, Ctid, Fact, OpId, OpState, op::Failure, op::Progress, state::Trouble};
+use vz_types::{CtState, Ctid, Fact, OpId, OpState, op::Failure, op::Progress, settings::Changes, state::Trouble};
 
 /// One operation under way, seen from its steps.
 #[derive(Debug)]
@@ -119,6 +119,13 @@ impl Work {
     /// Something to be told.
     pub fn tell(&self, fact: Fact) {
         self.handle.change(|s| s.facts.push(fact));
+    }
+
+    /// What is to be set, for the record.
+    pub(super) fn asked_for(&self, changes: &Changes) {
+        if !changes.asked.is_empty() {
+            self.tell(Fact::Asked { settings: changes.asked.clone() });
+        }
     }
 
     /// How far the step is.

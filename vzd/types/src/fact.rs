@@ -69,11 +69,18 @@ pub enum Fact {
         /// Which.
         ips: Vec<CtAddr>,
     },
+    /// What was to be set, as it was asked for; of secrets only whose they are.
+    Asked {
+        /// Each `name value`.
+        settings: Vec<String>,
+    },
     /// The configuration was written.
     Saved {
         /// To this file.
         file: String,
     },
+    /// The OS template was there already, and was not built again.
+    BuiltAlready,
     /// An OS template is gone.
     TemplateRemoved {
         /// Its name.

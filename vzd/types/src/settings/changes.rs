@@ -19,6 +19,8 @@ pub struct Changes {
     pub sample: Option<String>,
     /// Forget maxheld and failcnt.
     pub reset_ub: bool,
+    /// All of it as it was asked for, for the record: of secrets only whose they are.
+    pub asked: Vec<String>,
 }
 
 impl fmt::Debug for Changes {

@@ -20,6 +20,22 @@ pub enum Value {
     Switches(BTreeMap<String, bool>),
 }
 
+impl std::fmt::Display for Value {
+    /// As on a command line.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let on = |b: bool| if b { "on" } else { "off" };
+        match self {
+            Self::Flag(yes) => f.write_str(if *yes { "yes" } else { "no" }),
+            Self::Number(n) => n.fmt(f),
+            Self::Text(text) => f.write_str(text),
+            Self::List(texts) => f.write_str(&texts.join(",")),
+            Self::Switches(all) => {
+                f.write_str(&all.iter().map(|(name, b)| format!("{name}:{}", on(*b))).collect::<Vec<_>>().join(","))
+            }
+        }
+    }
+}
+
 /// The type of a value in the API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
