@@ -210,7 +210,7 @@ impl Rig {
         );
         let log = fs::File::create(self.log_file()).expect("making vzd's log");
         let mut c = self.host.command("unshare");
-        c.args(["--mount", "--propagation", "private", "sh", "-c", &line]).stdin(Stdio::null());
+        c.args(["--mount", "--propagation", "private", "bash", "-c", &line]).stdin(Stdio::null());
         c.stdout(log.try_clone().expect("second log descriptor")).stderr(log);
         let before = self.socket_identity();
         *self.lock() = Some(c.spawn().expect("starting vzd"));

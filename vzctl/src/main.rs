@@ -35,6 +35,8 @@ use vz_api::client::Client;
 use vz_types::{ExitCode, Paths};
 
 fn main() -> process::ExitCode {
+    // What `exec` starts has to be waited for, whatever our caller ignores.
+    vz_sys::inherited::wait_for_children();
     let argv: Vec<OsString> = std::env::args_os().collect();
     let name = argv.first().map(Path::new).and_then(Path::file_name);
     // Only for the form of an error: the parser may not get as far as this option.

@@ -76,6 +76,9 @@ impl std::fmt::Display for NeedsOperator {
 impl std::error::Error for NeedsOperator {}
 
 fn main() -> ExitCode {
+    // The modes of what is made (cgroups above all) are no matter of who started us.
+    vz_sys::inherited::own_files_readable();
+    vz_sys::inherited::wait_for_children();
     let args = Args::parse();
     let done = match args.command {
         Some(Command::Man) => man::page(Args::command()).and_then(|page| print(&page)),

@@ -54,8 +54,10 @@ pub fn default_rlimits(limits: &Inside) -> io::Result<()> {
     let nofile = limits.nofile.unwrap_or(524_288);
     let memlock = limits.memlock.unwrap_or(8 << 20);
     let space = limits.address_space.unwrap_or(NONE);
+    // As many as a machine of this size allows (kernel/fork.c, fork_init).
+    let tasks = vz_sys::proc::number("/proc/sys/kernel/threads-max").map_or(NONE, |n| n / 2);
     // The user namespace made after this counts the signals of the whole container against it.
-    let signals = limits.sigpending.map(|n| (Resource::RLIMIT_SIGPENDING, n, n));
+    let signals = limits.sigpending.unwrap_or(tasks);
     for (resource, soft, hard) in [
         (Resource::RLIMIT_NOFILE, nofile.min(1024), nofile),
         (Resource::RLIMIT_CORE, 0, NONE),
@@ -65,10 +67,15 @@ pub fn default_rlimits(limits: &Inside) -> io::Result<()> {
         (Resource::RLIMIT_AS, space, space),
         (Resource::RLIMIT_STACK, 8 << 20, NONE),
         (Resource::RLIMIT_MEMLOCK, memlock, memlock),
-    ]
-    .into_iter()
-    .chain(signals)
-    {
+        (Resource::RLIMIT_SIGPENDING, signals, signals),
+        (Resource::RLIMIT_NPROC, tasks, tasks),
+        (Resource::RLIMIT_RSS, NONE, NONE),
+        (Resource::RLIMIT_LOCKS, NONE, NONE),
+        (Resource::RLIMIT_MSGQUEUE, 819_200, 819_200),
+        (Resource::RLIMIT_NICE, 0, 0),
+        (Resource::RLIMIT_RTPRIO, 0, 0),
+        (Resource::RLIMIT_RTTIME, NONE, NONE),
+    ] {
         match setrlimit(resource, soft, hard) {
             Err(nix::Error::EPERM) => {
                 let (_, most) = getrlimit(resource)?;

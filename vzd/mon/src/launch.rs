@@ -35,6 +35,7 @@ use vz_sys::{
     seqpacket,
 };
 use vz_types::{
+    UidBase,
     plan::{FileEdit, LaunchPlan},
     run::ProcessId,
 };
@@ -358,6 +359,8 @@ fn init(
     }
     let link = linked.then_some(plan.inside_link.as_str());
     inside_net::configure(link, &plan.addresses).map_err(io::Error::other).at(STEP, "set up the network inside")?;
+    // systemd means to let everybody ping, and names more groups than there are here, which the kernel refuses (icmp(7)).
+    let _ = fs::write("/proc/sys/net/ipv4/ping_group_range", format!("0 {}", UidBase::COUNT - 1));
     let console = rustix::fs::openat(
         rustix::fs::CWD,
         "/dev/console",

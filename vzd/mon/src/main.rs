@@ -34,7 +34,7 @@ mod storage;
 mod task;
 
 use std::process::ExitCode;
-use vz_sys::process::SingleThreaded;
+use vz_sys::{inherited, process::SingleThreaded};
 use vz_types::plan::PROTOCOL;
 
 fn main() -> ExitCode {
@@ -48,6 +48,8 @@ fn main() -> ExitCode {
     if let Err(e) = nix::sys::prctl::set_name(c"vzmon") {
         return fail(&format!("cannot name ourselves: {e}"));
     }
+    inherited::own_files_readable();
+    inherited::wait_for_children();
     // Whoever is about to share a namespace with strangers must not be traceable by them (prctl(2)).
     if let Err(e) = nix::sys::prctl::set_dumpable(false) {
         return fail(&format!("cannot become undumpable: {e}"));

@@ -32,7 +32,7 @@ use std::{
     process::ExitCode,
     time::{Duration, Instant},
 };
-use vz_sys::{cgroup, device_bpf, proc, process, process::SingleThreaded, seqpacket};
+use vz_sys::{cgroup, device_bpf, inherited, proc, process, process::SingleThreaded, seqpacket};
 use vz_types::{
     plan::{ControlReply, ControlRequest, LaunchAnswer, LaunchPlan, MonitorEvent, NOT_UNDERSTOOD, PROTOCOL},
     policy::device_rules,
@@ -118,6 +118,7 @@ impl Launch {
         self.fault.clone_from(&plan.fault);
         let run_dir = open_dir(&plan.run_dir).at("plan", format!("open {}", plan.run_dir.display()))?;
         own_stdio(&run_dir).at("plan", "open monitor.log")?;
+        inherited::begin_anew();
         confine::default_rlimits(&plan.limits).at("plan", "set the resource limits")?;
         let signals = termination_signals().at("plan", "block the termination signals")?;
         let listener = seqpacket::listen(run_dir.as_fd(), CONTROL).at("plan", "listen on control.sock")?;

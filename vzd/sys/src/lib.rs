@@ -10,6 +10,7 @@ pub mod caps;
 pub mod cgroup;
 pub mod device_bpf;
 pub mod heap;
+pub mod inherited;
 pub mod loopdev;
 pub mod mount;
 pub mod netlink;

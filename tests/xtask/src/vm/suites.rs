@@ -24,7 +24,7 @@ const LIMIT: Duration = Duration::from_secs(2400);
 /// How long one test inside may take; nextest gives up sooner.
 const ONE: Duration = Duration::from_secs(600);
 /// Native suites run again inside: what other cgroups, quotas, mounts and kernel may change.
-pub const INSIDE: &[&str] = &["storage", "survival", "inits"];
+pub const INSIDE: &[&str] = &["storage", "survival", "inherited", "inits"];
 
 /// The programs of the suites (`tests/tests/*.rs`) that run on this machine, or those that need the virtual one.
 ///

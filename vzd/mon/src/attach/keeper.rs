@@ -25,6 +25,7 @@ use std::{
     time::{Duration, Instant},
 };
 use vz_sys::{
+    inherited,
     process::{self, Cloned, SingleThreaded},
     seqpacket,
 };
@@ -110,6 +111,7 @@ fn start(one: SingleThreaded, what: &Inside<'_>, relay: &OwnedFd) -> Result<(i32
     let joiner = match clone_inside(one, &what.state)? {
         Cloned::Child => {
             drop(ours);
+            inherited::begin_anew();
             // As root of the host still: the container's limits may be above the operator's own.
             let limited = confine::default_rlimits(&what.state.limits).at(STEP, "set the resource limits");
             let outcome: Result<(), StepError> = limited.and_then(|()| join(&what.target)).and_then(|()| {
