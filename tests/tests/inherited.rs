@@ -13,7 +13,8 @@ use vz_tests::{
 /// raise them again (CAP_SYS_RESOURCE): the test machine, not every place this runs in.
 fn odd() -> String {
     let status = fs::read_to_string("/proc/self/status").unwrap();
-    let caps = status.lines().find_map(|l| l.strip_prefix("CapEff:")).map(|c| u64::from_str_radix(c.trim(), 16).unwrap());
+    let caps =
+        status.lines().find_map(|l| l.strip_prefix("CapEff:")).map(|c| u64::from_str_radix(c.trim(), 16).unwrap());
     let may_raise = caps.unwrap() & 1 << 24 != 0;
     let both = if may_raise { "" } else { "-S" };
     let limits = ["c 0", "n 500", "u 4000", "i 100", "q 1000", "l 40", "f 1000000", "s 4096", "d 4000000", "x 50"];
@@ -27,7 +28,8 @@ fn odd() -> String {
 
 /// What a process of the container's has, from its files below /proc.
 fn state(limits: &str, status: &str, stat: &str) -> Vec<String> {
-    let mut out: Vec<String> = limits.lines().skip(1).map(|l| l.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    let mut out: Vec<String> =
+        limits.lines().skip(1).map(|l| l.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
     let fields = ["Umask:", "Cpus_allowed:", "SigBlk:", "SigIgn:", "NoNewPrivs:"];
     out.extend(status.lines().filter(|l| fields.iter().any(|f| l.starts_with(f))).map(str::to_owned));
     // Behind the name: priority, nice, real-time priority and policy (proc_pid_stat(5), fields 18, 19, 40 and 41).
