@@ -145,13 +145,13 @@ fn direct(words: &[String]) -> Option<Vec<String>> {
     simple.then_some(argv)
 }
 
-/// `enter`: root's login shell on a terminal of its own, or `--exec`'s command there.
+/// `enter`: root's login shell on a terminal of its own where ours is one, or `--exec`'s command there.
 pub fn enter(paths: &Paths, target: &Target, command: Option<&[String]>, quiet: bool) -> Outcome {
     let record = target::must_run(paths, target)?;
     let ctid = record.ctid;
     let shell = |name: &str| command.map(|c| vec![name.to_owned(), "-c".to_owned(), c.join(" ")]).unwrap_or_default();
     if !quiet {
-        crate::ui::print_line(&format!("entered into CT {ctid}"));
+        crate::ui::print_note(&format!("entered into CT {ctid}"));
     }
     let plan = AttachPlan {
         argv: shell("bash"),

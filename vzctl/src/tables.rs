@@ -163,16 +163,21 @@ pub fn template_build(session: &Session, typed: &str, rebuild: bool) -> Outcome 
     }
     ui.say(&awaited.words);
     let bar = ui.bar();
+    let mut staged = false;
     let built = progress::told_itself(&client, &awaited, &bar, || {
-        client.build(&name, &BuildRequest { rebuild }, |event| show(&ui, &bar, event))
+        client.build(&name, &BuildRequest { rebuild }, |event| {
+            staged |= matches!(event, BuildEvent::Stage { stage, .. } if stage != "done");
+            show(&ui, &bar, event);
+        })
     });
     bar.finish_and_clear();
     let built = built?;
     if ui.json {
         ui.object(&built)?;
     } else {
-        let is = session.client.operation(&awaited.id.to_string());
-        let already = is.is_ok_and(|o| o.facts.contains(&Fact::BuiltAlready));
+        // Nothing was done but to look.
+        let is = (!staged).then(|| session.client.operation(&awaited.id.to_string()).ok()).flatten();
+        let already = is.is_some_and(|o| o.facts.contains(&Fact::BuiltAlready));
         ui.say(&match already {
             true => format!("OS template {name} is there already; --rebuild builds it anew"),
             false => format!("OS template {name} was built"),

@@ -6,6 +6,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use std::io::{IsTerminal, Write};
 use vz_api::wire::Done;
+use vz_types::ExitCode;
 
 /// How to print.
 #[derive(Clone, Copy, Debug)]
@@ -27,7 +28,7 @@ impl Ui {
     /// A sentence of the classic tool.
     pub fn say(&self, line: &str) {
         if !self.quiet && !self.json {
-            print_line(line);
+            print_note(line);
         }
     }
 
@@ -98,12 +99,23 @@ impl Ui {
     }
 }
 
-/// One line on standard output. A reader that has gone away (`| head`) ends us quietly, as it does other tools.
+/// One line on standard output. A reader that has gone away (`| head`) ends us quietly, as it does other tools; what else
+/// keeps it from being written (a full disk) is a failure, as half an answer is none.
 pub fn print_line(line: &str) {
     let mut out = std::io::stdout().lock();
-    if out.write_all(line.as_bytes()).and_then(|()| out.write_all(b"\n")).is_err() {
-        std::process::exit(0);
+    match out.write_all(line.as_bytes()).and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush()) {
+        Ok(()) => {}
+        Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
+        Err(e) => {
+            print_error(&format!("standard output cannot be written: {e}"));
+            std::process::exit(ExitCode::System.code().into());
+        }
     }
+}
+
+/// One line on standard output that nobody asked for: what is under way goes on without a reader, and with a full disk.
+pub fn print_note(line: &str) {
+    drop(writeln!(std::io::stdout(), "{line}"));
 }
 
 /// One line on standard error; there is nobody to tell that it is closed.

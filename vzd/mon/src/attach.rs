@@ -24,7 +24,7 @@ use nix::sched::CloneFlags;
 use std::{
     ffi::CString,
     fs::{self, File},
-    io::{self, BufRead, Read},
+    io::{self, BufRead, IsTerminal, Read, Write},
     os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
     process::ExitCode,
@@ -80,7 +80,8 @@ pub fn main(one: SingleThreaded, fd: Option<&str>) -> ExitCode {
         }
     };
     if let Some(line) = &plan.farewell {
-        println!("{line}");
+        // Nobody may be reading, and the program's own status counts.
+        drop(writeln!(std::io::stdout(), "{line}"));
     }
     ExitCode::from(match (status, plan.fail_as) {
         (0, _) | (_, None) => status,
@@ -168,7 +169,10 @@ impl Stdio {
 
 fn attach(one: SingleThreaded, plan: &AttachPlan) -> Result<u8, Failure> {
     let (state, target) = running(&plan.run_dir)?;
-    let stdio = Stdio::make(plan.tty, state.uid_base.get())?;
+    // What comes from a file or a pipe is no terminal, and ends: a line editor would wait behind its end for a key that
+    // nobody presses.
+    let terminal = plan.tty && io::stdin().is_terminal();
+    let stdio = Stdio::make(terminal, state.uid_base.get())?;
     let script = match plan.script_fd {
         Some(fd) => Some(process::inherited_fd(fd).at(STEP, "take over the script")?),
         None => None,

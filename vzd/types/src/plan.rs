@@ -292,7 +292,7 @@ pub struct AttachPlan {
     pub argv: Vec<String>,
     /// The whole environment, `NAME=value`.
     pub env: Vec<String>,
-    /// Give the program a terminal of its own and relay ours to it.
+    /// Give the program a terminal of its own and relay ours to it, where ours is one.
     pub tty: bool,
     /// Content to expose inside as `/dev/fd/3` (runscript), from this inherited descriptor.
     pub script_fd: Option<i32>,
