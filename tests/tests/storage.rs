@@ -194,3 +194,73 @@ fn ten_starts_and_stops_leave_vzd_with_the_descriptors_it_had() {
     let after = census::descriptors(rig.vzd_pid());
     assert!(after.len() <= before.len() + 2, "before:\n{}\nafter:\n{}", before.join("\n"), after.join("\n"));
 }
+
+/// A filesystem of its own on a directory, until dropped.
+struct Apart(std::path::PathBuf);
+
+impl Apart {
+    fn new(dir: std::path::PathBuf) -> Self {
+        fs::create_dir_all(&dir).unwrap();
+        rustix::mount::mount("tmpfs", &dir, "tmpfs", rustix::mount::MountFlags::empty(), Some(c"mode=0700")).unwrap();
+        Self(dir)
+    }
+}
+
+impl Drop for Apart {
+    fn drop(&mut self) {
+        let _ = rustix::mount::unmount(&self.0, rustix::mount::UnmountFlags::DETACH);
+    }
+}
+
+/// One life, with nothing left in any place.
+fn a_life(rig: &Rig, where_: &str) {
+    rig.create(101, Tiny, &["--name", "apart", "--ipadd", "10.99.0.1"]);
+    rig.ok(&["start", "101"]);
+    rig.ok(&["set", "101", "--hostname", "there", "--save"]);
+    rig.ok(&["stop", "101", "--fast"]);
+    rig.ok(&["mount", "101"]);
+    rig.ok(&["umount", "101"]);
+    rig.ok(&["destroy", "101"]);
+    let private = rig.paths.private_dir();
+    let near = private.join(".trash");
+    let left = |dir: &std::path::Path| fs::read_dir(dir).map_or(0, |d| d.count());
+    let empty = || (left(&rig.paths.trash_dir()) + left(&near) == 0).then_some(());
+    let watched = if near.exists() { near.clone() } else { rig.paths.trash_dir() };
+    assert!(vz_tests::wait::in_dir(&watched, std::time::Duration::from_secs(20), empty).unwrap().is_some(), "{where_}");
+    let names: Vec<_> = fs::read_dir(&private).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert!(names.iter().all(|n| n == ".trash"), "{where_}: {names:?}");
+}
+
+#[test]
+fn a_container_is_destroyed_wherever_the_operator_has_mounted_something_apart() {
+    let rig = Rig::stopped(&[Tiny]);
+    let p = &rig.paths;
+    let places = [
+        p.private_dir(),
+        p.trash_dir(),
+        p.var().join("cache"),
+        p.root_dir(),
+        p.conf_dir(),
+        p.ct_run_dir(),
+        p.log_dir(),
+    ];
+    for place in places {
+        let apart = Apart::new(place.clone());
+        rig.start_vzd(&[]);
+        let where_ = place.display().to_string();
+        a_life(&rig, &where_);
+        rig.create(101, Tiny, &[]);
+        rig.kill_vzd();
+        rig.start_vzd(&[]);
+        rig.ok(&["destroy", "101"]);
+        rig.stop_vzd();
+        drop(apart);
+    }
+    // All of them at once.
+    let apart = [p.private_dir(), p.trash_dir(), p.root_dir(), p.conf_dir(), p.log_dir()].map(Apart::new);
+    rig.start_vzd(&[]);
+    a_life(&rig, "all of them");
+    rig.stop_vzd();
+    drop(apart);
+    rig.start_vzd(&[]);
+}

@@ -39,10 +39,18 @@ fn enter_without_a_terminal_reads_to_the_end_of_its_input_and_returns() {
         ("vzctl enter 101 <&-", 0, ""),
         ("printf 'exit 3' | vzctl enter 101", 3, ""),
         ("printf 'echo one; exit 4\\n' | vzctl enter 101", 4, "one"),
-        ("echo 'echo from a file' >/tmp/vzt-in.$$; vzctl enter 101 </tmp/vzt-in.$$; rm /tmp/vzt-in.$$", 0, "from a file"),
+        (
+            "echo 'echo from a file' >/tmp/vzt-in.$$; vzctl enter 101 </tmp/vzt-in.$$; rm /tmp/vzt-in.$$",
+            0,
+            "from a file",
+        ),
         ("vzctl enter 101 --exec 'exit 5' </dev/null", 5, ""),
         // What it reads from never ends.
-        ("mkfifo /tmp/vzt-fifo.$$; exec 3<>/tmp/vzt-fifo.$$; rm /tmp/vzt-fifo.$$; vzctl enter 101 --exec 'echo two' <&3", 0, "two"),
+        (
+            "mkfifo /tmp/vzt-fifo.$$; exec 3<>/tmp/vzt-fifo.$$; rm /tmp/vzt-fifo.$$; vzctl enter 101 --exec 'echo two' <&3",
+            0,
+            "two",
+        ),
     ] {
         let (ended, out, err) = shell(&rig, line);
         assert_eq!(ended, Some(code), "{line}: {out}{err}");
@@ -93,10 +101,13 @@ fn an_answer_that_cannot_be_written_is_a_failure_and_a_sentence_is_none() {
         assert_eq!(ended, Some(3), "{line}: {err}");
         assert!(err.contains("standard output") && err.contains("No space left"), "{line}: {err}");
         // A reader that has seen enough is none.
-        let (ended, _, err) = shell(&rig, &format!("set +o pipefail; {line} | head -c 1 >/dev/null; exit ${{PIPESTATUS[0]}}"));
+        let (ended, _, err) =
+            shell(&rig, &format!("set +o pipefail; {line} | head -c 1 >/dev/null; exit ${{PIPESTATUS[0]}}"));
         assert!(matches!(ended, Some(0)), "{line}: {ended:?} {err}");
     }
-    for line in ["vzctl set 101 --hostname a --save", "vzctl restart 101 --fast", "vzctl stop 101 --fast", "vzctl start 101"] {
+    for line in
+        ["vzctl set 101 --hostname a --save", "vzctl restart 101 --fast", "vzctl stop 101 --fast", "vzctl start 101"]
+    {
         for to in [">/dev/full", ">&-", "| true"] {
             let (ended, _, err) = shell(&rig, &format!("{line} {to}"));
             let expected = if line.starts_with("vzctl start") && to != ">/dev/full" { 32 } else { 0 };

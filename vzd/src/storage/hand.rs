@@ -83,7 +83,7 @@ impl Storage for Disk {
         super::move_to_trash(private, &self.paths.trash_dir(), ctid)
     }
     fn in_trash(&self, ctid: Ctid) -> Vec<PathBuf> {
-        super::in_trash(&self.paths.trash_dir(), ctid)
+        super::in_trash(&super::trashes(&self.paths), ctid)
     }
     fn remove_tree(&self, dir: &Path) -> Result<(), StorageError> {
         super::remove_tree(dir)

@@ -196,6 +196,11 @@ pub fn prepare(paths: &Paths) -> Result<(), StorageError> {
     Ok(())
 }
 
+/// Where what is to be removed lies: beside the private areas too, where those are on a filesystem of their own.
+pub(crate) fn trashes(paths: &Paths) -> [PathBuf; 2] {
+    [paths.trash_dir(), remove::near_trash(&paths.private_dir())]
+}
+
 /// `/var/lib/vz/cache`: blank images. May be emptied at any time.
 pub fn cache_dir(paths: &Paths) -> PathBuf {
     paths.var().join("cache")

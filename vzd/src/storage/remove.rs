@@ -9,7 +9,10 @@ use rustix::{
 use std::{
     ffi::CString,
     mem::MaybeUninit,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::fs::DirBuilderExt,
+    },
     path::{Path, PathBuf},
 };
 use vz_types::Ctid;
@@ -163,35 +166,67 @@ pub fn place(staging: &Path, private: &Path) -> Result<(), StorageError> {
     private.parent().map_or(Ok(()), sync_dir)
 }
 
-/// What lies in the trash of a container.
-pub fn in_trash(trash: &Path, ctid: Ctid) -> Vec<PathBuf> {
-    let of = format!("{ctid}.");
-    names(trash).into_iter().filter(|p| p.file_name().is_some_and(|n| n.to_string_lossy().starts_with(&of))).collect()
+/// Where what is to be removed goes when private areas are on a filesystem of their own: a rename stays within one.
+pub(super) fn near_trash(private_dir: &Path) -> PathBuf {
+    private_dir.join(".trash")
 }
 
-/// Takes a private area out of sight in one rename and answers where it went; `None` when there is none.
-/// Durable when it returns.
+/// What lies in one of the places for it of a container.
+pub fn in_trash(places: &[PathBuf], ctid: Ctid) -> Vec<PathBuf> {
+    let of = format!("{ctid}.");
+    let all = places.iter().flat_map(|place| names(place));
+    all.filter(|p| p.file_name().is_some_and(|n| n.to_string_lossy().starts_with(&of))).collect()
+}
+
+/// Takes a private area out of sight in one rename, into the trash or one beside it, and answers where it went; `None` when
+/// there is none. Durable when it returns.
 ///
 /// # Errors
 /// The rename failed.
 pub fn move_to_trash(private: &Path, trash: &Path, ctid: Ctid) -> Result<Option<PathBuf>, StorageError> {
+    let parent = private.parent().unwrap_or(private);
+    match into(private, trash, ctid) {
+        // The kernel refuses this before it looks for what is to be moved.
+        Err(Errno::XDEV) if private.exists() => {
+            let near = near_trash(parent);
+            let made = std::fs::DirBuilder::new().mode(0o700).create(&near);
+            match made {
+                Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => {
+                    io_step("make the directory", &near, Err(e))?
+                }
+                _ => {}
+            }
+            match into(private, &near, ctid) {
+                Ok(target) => durable(&near, parent, target),
+                Err(e) => io_step("move to the trash", private, Err(e)),
+            }
+        }
+        Err(Errno::NOENT | Errno::XDEV) if !private.exists() => Ok(None),
+        Ok(target) => durable(trash, parent, target),
+        Err(e) => io_step("move to the trash", private, Err(e)),
+    }
+}
+
+fn durable(trash: &Path, parent: &Path, target: Option<PathBuf>) -> Result<Option<PathBuf>, StorageError> {
+    let Some(target) = target else {
+        let why = "the trash is full of its predecessors; empty it";
+        return Err(StorageError::Refused { path: trash.to_owned(), why });
+    };
+    sync_dir(trash)?;
+    sync_dir(parent)?;
+    Ok(Some(target))
+}
+
+/// By one rename; `None`: all its names there are taken.
+fn into(private: &Path, trash: &Path, ctid: Ctid) -> Result<Option<PathBuf>, Errno> {
     for n in 0..1024u32 {
         let target = trash.join(format!("{ctid}.{n}"));
         match rustix::fs::renameat_with(CWD, private, CWD, &target, rustix::fs::RenameFlags::NOREPLACE) {
-            Ok(()) => {
-                sync_dir(trash)?;
-                if let Some(parent) = private.parent() {
-                    sync_dir(parent)?;
-                }
-                return Ok(Some(target));
-            }
-            // Across file systems the kernel refuses before it looks for what is to be moved.
-            Err(Errno::NOENT | Errno::XDEV) if !private.exists() => return Ok(None),
             Err(Errno::EXIST) => {}
-            Err(e) => return io_step("move to the trash", private, Err(e)),
+            other => return other.map(|()| Some(target)),
         }
     }
-    Err(StorageError::Refused { path: private.to_owned(), why: "the trash is full of its predecessors; empty it" })
+    Ok(None)
 }
 
 /// Names in one of our own directories.

@@ -121,9 +121,13 @@ pub fn sweep(paths: &Paths, spared: &BTreeSet<Ctid>) -> Swept {
         let said = vec![format!("leftovers stay where they are, because the mounts cannot be read: {e}")];
         return Swept { said, trees: Vec::new() };
     }
+    let trashes = super::trashes(paths);
     let name = |p: &Path| p.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     let unowned = |p: &PathBuf| !owner(&name(p)).is_some_and(|c| spared.contains(&c));
     for path in remove::names(&paths.private_dir()).into_iter().filter(|p| hidden(p)).filter(unowned) {
+        if trashes.contains(&path) {
+            continue;
+        }
         // By one rename, so that its place is free for the next create at once.
         match owner(&name(&path)).map(|c| remove::move_to_trash(&path, &paths.trash_dir(), c)) {
             Some(Ok(_)) => said.push(format!("moved the leftover {} to the trash", path.display())),
@@ -131,7 +135,7 @@ pub fn sweep(paths: &Paths, spared: &BTreeSet<Ctid>) -> Swept {
             None => said.extend(remove::remove_tree(&path).err().map(|e| format!("a leftover stays: {e}"))),
         }
     }
-    let trees = remove::names(&paths.trash_dir()).into_iter().filter(unowned).collect();
+    let trees = trashes.iter().flat_map(|trash| remove::names(trash)).filter(unowned).collect();
     for path in remove::names(&super::cache_dir(paths)).into_iter().filter(|p| hidden(p)) {
         let _ = if path.is_dir() { remove::remove_tree(&path).is_ok() } else { std::fs::remove_file(&path).is_ok() };
     }
