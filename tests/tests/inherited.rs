@@ -108,3 +108,27 @@ fn every_user_inside_may_ping() {
     rig.ok(&["set", "102", "--ipadd", "10.99.0.3"]);
     assert!(rig.inside(102, "cat /proc/sys/net/ipv4/ping_group_range").starts_with("100"));
 }
+
+#[test]
+fn what_is_executed_inside_has_the_locale_of_the_container_and_waits_for_no_file_of_its() {
+    let rig = Rig::new(&[Tiny]);
+    rig.create(101, Tiny, &[]);
+    rig.ok(&["start", "101"]);
+    rig.settled(101);
+    let env = |rig: &Rig| rig.inside(101, "env | grep -E '^(LANG|LC_)' | sort | tr '\\n' ' '");
+    assert_eq!(env(&rig), "");
+    rig.inside(
+        101,
+        "mkdir -p /etc/default; echo 'LANG=\"de_DE.UTF-8\"' >/etc/default/locale; echo LC_TIME=C >>/etc/default/locale",
+    );
+    assert_eq!(env(&rig), "LANG=de_DE.UTF-8 LC_TIME=C");
+    rig.inside(101, "rm /etc/default/locale; mkfifo /etc/default/locale; echo LANG=C.UTF-8 >/etc/locale.conf");
+    assert_eq!(env(&rig), "LANG=C.UTF-8");
+    rig.inside(
+        101,
+        "mv /etc/passwd /etc/passwd.old; mkfifo /etc/passwd; rm /etc/locale.conf; ln -s /dev/zero /etc/locale.conf",
+    );
+    let mut enter = rig.vzctl_command(&["enter", "101"]);
+    let out = command::run(&mut enter, Some(b"echo in; exit 4\n"), Duration::from_secs(20)).unwrap();
+    assert_eq!((out.code(), out.stdout.contains("in\n")), (4, true), "{out}");
+}

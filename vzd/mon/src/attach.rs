@@ -24,7 +24,7 @@ use nix::sched::CloneFlags;
 use std::{
     ffi::CString,
     fs::{self, File},
-    io::{self, BufRead, IsTerminal, Read, Write},
+    io::{self, IsTerminal, Read, Write},
     os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
     process::ExitCode,
@@ -40,6 +40,7 @@ use vz_types::{inits::Request, plan::AttachPlan, run::RunRecord};
 
 mod client;
 mod keeper;
+mod own;
 mod relay;
 
 const STEP: &str = "attach";
@@ -288,12 +289,14 @@ fn program(
     if request.is_some_and(request::make) {
         process::exit_now(0);
     }
-    let argv = if plan.argv.is_empty() { login_shell() } else { plan.argv.clone() };
-    let mut last = execute(&argv, &plan.env);
+    let argv = if plan.argv.is_empty() { own::login_shell() } else { plan.argv.clone() };
+    let mut env = plan.env.clone();
+    env.extend(own::locale().into_iter().filter(|l| !plan.env.iter().any(|e| own::name(e) == own::name(l))));
+    let mut last = execute(&argv, &env);
     // Not there, not executable, a script without a first line that names its shell: the fallback knows what to say or do.
     let for_a_shell = matches!(last, nix::Error::ENOENT | nix::Error::EACCES | nix::Error::ENOEXEC);
     if for_a_shell && !plan.argv_fallback.is_empty() {
-        last = execute(&plan.argv_fallback, &plan.env);
+        last = execute(&plan.argv_fallback, &env);
     }
     let name = argv.first().cloned().unwrap_or_default();
     Err(last).at(STEP, name)
@@ -330,19 +333,6 @@ fn try_exec(path: &str, args: &[CString], env: &[CString]) -> nix::Error {
         Ok(Err(e)) => e,
         _ => nix::Error::EINVAL,
     }
-}
-
-/// Root's shell as the container's own `/etc/passwd` has it, as a login shell.
-fn login_shell() -> Vec<String> {
-    let shell = File::open("/etc/passwd").ok().and_then(|f| {
-        let lines = io::BufReader::new(f.take(1 << 20)).lines();
-        lines
-            .map_while(Result::ok)
-            .find(|l| l.starts_with("root:"))
-            .and_then(|l| l.rsplit(':').next().map(str::to_owned))
-    });
-    let shell = shell.filter(|s| s.starts_with('/') && Path::new(s).exists()).unwrap_or_else(|| "/bin/sh".into());
-    vec![format!("-{shell}")]
 }
 
 /// What the children tell when there is no program to run: kind, then words. `g`: so it is, too, where the container is
