@@ -489,3 +489,29 @@ fn completion_and_help_exist_for_every_verb() {
         rig.ok(&[verb, "--help"]);
     }
 }
+
+#[test]
+fn a_create_without_a_template_takes_the_default_of_vz_toml() {
+    let rig = Rig::stopped(&[Tiny]);
+    std::fs::write(rig.paths.etc().join("vz.toml"), "[defaults]\nostemplate = \"tiny\"\n").unwrap();
+    rig.start_vzd(&[]);
+    rig.ok(&["create", "101"]).says("Creating container private area (tiny)");
+    rig.ok(&["start", "101"]);
+    assert_eq!(
+        rig.vzlist(&["-H", "-a", "-o", "ctid,ostemplate"]).ok().text().split_whitespace().collect::<Vec<_>>(),
+        ["101", "tiny"]
+    );
+}
+
+#[test]
+fn what_a_set_asked_for_is_in_the_history_and_no_secret() {
+    let rig = Rig::new(&[Tiny]);
+    rig.create(101, Tiny, &[]);
+    rig.ok(&["set", "101", "--hostname", "web", "--numproc", "300", "--save"]);
+    rig.ok(&["set", "101", "--userpasswd", "root:Geheim-1234"]);
+    let history =
+        rig.ok(&["history", "101"]).says("asked for: hostname web, numproc 300").says("asked for: userpasswd of root");
+    assert!(!history.text().contains("Geheim"), "{history}");
+    let facts = rig.ok(&["--json", "history", "101"]).text().to_owned();
+    assert!(facts.contains("hostname web") && !facts.contains("Geheim"), "{facts}");
+}

@@ -266,7 +266,7 @@ pub struct CreateArgs {
     /// The new CT's number, 101..2147483644
     #[arg(value_name = "CTID", allow_hyphen_values = true)]
     pub ctid: String,
-    /// OS template to make it from (`vzctl template list`)
+    /// OS template to make it from (`vzctl template list`); vz.toml may name a default
     #[arg(long, value_name = "NAME", allow_hyphen_values = true)]
     pub ostemplate: Option<String>,
     /// Take limits and disk quota from a sample configuration first (`vzctl samples`)

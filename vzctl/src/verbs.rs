@@ -92,20 +92,20 @@ impl Session {
             }
         };
         let settings = Settings { sample: args.config.clone(), ..args.settings.resolve()? };
-        let Some(ostemplate) = &args.ostemplate else {
-            return Err(Failure::new(ExitCode::OsTemplateUnset, format!("no OS template is named for CT {ctid}"))
-                .hint("add --ostemplate NAME; `vzctl template list` shows the names"));
+        // None: vzd has a default, or says that it has none.
+        let parse = |name: &String| {
+            name.parse::<TemplateName>().map_err(|e| {
+                Failure::new(ExitCode::NoTemplate, format!("--ostemplate: {e}"))
+                    .hint("`vzctl template list` shows the names")
+            })
         };
-        let ostemplate: TemplateName = ostemplate.parse().map_err(|e| {
-            Failure::new(ExitCode::NoTemplate, format!("--ostemplate: {e}"))
-                .hint("`vzctl template list` shows the names")
-        })?;
+        let ostemplate = args.ostemplate.as_ref().map(parse).transpose()?;
         if let Some(layout) = &args.layout {
             layout.parse::<vz_types::config::Layout>().map_err(Failure::value)?;
         }
         let request = CreateRequest {
             ctid: ctid.get(),
-            ostemplate: Some(ostemplate.to_string()),
+            ostemplate: ostemplate.as_ref().map(ToString::to_string),
             layout: args.layout.clone(),
             settings,
         };
@@ -114,7 +114,10 @@ impl Session {
             answer,
             &[],
             &[
-                &format!("Creating container private area ({ostemplate})"),
+                &format!(
+                    "Creating container private area ({})",
+                    ostemplate.as_ref().map_or("the default OS template", TemplateName::as_str)
+                ),
                 "Performing postcreate actions",
                 &format!("CT configuration saved to {}", self.paths.conf(ctid).display()),
                 "Container private area was created",

@@ -110,7 +110,9 @@ pub async fn create(
     Options(how): Options<wire::How>,
     Body(request): Body<wire::CreateRequest>,
 ) -> Changed {
-    let spec = read(&ops, convert::is_costly(&request.settings), move || convert::create(request)).await?;
+    let default = ops.m.config.defaults.ostemplate.clone();
+    let costly = convert::is_costly(&request.settings);
+    let spec = read(&ops, costly, move || convert::create(request, default.as_ref())).await?;
     change(&ops, who, how, ops::create(spec)).await
 }
 

@@ -11,7 +11,7 @@ use crate::{
 use std::{collections::BTreeMap, fmt::Display, str::FromStr};
 use vz_api::wire;
 use vz_types::{
-    CtConfig, CtState, Ctid, ExitCode, SshPublicKey,
+    CtConfig, CtState, Ctid, ExitCode, SshPublicKey, TemplateName,
     config::Feature,
     settings::{Password, SSHKEY, SettingError, USERPASSWD},
     time::utc,
@@ -92,23 +92,24 @@ pub fn is_costly(s: &wire::Settings) -> bool {
     !s.userpasswd.is_empty()
 }
 
-/// A create request.
-pub fn create(r: wire::CreateRequest) -> Result<CreateSpec> {
+/// A create request; `default`: the OS template of one that names none.
+pub fn create(r: wire::CreateRequest, default: Option<&TemplateName>) -> Result<CreateSpec> {
     if r.ctid == 0 {
         let hint = "`ctid` is the number it is to have, 101..2147483644";
         return Err(Error::refused(ExitCode::BadValue, "no CTID is given", hint));
     }
     let ctid = Ctid::try_from(r.ctid).map_err(|e| Error::refused(ExitCode::BadValue, e.to_string(), ""))?;
-    let Some(template) = r.ostemplate else {
+    let named = r.ostemplate.map(|name| parse(ExitCode::NoTemplate, &name)).transpose()?;
+    let Some(template) = named.or_else(|| default.cloned()) else {
         return Err(Error::refused(
             ExitCode::OsTemplateUnset,
             format!("CT {ctid}: no OS template is given"),
-            "add --ostemplate NAME; `vzctl template list` shows them",
+            "add --ostemplate NAME (`vzctl template list` shows them), or set `ostemplate` under [defaults] in vz.toml",
         ));
     };
     Ok(CreateSpec {
         ctid,
-        template: parse(ExitCode::NoTemplate, &template)?,
+        template,
         layout: r.layout.as_deref().map(|l| parse(ExitCode::BadValue, l)).transpose()?.unwrap_or_default(),
         changes: changes(r.settings)?,
     })

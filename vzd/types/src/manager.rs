@@ -200,6 +200,9 @@ pub struct ManagerConfig {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Defaults {
+    /// OS template of a new container whose `create` names none. Absent: it has to name one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ostemplate: Option<TemplateName>,
     /// Space of a new writable layer.
     pub diskspace: Bytes,
     /// Inodes of a new writable layer.
@@ -216,6 +219,7 @@ impl Default for Defaults {
     fn default() -> Self {
         let disk = crate::config::DiskConfig::default();
         Self {
+            ostemplate: None,
             diskspace: disk.space,
             diskinodes: disk.inodes,
             stop_timeout: 120,
