@@ -123,7 +123,7 @@ complete -c vzctl -n "__fish_vzctl_using_subcommand template; and __fish_seen_su
 complete -c vzctl -n "__fish_vzctl_using_subcommand template; and __fish_seen_subcommand_from help" -f -a "show" -d 'Show one OS template with its packages'
 complete -c vzctl -n "__fish_vzctl_using_subcommand template; and __fish_seen_subcommand_from help" -f -a "remove" -d 'Remove an OS template no CT was made from'
 complete -c vzctl -n "__fish_vzctl_using_subcommand template; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
-complete -c vzctl -n "__fish_vzctl_using_subcommand create" -l ostemplate -d 'OS template to make it from (`vzctl template list`)' -r
+complete -c vzctl -n "__fish_vzctl_using_subcommand create" -l ostemplate -d 'OS template to make it from (`vzctl template list`); vz.toml may name a default' -r
 complete -c vzctl -n "__fish_vzctl_using_subcommand create" -l config -d 'Take limits and disk quota from a sample configuration first (`vzctl samples`)' -r
 complete -c vzctl -n "__fish_vzctl_using_subcommand create" -l layout -d 'How its files are stored: overlay' -r
 complete -c vzctl -n "__fish_vzctl_using_subcommand create" -l onboot -d 'Start it when the host has booted' -r

@@ -132,7 +132,9 @@ fn relay(
             fds.push(PollFd::new(stdin.as_fd(), PollFlags::POLLIN));
         }
         let patience = match input_over {
-            None => PollTimeout::NONE,
+            None => escape.left().map_or(PollTimeout::NONE, |left| {
+                PollTimeout::try_from(left.as_millis().max(1)).unwrap_or(PollTimeout::ZERO)
+            }),
             Some(since) => {
                 let left =
                     QUIET.saturating_sub(last_output.max(since).elapsed()).min(LINGER.saturating_sub(since.elapsed()));
@@ -146,6 +148,11 @@ fn relay(
             Err(Errno::EINTR) => continue,
             Err(e) => return Err(Failure::system("cannot wait for the console", e)),
             Ok(_) => {}
+        }
+        if let Some(esc) = escape.due() {
+            if !send_frame(socket, record, &[esc])? {
+                return Ok(End::Down);
+            }
         }
         let ready: Vec<bool> = fds.iter().map(|f| f.any().unwrap_or(false)).collect();
         if ready[0] {
@@ -278,25 +285,49 @@ impl Drop for Raw {
     }
 }
 
-/// `Esc .` leaves. The Esc itself goes through at once, because an editor inside waits for it.
+/// Longest an Esc is kept back for a dot to come: an editor inside waits for it.
+const HOLD: Duration = Duration::from_millis(300);
+
+/// `Esc .` leaves, and leaves no Esc with the shell inside where the dot comes soon.
 #[derive(Default)]
 struct Escape {
+    /// The last byte was an Esc.
     seen: bool,
+    /// Since when it has been kept back.
+    held: Option<Instant>,
 }
 
 impl Escape {
     /// What to send of `input`, and whether to leave.
     fn filter(&mut self, input: &[u8]) -> (Vec<u8>, bool) {
-        for (i, &b) in input.iter().enumerate() {
+        let mut out = Vec::with_capacity(input.len() + 1);
+        for &b in input {
             if self.seen && b == b'.' {
-                self.seen = false;
-                return (input[..i].to_vec(), true);
+                *self = Self::default();
+                return (out, true);
             }
-            self.seen = b == 0x1b;
+            out.extend(self.held.take().map(|_| ESC));
+            self.seen = b == ESC;
+            match self.seen {
+                true => self.held = Some(Instant::now()),
+                false => out.push(b),
+            }
         }
-        (input.to_vec(), false)
+        (out, false)
+    }
+
+    /// How long the Esc is kept back still.
+    fn left(&self) -> Option<Duration> {
+        self.held.map(|since| HOLD.saturating_sub(since.elapsed()))
+    }
+
+    /// The Esc no dot has come for. A later one leaves all the same.
+    fn due(&mut self) -> Option<u8> {
+        self.held.take_if(|since| since.elapsed() >= HOLD).map(|_| ESC)
     }
 }
+
+const ESC: u8 = 0x1b;
 
 #[cfg(test)]
 mod tests {
@@ -306,9 +337,18 @@ mod tests {
     fn only_escape_and_a_dot_leave_and_nothing_else_is_lost() {
         let mut e = Escape::default();
         assert_eq!(e.filter(b"ls\x1b[A."), (b"ls\x1b[A.".to_vec(), false));
-        assert_eq!(e.filter(b"a\x1b"), (b"a\x1b".to_vec(), false));
-        assert_eq!(e.filter(b"x."), (b"x.".to_vec(), false));
-        assert_eq!(e.filter(b"\x1b\x1b"), (b"\x1b\x1b".to_vec(), false));
+        // Kept back, and sent with what comes behind it.
+        assert_eq!(e.filter(b"a\x1b"), (b"a".to_vec(), false));
+        assert!(e.left().is_some_and(|l| l <= HOLD));
+        assert_eq!(e.filter(b"x."), (b"\x1bx.".to_vec(), false));
+        assert_eq!(e.left(), None);
+        // Nothing of it is left inside.
+        assert_eq!(e.filter(b"\x1b\x1b"), (b"\x1b".to_vec(), false));
         assert_eq!(e.filter(b".rest"), (Vec::new(), true));
+        // Or sent when nothing comes; a late dot leaves all the same.
+        assert_eq!((e.filter(b"\x1b"), e.due()), ((Vec::new(), false), None));
+        e.held = e.held.and_then(|since| since.checked_sub(HOLD));
+        assert_eq!((e.due(), e.due()), (Some(ESC), None));
+        assert_eq!(e.filter(b"."), (Vec::new(), true));
     }
 }
