@@ -576,3 +576,21 @@ fn events_tell_a_containers_life_and_who_was_behind_it() {
     let followed: Vec<serde_json::Value> = follower.said().lines().map(|l| serde_json::from_str(l).unwrap()).collect();
     assert_eq!(followed, all);
 }
+
+#[test]
+fn a_stop_and_a_destroy_right_after_a_restart_of_vzd_follow_each_other() {
+    let rig = Rig::new(&[Tiny]);
+    for n in 0..8 {
+        rig.create(101, Tiny, &[]);
+        rig.ok(&["start", "101"]);
+        if n % 2 == 0 {
+            rig.stop_vzd();
+        } else {
+            rig.kill_vzd();
+        }
+        rig.start_vzd(&[]);
+        rig.ok(&["stop", "101", "--fast"]);
+        // Clearing up after its end is nobody's operation.
+        rig.ok(&["destroy", "101"]);
+    }
+}

@@ -3,6 +3,7 @@
 
 use rustix::{
     fd::AsFd,
+    fs::{Mode, OFlags, ResolveFlags},
     thread::{LinkNameSpaceType, move_into_link_name_space},
 };
 use std::{
@@ -74,8 +75,7 @@ pub fn sample(cgroup: &Path, init: i32, locks: &Locks) -> Sample {
     }
     s.numsiginfo = queued.values().sum();
     s.numflock = locks.of(&pids);
-    let pts = fs::read_dir(format!("/proc/{init}/root/dev/pts"));
-    s.numpty = pts.map_or(0, |d| d.flatten().filter(|e| e.file_name() != "ptmx").count() as u64);
+    s.numpty = terminals(init);
     s.numiptent = rules(init);
     let net = |file: &str| fs::read_to_string(format!("/proc/{init}/net/{file}")).unwrap_or_default();
     let (v4, v6) = (net("sockstat"), net("sockstat6"));
@@ -88,6 +88,23 @@ pub fn sample(cgroup: &Path, init: i32, locks: &Locks) -> Sample {
     let other6: u64 = ["UDP6", "UDPLITE6", "RAW6"].iter().map(|p| in_use(&v6, p)).sum();
     s.numothersock = other4 + other6;
     s
+}
+
+/// Terminals in the container's /dev/pts. Its root may have put a link or anything else there: none is followed, and what is
+/// no devpts counts nothing.
+fn terminals(init: i32) -> u64 {
+    const DEVPTS: u64 = 0x1cd1;
+    let look = || -> rustix::io::Result<u64> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = rustix::fs::open(format!("/proc/{init}/root"), OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+        let pts = vz_sys::open::inside(root, "dev/pts", flags, ResolveFlags::NO_SYMLINKS)?;
+        if rustix::fs::fstatfs(&pts)?.f_type as u64 != DEVPTS {
+            return Ok(0);
+        }
+        let names = rustix::fs::Dir::read_from(&pts)?.flatten();
+        Ok(names.filter(|e| e.file_name().to_bytes().iter().all(u8::is_ascii_digit)).count() as u64)
+    };
+    look().unwrap_or(0)
 }
 
 /// More are not counted: a look must not take long.
