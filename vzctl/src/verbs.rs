@@ -92,7 +92,11 @@ impl Session {
             }
         };
         let settings = Settings { sample: args.config.clone(), ..args.settings.resolve()? };
-        // None: vzd has a default, or says that it has none.
+        if args.ostemplate.is_none() && !self.has_default_template() {
+            return Err(Failure::new(ExitCode::OsTemplateUnset, format!("no OS template is named for CT {ctid}")).hint(
+                "add --ostemplate NAME (`vzctl template list` shows the names), or set `ostemplate` under [defaults] in vz.toml",
+            ));
+        }
         let parse = |name: &String| {
             name.parse::<TemplateName>().map_err(|e| {
                 Failure::new(ExitCode::NoTemplate, format!("--ostemplate: {e}"))
@@ -123,6 +127,13 @@ impl Session {
                 "Container private area was created",
             ],
         )
+    }
+
+    /// Whether vz.toml names an OS template for a `create` that names none; which, vzd knows.
+    fn has_default_template(&self) -> bool {
+        let text = vz_sys::records::operators_text(&self.paths.etc().join("vz.toml")).unwrap_or_default();
+        let config = toml::from_str::<toml::Table>(&text).unwrap_or_default();
+        config.get("defaults").and_then(|d| d.get("ostemplate")).is_some()
     }
 
     /// `start`.
