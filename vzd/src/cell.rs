@@ -49,7 +49,14 @@ impl Cell {
         self.kept().live.clone()
     }
 
-    /// The same, after looking whether the monitor has replaced its record.
+    /// Whether it runs with this uid range, in the inventory or not. Asked of every other container at each start: nothing is
+    /// copied.
+    pub fn has_uids(&self, base: UidBase) -> bool {
+        let kept = self.kept();
+        kept.stranger == Some(base) || kept.live.as_ref().is_some_and(|l| l.record.uid_base == base && !l.ended())
+    }
+
+    /// As [`Cell::live`], after looking whether the monitor has replaced its record.
     pub fn live_now(&self, run_dir: &std::path::Path) -> Option<Live> {
         let mut kept = self.kept();
         let live = kept.live.as_mut().filter(|l| !l.ended())?;

@@ -78,8 +78,7 @@ pub fn refuse_theirs(m: &Manager, outsiders: &[Outsider], name: Option<&CtName>,
 /// One has.
 pub fn refuse_shared_uids(m: &Manager, row: &CtRow) -> Result<()> {
     for (other, cell) in m.cells().into_iter().filter(|(other, _)| *other != row.ctid) {
-        let runs_with = || cell.live().filter(|l| l.record.uid_base == row.uid_base).is_some_and(|l| !l.ended());
-        if cell.stranger() == Some(row.uid_base) || runs_with() {
+        if cell.has_uids(row.uid_base) {
             let message = format!(
                 "CT {}: its uid range, from {} on, is that of CT {other}, which runs",
                 row.ctid,
