@@ -42,7 +42,7 @@ complete -c vzctl -n "__fish_vzctl_needs_command" -f -a "delete" -d 'Remove a CT
 complete -c vzctl -n "__fish_vzctl_needs_command" -f -a "status" -d 'Say in one line whether a CT exists, is mounted and runs'
 complete -c vzctl -n "__fish_vzctl_needs_command" -f -a "exec" -d 'Run a shell command in a CT; any failure exits 8'
 complete -c vzctl -n "__fish_vzctl_needs_command" -f -a "exec2" -d 'Run a shell command in a CT and exit with its own status'
-complete -c vzctl -n "__fish_vzctl_needs_command" -f -a "enter" -d 'Open a root shell in a CT'
+complete -c vzctl -n "__fish_vzctl_needs_command" -f -a "enter" -d 'Open a root shell in a CT: on a terminal of its own where ours is one, else with our input to its end'
 complete -c vzctl -n "__fish_vzctl_needs_command" -f -a "console" -d 'Join a CT\'s console; `Esc .` leaves it'
 complete -c vzctl -n "__fish_vzctl_needs_command" -f -a "runscript" -d 'Run a script of the host in a CT; one that does not run is started for it and stopped again'
 complete -c vzctl -n "__fish_vzctl_needs_command" -f -a "mount" -d 'Show a stopped CT\'s files on the host'
@@ -247,7 +247,7 @@ complete -c vzctl -n "__fish_vzctl_using_subcommand exec2" -l skiplock -d 'Accep
 complete -c vzctl -n "__fish_vzctl_using_subcommand exec2" -l background -d 'Do not wait for the change: print the number of its operation, and exit'
 complete -c vzctl -n "__fish_vzctl_using_subcommand exec2" -l json -d 'Answer in JSON on standard output; errors too, beside their message on standard error'
 complete -c vzctl -n "__fish_vzctl_using_subcommand exec2" -s h -l help -d 'Print help'
-complete -c vzctl -n "__fish_vzctl_using_subcommand enter" -l exec -d 'Run this command on the terminal instead of a shell' -r
+complete -c vzctl -n "__fish_vzctl_using_subcommand enter" -l exec -d 'Run this command instead of a shell' -r
 complete -c vzctl -n "__fish_vzctl_using_subcommand enter" -l root -d 'Root of the manager to talk to' -r -F
 complete -c vzctl -n "__fish_vzctl_using_subcommand enter" -l quiet -d 'Print errors and asked-for data only'
 complete -c vzctl -n "__fish_vzctl_using_subcommand enter" -l verbose -d 'Print each step with its time'
@@ -455,7 +455,7 @@ complete -c vzctl -n "__fish_vzctl_using_subcommand help; and not __fish_seen_su
 complete -c vzctl -n "__fish_vzctl_using_subcommand help; and not __fish_seen_subcommand_from template create start stop restart destroy status exec exec2 enter console runscript mount umount set list operations wait cancel history why events metrics samples check recover version completion man help" -f -a "status" -d 'Say in one line whether a CT exists, is mounted and runs'
 complete -c vzctl -n "__fish_vzctl_using_subcommand help; and not __fish_seen_subcommand_from template create start stop restart destroy status exec exec2 enter console runscript mount umount set list operations wait cancel history why events metrics samples check recover version completion man help" -f -a "exec" -d 'Run a shell command in a CT; any failure exits 8'
 complete -c vzctl -n "__fish_vzctl_using_subcommand help; and not __fish_seen_subcommand_from template create start stop restart destroy status exec exec2 enter console runscript mount umount set list operations wait cancel history why events metrics samples check recover version completion man help" -f -a "exec2" -d 'Run a shell command in a CT and exit with its own status'
-complete -c vzctl -n "__fish_vzctl_using_subcommand help; and not __fish_seen_subcommand_from template create start stop restart destroy status exec exec2 enter console runscript mount umount set list operations wait cancel history why events metrics samples check recover version completion man help" -f -a "enter" -d 'Open a root shell in a CT'
+complete -c vzctl -n "__fish_vzctl_using_subcommand help; and not __fish_seen_subcommand_from template create start stop restart destroy status exec exec2 enter console runscript mount umount set list operations wait cancel history why events metrics samples check recover version completion man help" -f -a "enter" -d 'Open a root shell in a CT: on a terminal of its own where ours is one, else with our input to its end'
 complete -c vzctl -n "__fish_vzctl_using_subcommand help; and not __fish_seen_subcommand_from template create start stop restart destroy status exec exec2 enter console runscript mount umount set list operations wait cancel history why events metrics samples check recover version completion man help" -f -a "console" -d 'Join a CT\'s console; `Esc .` leaves it'
 complete -c vzctl -n "__fish_vzctl_using_subcommand help; and not __fish_seen_subcommand_from template create start stop restart destroy status exec exec2 enter console runscript mount umount set list operations wait cancel history why events metrics samples check recover version completion man help" -f -a "runscript" -d 'Run a script of the host in a CT; one that does not run is started for it and stopped again'
 complete -c vzctl -n "__fish_vzctl_using_subcommand help; and not __fish_seen_subcommand_from template create start stop restart destroy status exec exec2 enter console runscript mount umount set list operations wait cancel history why events metrics samples check recover version completion man help" -f -a "mount" -d 'Show a stopped CT\'s files on the host'

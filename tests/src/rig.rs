@@ -275,6 +275,16 @@ impl Rig {
         census::tail(&self.log_file(), lines)
     }
 
+    /// With a tiny CT 101 that runs.
+    #[track_caller]
+    pub fn with_tiny() -> Self {
+        let rig = Self::new(&[Template::Tiny]);
+        rig.create(101, Template::Tiny, &[]);
+        rig.ok(&["start", "101"]);
+        rig.settled(101);
+        rig
+    }
+
     /// A `vzctl` command of this manager, to be run or changed.
     pub fn vzctl_command(&self, args: &[&str]) -> Command {
         self.program("vzctl", args)

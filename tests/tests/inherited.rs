@@ -64,17 +64,9 @@ fn of_exec(rig: &Rig, setup: &str) -> Vec<String> {
     all
 }
 
-fn running() -> Rig {
-    let rig = Rig::new(&[Tiny]);
-    rig.create(101, Tiny, &[]);
-    rig.ok(&["start", "101"]);
-    rig.settled(101);
-    rig
-}
-
 #[test]
 fn a_container_has_nothing_of_what_vzd_was_started_with() {
-    let rig = running();
+    let rig = Rig::with_tiny();
     let plain = of_init(&rig);
     assert!(plain.iter().any(|l| l == "priority 20 nice 0 rt 0 policy 0"), "{plain:?}");
     assert!(plain.iter().any(|l| l == "Max core file size 0 unlimited bytes"), "{plain:?}");
@@ -89,7 +81,7 @@ fn a_container_has_nothing_of_what_vzd_was_started_with() {
 
 #[test]
 fn what_is_executed_inside_has_nothing_of_its_caller() {
-    let rig = running();
+    let rig = Rig::with_tiny();
     let plain = of_exec(&rig, ":");
     assert_eq!(of_exec(&rig, &odd()), plain);
 }
@@ -113,7 +105,7 @@ fn every_user_inside_may_ping() {
 
 #[test]
 fn what_is_executed_inside_has_the_locale_of_the_container_and_waits_for_no_file_of_its() {
-    let rig = running();
+    let rig = Rig::with_tiny();
     let env = |rig: &Rig| rig.inside(101, "env | grep -E '^(LANG|LC_)' | sort | tr '\\n' ' '");
     assert_eq!(env(&rig), "");
     rig.inside(

@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used)] // a panic is how a test says no
 
 use std::{os::unix::process::ExitStatusExt, path::Path, process::Stdio, time::Duration};
-use vz_tests::{Rig, command, template::Template::Tiny};
+use vz_tests::{Rig, command};
 
 /// Longer than any of these may take.
 const LONG: Duration = Duration::from_secs(15);
@@ -23,17 +23,9 @@ fn shell(rig: &Rig, line: &str) -> (Option<i32>, String, String) {
     (out.status.code().or(out.status.signal().map(|s| 128 + s)), out.stdout, out.stderr)
 }
 
-fn running() -> Rig {
-    let rig = Rig::new(&[Tiny]);
-    rig.create(101, Tiny, &[]);
-    rig.ok(&["start", "101"]);
-    rig.settled(101);
-    rig
-}
-
 #[test]
 fn enter_without_a_terminal_reads_to_the_end_of_its_input_and_returns() {
-    let rig = running();
+    let rig = Rig::with_tiny();
     for (line, code, says) in [
         ("vzctl enter 101 </dev/null", 0, ""),
         ("vzctl enter 101 <&-", 0, ""),
@@ -65,7 +57,7 @@ fn enter_without_a_terminal_reads_to_the_end_of_its_input_and_returns() {
 
 #[test]
 fn exec_ends_with_its_program_whatever_its_streams_are() {
-    let rig = running();
+    let rig = Rig::with_tiny();
     for (line, code) in [
         ("vzctl exec 101 cat <&-", 0),
         ("vzctl exec 101 cat </dev/null", 0),
@@ -85,7 +77,7 @@ fn exec_ends_with_its_program_whatever_its_streams_are() {
 
 #[test]
 fn an_answer_that_cannot_be_written_is_a_failure_and_a_sentence_is_none() {
-    let rig = running();
+    let rig = Rig::with_tiny();
     for line in [
         "vzlist -a",
         "vzlist -a --json",

@@ -131,11 +131,11 @@ pub enum Verb {
     Exec(ExecArgs),
     /// Run a shell command in a CT and exit with its own status
     Exec2(ExecArgs),
-    /// Open a root shell in a CT
+    /// Open a root shell in a CT: on a terminal of its own where ours is one, else with our input to its end
     Enter {
         #[command(flatten)]
         target: Target,
-        /// Run this command on the terminal instead of a shell
+        /// Run this command instead of a shell
         #[arg(long, value_name = "COMMAND", num_args = 1.., allow_hyphen_values = true)]
         exec: Option<Vec<String>>,
     },

@@ -6,8 +6,8 @@
 //!  asking thread:    request ------------------------------------------> answer
 //!  watching thread:  Ctrl-C -> DELETE /v1/operations/ID, or leaves it
 //!                             2 s
-//!  following thread:            \\__ GET /v1/operations/ID/events -> Shown
-//!  drawing thread:              \\__ draws Shown
+//!  following thread:           +-> GET /v1/operations/ID/events -> Shown
+//!  drawing thread:             +-> draws Shown
 //! ```
 
 use crate::ui::{self, Ui};
@@ -102,9 +102,9 @@ impl Board {
 }
 
 /// What draws says by its end that it draws no more.
-struct Drawn<'a>(&'a Board);
+struct Drawn(Arc<Board>);
 
-impl Drop for Drawn<'_> {
+impl Drop for Drawn {
     fn drop(&mut self) {
         self.0.change(|s| s.drawn = false);
         self.0.bell.notify_all();
@@ -133,14 +133,11 @@ pub fn waiting<T>(ui: &Ui, client: &Client, awaited: &Awaited, work: impl FnOnce
         }
         {
             let (board, client, awaited) = (Arc::clone(board), client.clone(), awaited.clone());
-            std::thread::spawn(move || follow(&client, awaited.id, &board, &awaited.words));
+            beside(move || follow(&client, awaited.id, &board, &awaited.words));
         }
-        let (board, words) = (Arc::clone(board), awaited.words.clone());
-        std::thread::spawn(move || {
-            // However it ends: in a panic of what draws, too, the answer is not waited for in vain.
-            let _drawn = Drawn(&board);
-            if terminal { draw(&board, &words) } else { lines(&board, &words) }
-        });
+        // However it ends, without a thread too, the answer is not waited for in vain.
+        let (drawn, words) = (Drawn(Arc::clone(board)), awaited.words.clone());
+        beside(move || if terminal { draw(&drawn.0, &words) } else { lines(&drawn.0, &words) });
     })
 }
 
@@ -160,7 +157,7 @@ pub fn told_itself<T>(client: &Client, awaited: &Awaited, bar: &ProgressBar, wor
         },
         |client, _, awaited| {
             let (client, awaited) = (client.clone(), awaited.clone());
-            std::thread::spawn(move || {
+            beside(move || {
                 if let Ok(now) = client.operation(&awaited.id.to_string())
                     && now.id != awaited.id.to_string()
                 {
@@ -184,16 +181,24 @@ fn watched<T>(
 ) -> T {
     // Before any other thread is made.
     let mask = take_interrupts();
+    let ordinary = || {
+        let _ = mask.map(|m| m.thread_unblock());
+    };
     {
         let (client, awaited, board) = (client.clone(), awaited.clone(), Arc::clone(board));
-        std::thread::spawn(move || watch(&client, &awaited, &board, mask, late));
+        if !beside(move || watch(&client, &awaited, &board, mask, late)) {
+            ordinary();
+        }
     }
     let out = work();
     board.end();
-    if let Some(mask) = mask {
-        let _ = mask.thread_unblock();
-    }
+    ordinary();
     out
+}
+
+/// Does it on a thread of its own. On a host that has none to give it is not done, and what was asked for all the same.
+fn beside(work: impl FnOnce() + Send + 'static) -> bool {
+    std::thread::Builder::new().spawn(work).is_ok()
 }
 
 fn follow(client: &Client, id: OpId, board: &Board, words: &str) {
@@ -352,7 +357,10 @@ fn watch(
             leave(awaited.id, INTERRUPTED);
         }
         let (client, board, awaited) = (short.clone(), Arc::clone(board), awaited.clone());
-        asking = Some(std::thread::spawn(move || interrupted(&client, &awaited, &board)));
+        let number = awaited.id;
+        let asks = std::thread::Builder::new().spawn(move || interrupted(&client, &awaited, &board));
+        // Nobody there to ask: away, and it goes on.
+        asking = Some(asks.unwrap_or_else(|_| leave(number, INTERRUPTED)));
     }
 }
 

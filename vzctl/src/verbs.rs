@@ -19,7 +19,7 @@ use vz_api::{
     client::{Client, ClientError},
     wire::{CreateRequest, Done, RestartRequest, SetRequest, Settings, StartRequest, StopRequest},
 };
-use vz_types::{Ctid, ExitCode, Fact, Paths, TemplateName};
+use vz_types::{Ctid, ExitCode, Fact, ManagerConfig, Paths, TemplateName};
 
 /// The sentences of vzctl 4.11, printed where vzd sends none of its own.
 const STARTED: &[&str] = &["Starting container...", "Container is mounted", "Container start in progress..."];
@@ -132,8 +132,7 @@ impl Session {
     /// Whether vz.toml names an OS template for a `create` that names none; which, vzd knows.
     fn has_default_template(&self) -> bool {
         let text = vz_sys::records::operators_text(&self.paths.etc().join("vz.toml")).unwrap_or_default();
-        let config = toml::from_str::<toml::Table>(&text).unwrap_or_default();
-        config.get("defaults").and_then(|d| d.get("ostemplate")).is_some()
+        toml::from_str::<ManagerConfig>(&text).is_ok_and(|config| config.defaults.ostemplate.is_some())
     }
 
     /// `start`.

@@ -61,11 +61,7 @@ impl Made {
         };
         match &mut self.making {
             Some(making) => making.ends_with(w.handle.cancelled()),
-            None => {
-                let line = format!("{} is built already; --rebuild builds it anew", self.name);
-                say(w, BuildEvent::Log { line });
-                w.tell(Fact::BuiltAlready);
-            }
+            None => w.tell(Fact::BuiltAlready),
         }
         w.begin(&Note::default(), None, false, |_| Ok(()))
     }
