@@ -161,7 +161,8 @@ fn told(handle: Arc<Handle>) -> Response {
                     return None;
                 }
                 let now = self.now.borrow_and_update().clone();
-                let percent = now.progress.as_ref().map_or(0, |p| p.done);
+                // A step that has no measure yet is still at the stage of the one before it.
+                let percent = now.progress.as_ref().map_or(self.stage.1, |p| p.done);
                 if !now.line.is_empty() && self.stage != (now.line.clone(), percent) {
                     self.stage = (now.line.clone(), percent);
                     let event = BuildEvent::Stage { stage: now.line, percent: u8::try_from(percent).unwrap_or(100) };
