@@ -7,6 +7,7 @@
  *   probe open PATH...    prints "PATH ERRNO" for opening each for reading
  *   probe fds             prints what each of its own descriptors is
  *   probe bind ADDR       sends one UDP datagram to argv[3] from the source address ADDR, bound with IP_FREEBIND
+ *   probe resolve NAME... prints "NAME RESULT" of getaddrinfo(3) with AI_ADDRCONFIG: 0, or why not
  *   probe sleep           waits for a signal
  */
 #define _GNU_SOURCE
@@ -15,6 +16,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/nsfs.h>
+#include <netdb.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -142,6 +144,17 @@ static int send_from(const char *source, const char *target) {
     return 0;
 }
 
+static int resolve(char **names) {
+    struct addrinfo hints = {.ai_flags = AI_ADDRCONFIG, .ai_socktype = SOCK_STREAM}, *found;
+    for (; *names; names++) {
+        int r = getaddrinfo(*names, "10023", &hints, &found);
+        printf("%s %s\n", *names, r ? gai_strerror(r) : "0");
+        if (!r)
+            freeaddrinfo(found);
+    }
+    return 0;
+}
+
 int main(int argc, char **argv) {
     const char *what = argc > 1 ? argv[1] : "";
     if (!strcmp(what, "call"))
@@ -156,6 +169,8 @@ int main(int argc, char **argv) {
         return descriptors();
     if (!strcmp(what, "bind") && argc == 4)
         return send_from(argv[2], argv[3]);
+    if (!strcmp(what, "resolve"))
+        return resolve(argv + 2);
     if (!strcmp(what, "sleep"))
         return pause();
     fprintf(stderr, "probe: see the comment at the top of probe.c\n");

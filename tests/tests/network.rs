@@ -320,3 +320,76 @@ fn a_link_that_root_inside_renamed_or_deleted_keeps_no_reboot_from_coming_up() {
     rig.ok(&["restart", "101", "--fast"]);
     assert!(seen(&rig.host, &ct_net(&rig, 101), A4).is_some());
 }
+
+/// postgrey and others ask for addresses of configured families only (AI_ADDRCONFIG), and did not start:
+/// "Can't connect to TCP port 10023 on ::1".
+#[test]
+fn programs_that_resolve_with_addrconfig_find_the_ipv6_loopback_where_there_are_ipv4_addresses_alone() {
+    let rig = Rig::new(&[Tiny]);
+    rig.create(101, Tiny, &["--ipadd", A4]);
+    rig.ok(&["start", "101"]);
+    let both = |when: &str| {
+        assert_eq!(rig.inside(101, "probe resolve ::1 127.0.0.1"), "::1 0\n127.0.0.1 0", "{when}");
+    };
+    let link_local = || rig.inside(101, "ip -6 addr show venet0 scope link | grep -c inet6 || true");
+    both("after a start");
+    assert_eq!(link_local(), "1");
+    rig.ok(&["set", "101", "--ipadd", B4, "--ipadd", A6, "--save"]);
+    both("with IPv6");
+    rig.ok(&["set", "101", "--ipdel", A4, "--ipdel", A6, "--save"]);
+    both("after addresses came and went");
+    rig.kill_vzd();
+    rig.vzctl(&["exec", "101", "reboot"]);
+    rig.wait_record(101, Duration::from_secs(20), |r| r.boots == 2);
+    rig.start_vzd(&[]);
+    let there = wait::retry(SOON, Duration::from_millis(50), || (link_local() == "1").then_some(()));
+    assert!(there.is_some(), "no link-local address after a reboot inside");
+    both("after a reboot inside and a new vzd");
+    // A machine whose cable is out: then both loopbacks are found, too.
+    rig.ok(&["set", "101", "--ipdel", "all", "--save"]);
+    both("without any address");
+    assert_eq!(link_local(), "0");
+}
+
+#[test]
+fn link_local_traffic_of_a_container_reaches_neither_host_nor_neighbour() {
+    let rig = two();
+    let (a, b) = (ct_net(&rig, 101), ct_net(&rig, 102));
+    let index = |net: &NetNs, link: &str| -> u32 {
+        let shown = net.ip(&format!("-o link show {link}")).stdout;
+        shown.split(':').next().unwrap().parse().unwrap()
+    };
+    let inside = index(&a, "venet0");
+    let port = 9;
+    let receivers = [&rig.host, &b].map(|net| {
+        let socket = net.inside(|| UdpSocket::bind((std::net::Ipv6Addr::UNSPECIFIED, port))).unwrap();
+        socket.set_read_timeout(Some(NEVER)).unwrap();
+        socket
+    });
+    let send = |source: &str, target: &str| {
+        let to = |text: &str, port, scope| std::net::SocketAddrV6::new(text.parse().unwrap(), port, 0, scope);
+        a.inside(|| {
+            let socket = UdpSocket::bind(to(source, 0, if source.starts_with("fe80") { inside } else { 0 })).unwrap();
+            // What nobody can be asked for is refused on the spot, and gets nowhere either.
+            let _ = socket.send_to(b"x", to(target, port, inside));
+        });
+    };
+    // The host is reached with an address of the container's own, so that a silence below means the filter.
+    send(A6, "fe80::1");
+    let mut buffer = [0; 16];
+    assert_eq!(receivers[0].recv_from(&mut buffer).unwrap().1.ip(), A6.parse::<IpAddr>().unwrap());
+    // Who answers the host's end from any address answers with one the filter knows.
+    send("::", "fe80::1");
+    assert_eq!(receivers[0].recv_from(&mut buffer).unwrap().1.ip(), A6.parse::<IpAddr>().unwrap());
+    let own = a.ip("-6 -o addr show venet0 scope link").stdout;
+    let own = own.split_whitespace().nth(3).unwrap().split('/').next().unwrap();
+    for target in ["fe80::1", "fe80::2", "ff02::1", B6] {
+        send(own, target);
+    }
+    for socket in receivers {
+        match socket.recv_from(&mut buffer) {
+            Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
+            other => panic!("a link-local packet got through: {other:?}"),
+        }
+    }
+}

@@ -99,6 +99,11 @@ impl Site {
 #[test]
 fn servers_from_packages_serve_another_container_and_are_back_after_a_reboot() {
     let site = Site::new(&PAIR);
+    // As postgrey and others look for the address they serve on, in a container with IPv4 alone.
+    site.everywhere(
+        "perl -MSocket=:all -e 'for (qw(::1 localhost 127.0.0.1)) {
+             my ($error) = getaddrinfo($_, 10023, {flags => AI_ADDRCONFIG, socktype => SOCK_STREAM}); die \"$_: $error\" if $error }'",
+    );
     // Runs while packages are installed, so that nobody has to wait for its minute.
     site.everywhere("echo '* * * * * echo $(id -un) $(cat /proc/uptime) >>$HOME/cron.log' | crontab -u anna -");
     site.everywhere(&format!(

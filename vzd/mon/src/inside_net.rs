@@ -1,5 +1,5 @@
 //! The inside of a container's network, set up anew at every boot by vzmon: `lo`, `venet0` with exactly the
-//! container's addresses, and a link-scope default route. Runs in the container's network namespace, in a
+//! container's addresses and a link-local one, and a link-scope default route. Runs in the container's network namespace, in a
 //! single-threaded process, so that a reboot from inside needs nobody else.
 
 use std::{
@@ -67,22 +67,46 @@ pub fn configure(link: Option<&str>, addresses: &[CtAddr]) -> Result<(), InsideN
     for v4 in [true, false] {
         match addresses.iter().find(|a| a.ip().is_ipv4() == v4) {
             Some(first) => {
-                let route = default_route(index, first.ip());
-                step(
-                    "set the default route with source",
-                    first,
-                    net.change(Message::NewRoute(route), NLM_F_CREATE | NLM_F_REPLACE),
-                )?;
+                let default = Message::NewRoute(route(index, None, first.ip()));
+                let set = net.change(default, NLM_F_CREATE | NLM_F_REPLACE);
+                step("set the default route with source", first, set)?;
             }
             None => {
                 let any = if v4 { IpAddr::from([0, 0, 0, 0]) } else { Ipv6Addr::UNSPECIFIED.into() };
-                let r = net.change(Message::DelRoute(default_route(index, any)), 0);
+                let r = net.change(Message::DelRoute(route(index, None, any)), 0);
                 // No such route; or this kernel has no such family at all.
                 step("remove the default route of", link, ignore(ignore(r, libc::ESRCH), libc::EAFNOSUPPORT))?;
             }
         }
     }
+    link_local(&mut net, index, addresses);
     Ok(())
+}
+
+/// The container's end of the link, as the host's is `fe80::1`. The link has no third end.
+const LINK_LOCAL: (IpAddr, u8) = (IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 2)), 64);
+
+/// A link-local IPv6 address, as every machine with a network has one: the C library's AI_ADDRCONFIG (getaddrinfo(3)) looks
+/// for any but ::1, and without one no program that resolves `::1` or `localhost` that way finds it. Nothing is ever sent
+/// with it, the host's source filter sees to that. So an IPv6 address of the container's own, where it has one, is the
+/// source of what it sends to the host's end. A container without any address has none of this kind either, because then
+/// the same question would hide 127.0.0.1.
+///
+/// Nothing depends on it that a start should fail for: a host may have IPv6 switched off, a link may be too small for it.
+fn link_local(net: &mut Netlink, index: u32, addresses: &[CtAddr]) {
+    let (ip, prefix) = LINK_LOCAL;
+    let address = address_message(index, ip, prefix);
+    if addresses.is_empty() {
+        // Its route goes with the last IPv6 address.
+        let _ = net.change(Message::DelAddress(address), 0);
+        let _ = net.change(Message::DelRoute(route(index, Some(LINK_LOCAL), Ipv6Addr::UNSPECIFIED.into())), 0);
+        return;
+    }
+    if net.change(Message::NewAddress(address), NLM_F_CREATE | NLM_F_REPLACE).is_ok() {
+        let own = addresses.iter().map(|a| a.ip()).find(IpAddr::is_ipv6);
+        let source = own.unwrap_or(Ipv6Addr::UNSPECIFIED.into());
+        let _ = net.change(Message::NewRoute(route(index, Some(LINK_LOCAL), source)), NLM_F_CREATE | NLM_F_REPLACE);
+    }
 }
 
 /// Leaves the calling thread's network namespace for a new one and takes `link` along. Everything else of the old one goes
@@ -141,8 +165,8 @@ fn loopback_up(net: &mut Netlink) -> Result<(), InsideNetError> {
 }
 
 fn link_up(net: &mut Netlink, link: &str, index: u32) -> Result<(), InsideNetError> {
-    // No link-local address: on a link without neighbours it would only be noise that the host's source
-    // filter drops. Fails where the kernel has no IPv6, and then there is nothing to switch off.
+    // The kernel would ask around for the address it makes up; `link_local` sets one. Fails where the kernel has no IPv6,
+    // and then there is nothing to switch off.
     let mut quiet = LinkMessage::default();
     quiet.header.index = index;
     let mode = AfSpecInet6::AddrGenMode(In6AddrGenMode::None);
@@ -191,13 +215,16 @@ fn address_message(index: u32, ip: IpAddr, prefix: u8) -> AddressMessage {
     if ip.is_ipv6() {
         // Nobody can answer on this link; waiting a second to hear that would delay every boot.
         m.header.flags = AddressHeaderFlags::Nodad;
-        m.attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
+        let mut flags = AddressFlags::Nodad;
+        // The route to that prefix is `link_local`'s, with a source.
+        flags.set(AddressFlags::Noprefixroute, ip == LINK_LOCAL.0);
+        m.attributes.push(AddressAttribute::Flags(flags));
     }
     m
 }
 
-/// `default dev LINK scope link src FIRST`; an unspecified `source` leaves it out.
-fn default_route(index: u32, source: IpAddr) -> RouteMessage {
+/// `TO dev LINK scope link src FIRST`; `None` is the default route, an unspecified `source` leaves it out.
+fn route(index: u32, to: Option<(IpAddr, u8)>, source: IpAddr) -> RouteMessage {
     let mut r = RouteMessage::default();
     r.header.address_family = if source.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     r.header.table = RouteHeader::RT_TABLE_MAIN;
@@ -205,11 +232,16 @@ fn default_route(index: u32, source: IpAddr) -> RouteMessage {
     r.header.scope = if source.is_ipv4() { RouteScope::Link } else { RouteScope::Universe };
     r.header.kind = RouteType::Unicast;
     r.attributes.push(RouteAttribute::Oif(index));
+    let address = |ip| match ip {
+        IpAddr::V4(a) => RouteAddress::Inet(a),
+        IpAddr::V6(a) => RouteAddress::Inet6(a),
+    };
+    if let Some((ip, prefix)) = to {
+        r.header.destination_prefix_length = prefix;
+        r.attributes.push(RouteAttribute::Destination(address(ip)));
+    }
     if !source.is_unspecified() {
-        r.attributes.push(RouteAttribute::PrefSource(match source {
-            IpAddr::V4(a) => RouteAddress::Inet(a),
-            IpAddr::V6(a) => RouteAddress::Inet6(a),
-        }));
+        r.attributes.push(RouteAttribute::PrefSource(address(source)));
     }
     r
 }
@@ -263,7 +295,10 @@ mod tests {
                 ip("-6 route")
             );
             let six = ip("-6 addr show venet0");
-            assert!(!six.contains("tentative") && !six.contains("scope link"), "{six}");
+            assert!(!six.contains("tentative") && six.matches("scope link").count() == 1, "{six}");
+            assert!(six.contains("inet6 fe80::2/64 scope link"), "{six}");
+            // What is sent to the host's end has the source the host's filter lets pass.
+            assert!(ip("-6 route get fe80::1 oif venet0").contains("src fd00::2"));
         });
     }
 
@@ -280,8 +315,26 @@ mod tests {
             assert!(six.contains("src fd00::9") && six.lines().count() == 1, "{six}");
             configure(Some("venet0"), &addresses(&["fd00::9"])).unwrap();
             assert_eq!((present_now(), ip("-4 route").as_str()), (vec!["fd00::9/128".to_owned()], ""));
+            assert!(ip("-6 route get fe80::1 oif venet0").contains("src fd00::9"));
             configure(Some("venet0"), &[]).unwrap();
             assert!(present_now().is_empty() && ip("-6 route show default").is_empty());
+            assert_eq!(ip("-6 addr show venet0") + &ip("-6 route show dev venet0"), "");
+            configure(Some("venet0"), &addresses(&["10.0.0.2"])).unwrap();
+            assert!(ip("-6 addr show venet0").contains("fe80::2/64 scope link"));
+        });
+    }
+
+    #[test]
+    fn a_link_on_which_ipv6_is_switched_off_or_does_not_fit_comes_up_all_the_same() {
+        in_container(|| {
+            ip("link set venet0 mtu 1200");
+            configure(Some("venet0"), &addresses(&["10.0.0.2"])).unwrap();
+            assert_eq!(ip("-6 addr show venet0"), "");
+        });
+        in_container(|| {
+            std::fs::write("/proc/sys/net/ipv6/conf/all/disable_ipv6", "1").unwrap();
+            configure(Some("venet0"), &addresses(&["10.0.0.2"])).unwrap();
+            assert_eq!((present_now(), ip("-6 addr show venet0")), (vec!["10.0.0.2/32".to_owned()], String::new()));
         });
     }
 
