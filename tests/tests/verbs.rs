@@ -114,6 +114,79 @@ fn enter_gives_a_root_shell_on_a_terminal_of_its_own() {
 }
 
 #[test]
+fn tty_in_enter_names_a_terminal_that_programs_can_open() {
+    let rig = with_running_ct(&["--numpty", "2", "--features", "nesting:on"]);
+    let enter = || {
+        let mut p = expectrl::Session::spawn(rig.vzctl_command(&["enter", "101"])).unwrap();
+        p.set_expect_timeout(Some(SOON));
+        p
+    };
+    let mut p = enter();
+    p.get_process_mut().set_window_size(97, 31).unwrap();
+    p.send_line("echo at=$(tty); stat -c owner=%u:%g:%a $(tty)").unwrap();
+    p.expect("at=/dev/pts/0\r").unwrap();
+    p.expect("owner=0:5:620").unwrap();
+    p.send_line("echo name=$((40+1)) >$(tty); echo tty=$((40+2)) >/dev/tty; stty size <$(tty)").unwrap();
+    p.expect("name=41").unwrap();
+    p.expect("tty=42").unwrap();
+    p.expect("31 97").unwrap();
+    // Signals of the keyboard and job control are the terminal's own.
+    p.send_line("(echo sleeps=$((40+3)); exec sleep 1000)").unwrap();
+    p.expect("sleeps=43").unwrap();
+    p.send("\x03").unwrap();
+    p.expect("# ").unwrap();
+    p.send_line("echo ended=$?").unwrap();
+    p.expect("ended=130").unwrap();
+    p.send_line("(echo sleeps=$((40+4)); exec sleep 1000)").unwrap();
+    p.expect("sleeps=44").unwrap();
+    p.send("\x1a").unwrap();
+    p.expect("Stopped").unwrap();
+    p.expect("# ").unwrap();
+    p.send_line("kill -9 %1; wait; echo after=$((40+8))").unwrap();
+    p.expect("after=48").unwrap();
+    // Two are taken now, and that is all: the third is the host's, which has no name inside.
+    let mut second = enter();
+    second.send_line("echo at=$(tty)").unwrap();
+    second.expect("at=/dev/pts/1\r").unwrap();
+    let mut third = enter();
+    third.send_line("echo at=$(tty) sum=$((40+5))").unwrap();
+    third.expect("at=not a tty sum=45").unwrap();
+    third.send_line("echo tty=$((40+6)) >/dev/tty; exit 3").unwrap();
+    third.expect("tty=46").unwrap();
+    third.expect(Eof).unwrap();
+    second.send_line("exit 0").unwrap();
+    second.expect(Eof).unwrap();
+    // What root inside puts in its place is neither followed nor opened, and keeps nobody out.
+    for trap in ["mkfifo /dev/pts/ptmx", "ln -s /dev/null /dev/pts/ptmx", ":"] {
+        rig.inside(101, &format!("mount -t tmpfs none /dev/pts; {trap}"));
+        let mut p = enter();
+        p.send_line("echo at=$(tty) sum=$((40+7))").unwrap();
+        p.expect("at=not a tty sum=47").unwrap_or_else(|e| panic!("{trap}: {e}"));
+        p.send_line("exit 0").unwrap();
+        p.expect(Eof).unwrap();
+        rig.inside(101, "umount /dev/pts");
+    }
+    // Nor is a filesystem waited for that never answers.
+    let mute = "exec 3<>/dev/fuse; mount -i -t fuse -o fd=3,rootmode=40000,user_id=0,group_id=0 none /dev/pts || exit 1; \
+                sleep 1000 >/dev/null 2>&1 & echo $!";
+    let mute = rig.inside(101, mute);
+    assert!(rig.inside(101, "grep /dev/pts /proc/mounts").contains("fuse"));
+    let mut held = enter();
+    held.send_line("echo sum=$((40+9)); exit 0").unwrap();
+    held.expect("sum=49").unwrap();
+    held.expect(Eof).unwrap();
+    rig.inside(101, &format!("umount -l /dev/pts; kill {mute}"));
+    // A shell that still thinks of a stopped job asks once more.
+    p.send_line("exit 7; exit 7").unwrap();
+    p.expect(Eof).unwrap();
+    let expectrl::process::unix::WaitStatus::Exited(_, code) = p.get_process().wait().unwrap() else {
+        panic!("killed")
+    };
+    assert_eq!(code, 7);
+    assert_eq!(rig.inside(101, "ls /dev/pts"), "ptmx", "none is left behind");
+}
+
+#[test]
 fn the_console_shows_what_was_said_and_escape_dot_leaves() {
     let rig = with_running_ct(&[]);
     rig.wait_console(101, "tiny is up", SOON);

@@ -10,8 +10,9 @@
 //! joiner: setns to all namespaces of init at once, the pid namespace for its children
 //!   | clone3, CLONE_PARENT
 //!   v
-//! program: confined like init, stdio = pipes or a pty of the host, exec
+//! program: confined like init, stdio = pipes or a pty, exec
 //! ```
+//! The pty is one of the container's own, so that it has a name there ([`terminal`]).
 //! The program never gets a descriptor of the operator's: bytes are relayed. The binary is a memfd's, so nothing inside
 //! can reach a file of the host through `/proc/PID/exe`, and it is undumpable, so nothing inside can look.
 
@@ -42,6 +43,7 @@ mod client;
 mod keeper;
 mod own;
 mod relay;
+mod terminal;
 
 const STEP: &str = "attach";
 
@@ -135,12 +137,7 @@ enum Stdio {
 }
 
 impl Stdio {
-    fn make(tty: bool, uid_base: u32) -> Result<Self, StepError> {
-        if tty {
-            let pty = pty::open().at(STEP, "open a terminal")?;
-            pty::give(&pty.slave, uid_base, uid_base + 5).at(STEP, "hand over the terminal")?;
-            return Ok(Self::Terminal(pty));
-        }
+    fn pipes(uid_base: u32) -> Result<Self, StepError> {
         let pipe = || rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).at(STEP, "make a pipe");
         let (in_read, in_write) = pipe()?;
         let (out_read, out_write) = pipe()?;
@@ -173,7 +170,10 @@ fn attach(one: SingleThreaded, plan: &AttachPlan) -> Result<u8, Failure> {
     // What comes from a file or a pipe is no terminal, and ends: a line editor would wait behind its end for a key that
     // nobody presses.
     let terminal = plan.tty && io::stdin().is_terminal();
-    let stdio = Stdio::make(terminal, state.uid_base.get())?;
+    let stdio = match terminal {
+        true => Stdio::Terminal(terminal::open(one, &state, &target)?),
+        false => Stdio::pipes(state.uid_base.get())?,
+    };
     let script = match plan.script_fd {
         Some(fd) => Some(process::inherited_fd(fd).at(STEP, "take over the script")?),
         None => None,
@@ -389,7 +389,7 @@ pub fn run_detached(
                 fail_as: None,
                 farewell: None,
             };
-            let done = Stdio::make(false, state.uid_base.get()).and_then(|stdio| {
+            let done = Stdio::pipes(state.uid_base.get()).and_then(|stdio| {
                 join(&target)?;
                 if let Cloned::Child = process::clone3(one, CloneFlags::empty(), None).at(STEP, "clone the program")? {
                     let _ = program(&plan, state, &stdio, None, request);
