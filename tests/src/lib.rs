@@ -29,6 +29,7 @@ pub mod background;
 pub mod census;
 pub mod command;
 pub mod dns;
+pub mod facts;
 pub mod inits;
 pub mod netns;
 pub mod package;

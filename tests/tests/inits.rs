@@ -6,7 +6,8 @@
 use expectrl::Expect;
 use std::time::{Duration, Instant};
 use vz_tests::{
-    Rig,
+    Rig, command,
+    facts::{self, Facts},
     inits::{Line, Row},
     proxy::Proxy,
     ssh::Identity,
@@ -393,8 +394,28 @@ mod one_life {
         lived(Row::of(Template::Sysvinit));
     }
 
+    /// The virtual test host is a Debian 13 that was booted: what its init found and a container's does not, or otherwise.
+    fn init_finds_a_machine_but_for_what_the_reference_lists(rig: &Rig) {
+        let machine = command::run(std::process::Command::new("sh").args(["-c", facts::SCRIPT]), None, BOOT).unwrap();
+        let inside = rig.vzctl_with(&["exec2", "101", "sh"], facts::SCRIPT.as_bytes()).ok();
+        let (machine, inside) = (Facts::parse(&machine.ok().stdout), Facts::parse(&inside.stdout));
+        assert!(machine.len() > 600 && inside.len() > 500, "{} and {} facts", machine.len(), inside.len());
+        let documented = facts::documented();
+        let differ = machine.differences(&inside);
+        let named = |key: &str| documented.iter().any(|d| facts::fits(&d.pattern, key));
+        let missing: Vec<_> = differ.iter().filter(|(key, ..)| !named(key)).collect();
+        assert!(missing.is_empty(), "docs/reference/inside.md does not say (fact, machine, container):\n{missing:#?}");
+        let same =
+            |d: &&facts::Documented| d.everywhere && !differ.iter().any(|(key, ..)| facts::fits(&d.pattern, key));
+        let untrue: Vec<_> = documented.iter().filter(same).collect();
+        assert!(untrue.is_empty(), "docs/reference/inside.md says that these differ:\n{untrue:#?}");
+    }
+
     fn lived(row: &Row) {
         let (rig, identity) = booted(row);
+        if let Template::Debian13 = row.template {
+            init_finds_a_machine_but_for_what_the_reference_lists(&rig);
+        }
         is_clean_and_lets_in(&rig, &identity, row);
         a_clone_differs(&rig, row);
         let begun = Instant::now();

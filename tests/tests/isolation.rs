@@ -363,8 +363,19 @@ fn mounts_are_what_a_machine_needs_and_the_sensitive_ones_are_masked(features: &
     assert_eq!(kind("/dev/pts"), "devpts");
     assert!(has("/sys", "ro") && !has("/sys/fs/cgroup", "ro") && !has("/proc", "ro"), "{table}");
     assert!(has("/dev", "nosuid") && has("/proc", "nosuid") && has("/sys", "nosuid"), "{table}");
-    // Nothing of the host: no mount whose source is a directory of ours, none propagates.
-    assert!(!table.lines().any(|l| l.split(" - ").next().is_some_and(|f| f.contains(" shared:"))), "{table}");
+    // Nothing of the host: no mount whose source is a directory of ours, none propagates to or from there.
+    let peers = |table: &str| -> Vec<String> {
+        let fields = table.lines().filter_map(|l| l.split(" - ").next()).flat_map(|f| f.split(' '));
+        let tags = fields.filter_map(|f| f.strip_prefix("shared:").or(f.strip_prefix("master:")));
+        tags.map(str::to_owned).collect()
+    };
+    assert!(!table.contains(" master:") && !table.contains(" propagate_from:"), "{table}");
+    let mut everywhere = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    for outside in [rig.record(101).monitor.pid, 1] {
+        everywhere.push_str(&fs::read_to_string(format!("/proc/{outside}/mountinfo")).unwrap());
+    }
+    let (inside, outside) = (peers(&table), peers(&everywhere));
+    assert!(inside.iter().all(|group| !outside.contains(group)), "{table}\n{everywhere}");
     for line in table.lines() {
         let (root, at) = (line.split(' ').nth(3).unwrap_or_default(), line.split(' ').nth(4).unwrap_or_default());
         let fine = root == "/"

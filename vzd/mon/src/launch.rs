@@ -373,7 +373,9 @@ fn init(
     drop(console);
     let text = |s: String| CString::new(s).at(STEP, "make init's environment");
     let argv = [text(path.to_owned())?];
-    let environment = [text("container=lxc".to_owned())?, text(format!("container_uuid={}", plan.uuid))?];
+    // HOME as the kernel gives it to a machine's (init/main.c), whose scripts count on one.
+    let environment = ["HOME=/".to_owned(), "container=lxc".to_owned(), format!("container_uuid={}", plan.uuid)];
+    let environment = environment.into_iter().map(text).collect::<Result<Vec<_>, _>>()?;
     confine::for_exec(&Filter::compile(&plan.features), 3)?;
     nix::unistd::execve(&argv[0], &argv, &environment).at(STEP, format!("execute {path}"))
 }

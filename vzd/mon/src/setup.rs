@@ -180,6 +180,14 @@ pub fn leave_old_root() -> Result<(), StepError> {
     rustix::process::chdir("/").at(STEP, "enter /")
 }
 
+/// Every mount inside becomes shared, each in a peer group of its own, as an init finds a machine that its kernel or its
+/// initramfs's systemd has booted. Without it a service's credentials never arrive, services with a mount namespace of their
+/// own see no later mount, and bind mounts asked for as `rshared` are refused (mount_namespaces(7)). Nothing of the host
+/// is among them any more.
+fn share_mounts() -> Result<(), StepError> {
+    mount_change("/", MountPropagationFlags::SHARED | MountPropagationFlags::REC).at(STEP, "make all mounts shared")
+}
+
 /// The kernel's filesystems as a container sees them, made and attached nowhere yet.
 pub struct View {
     masks: Masks,
@@ -253,7 +261,8 @@ impl View {
             move_mount(&own, "", &target, "", both).at(STEP, "attach /run/vz")?;
         }
         self.masks.apply()?;
-        leave_old_root()
+        leave_old_root()?;
+        share_mounts()
     }
 }
 
