@@ -8,6 +8,10 @@
  *   probe fds             prints what each of its own descriptors is
  *   probe bind ADDR       sends one UDP datagram to argv[3] from the source address ADDR, bound with IP_FREEBIND
  *   probe resolve NAME... prints "NAME RESULT" of getaddrinfo(3) with AI_ADDRCONFIG: 0, or why not
+ *   probe rings BYTES [n] opens packet sockets with a ring of this size until refused (n: each in a new network namespace,
+ *                         in turns with a fanout group of the largest table), prints how many and the last error, and keeps
+ *                         them until stdin ends
+ *   probe captures N      makes a ring as libpcap does and gives it back, N times; prints how often that was refused
  *   probe sleep           waits for a signal
  */
 #define _GNU_SOURCE
@@ -15,9 +19,14 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/if_packet.h>
 #include <linux/nsfs.h>
 #include <netdb.h>
+#include <net/ethernet.h>
+#include <net/if.h>
 #include <netinet/in.h>
+#include <poll.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -155,6 +164,63 @@ static int resolve(char **names) {
     return 0;
 }
 
+static int ring(int fd, int option, unsigned block, unsigned blocks) {
+    int version = option == PACKET_RX_RING ? TPACKET_V3 : TPACKET_V2;
+    struct tpacket_req3 req = {.tp_block_size = block, .tp_block_nr = blocks, .tp_frame_size = 2048};
+    req.tp_frame_nr = blocks * (block / 2048);
+    setsockopt(fd, SOL_PACKET, PACKET_VERSION, &version, sizeof version);
+    return setsockopt(fd, SOL_PACKET, option, &req, version == TPACKET_V3 ? sizeof req : sizeof(struct tpacket_req));
+}
+
+static int rings(unsigned bytes, int apart) {
+    int n = 0, fd, tries = 0, failed = 0;
+    struct fanout_args group = {.type_flags = PACKET_FANOUT_HASH};
+    char c;
+    /* A refusal may be of one moment: it counts when nothing else works either. */
+    while (tries < 20000 && failed < 5) {
+        tries++;
+        if (apart && tries <= 40 && unshare(CLONE_NEWNET) < 0)
+            return perror("unshare"), 1;
+        fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
+        if (fd < 0)
+            return perror("socket"), 1;
+        int r;
+        if (apart && tries % 3 == 0) {
+            struct sockaddr_ll lo = {.sll_family = AF_PACKET, .sll_protocol = htons(ETH_P_ALL), .sll_ifindex = 1};
+            if (bind(fd, (void *)&lo, sizeof lo) < 0)
+                return perror("bind"), 1;
+            group.id = tries;
+            group.max_num_members = 65536;
+            r = setsockopt(fd, SOL_PACKET, PACKET_FANOUT, &group, sizeof group);
+        } else
+            r = ring(fd, tries % 2 ? PACKET_RX_RING : PACKET_TX_RING, 4096, bytes / 4096);
+        if (r < 0)
+            failed++, close(fd);
+        else
+            n++;
+    }
+    printf("%d %d\n", n, errno);
+    fflush(stdout);
+    while (read(0, &c, 1) > 0)
+        ;
+    return 0;
+}
+
+static int captures(int n) {
+    int refused = 0;
+    while (n--) {
+        int fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
+        if (fd < 0)
+            return perror("socket"), 1;
+        if (ring(fd, PACKET_RX_RING, 262144, 8) < 0)
+            refused++;
+        poll(NULL, 0, 30); /* what a capture takes at the least */
+        close(fd);
+    }
+    printf("%d\n", refused);
+    return 0;
+}
+
 int main(int argc, char **argv) {
     const char *what = argc > 1 ? argv[1] : "";
     if (!strcmp(what, "call"))
@@ -171,6 +237,10 @@ int main(int argc, char **argv) {
         return send_from(argv[2], argv[3]);
     if (!strcmp(what, "resolve"))
         return resolve(argv + 2);
+    if (!strcmp(what, "rings") && argc >= 3)
+        return rings(atoi(argv[2]), argc > 3);
+    if (!strcmp(what, "captures") && argc == 3)
+        return captures(atoi(argv[2]));
     if (!strcmp(what, "sleep"))
         return pause();
     fprintf(stderr, "probe: see the comment at the top of probe.c\n");

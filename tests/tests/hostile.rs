@@ -45,6 +45,85 @@ fn one_container_that_takes_all_inotify_instances_leaves_the_others_and_the_host
     hog.wait().unwrap();
 }
 
+/// `probe rings WORDS` as long as the answer is alive: how many it got, and what the next one was refused with.
+struct Hoard {
+    process: std::process::Child,
+    got: u64,
+}
+
+impl Hoard {
+    #[track_caller]
+    fn take(rig: &Rig, ctid: &str, line: &str) -> Self {
+        let mut taker = rig.vzctl_command(&["exec2", ctid, line]);
+        let mut process = taker.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut first = String::new();
+        BufReader::new(process.stdout.take().unwrap()).read_line(&mut first).unwrap();
+        let words: Vec<u64> = first.split_whitespace().map(|w| w.parse().unwrap()).collect();
+        assert_eq!(words.get(1), Some(&12), "`{line}`: {first:?}, 12 being \"Cannot allocate memory\"");
+        Self { process, got: words[0] }
+    }
+
+    fn give_back(mut self) {
+        drop(self.process.stdin.take());
+        self.process.wait().unwrap();
+    }
+}
+
+#[test]
+fn ring_memory_of_packet_sockets_is_bounded_in_sum_whoever_holds_it_in_whichever_network_namespace() {
+    const MIB: u64 = 1 << 20;
+    let rig = Rig::new(&[Tiny]);
+    for ctid in [101, 102] {
+        rig.create(ctid, Tiny, &[]);
+        rig.ok(&["set", &ctid.to_string(), "--features", "nesting:on", "--save"]);
+        rig.ok(&["start", &ctid.to_string()]);
+    }
+    rig.wait_console(101, "tiny is up", SOON);
+    // Captures one after the other find what the last one gave back.
+    assert_eq!(rig.inside(101, "probe captures 30"), "0");
+    let take = |ctid: &str, line: &str| Hoard::take(&rig, ctid, line);
+    let nested = "su -s /bin/sh nobody -c 'unshare -U -r -n probe rings 262144'";
+    let all = policy::PACKET_MEMORY / MIB;
+    let first = take("101", "probe rings 1048576");
+    assert!((all / 2..=all).contains(&first.got), "{} rings of 1 MiB", first.got);
+    // Nobody else in this container gets another one, wherever he looks at packets.
+    let left = (all - first.got) * 4;
+    for line in ["probe rings 262144", nested, "probe rings 262144 n"] {
+        let more = take("101", line);
+        assert!(more.got <= left, "`{line}`: {} more of 256 KiB", more.got);
+        more.give_back();
+    }
+    // The neighbour has its own.
+    let other = take("102", "probe rings 1048576");
+    assert_eq!(other.got, first.got);
+    other.give_back();
+    first.give_back();
+    // Small ones count as 256 KiB each, and tables of fanout groups count too. Each begins when what the last one
+    // had is given back, with or without vzd.
+    rig.kill_vzd();
+    for (line, most) in [("probe rings 4096", 64), ("probe rings 2097152 n", 12)] {
+        let again = vz_tests::wait::retry(SOON, Duration::from_millis(200), || {
+            let hoard = take("101", line);
+            let (got, enough) = (hoard.got, hoard.got * 2 >= most);
+            hoard.give_back();
+            enough.then_some(got)
+        });
+        let got = again.unwrap_or_else(|| panic!("`{line}` never gets half of {most}"));
+        assert!(got <= most, "`{line}`: {got}");
+    }
+    // A reboot inside begins with all of it.
+    rig.vzctl(&["exec", "101", "reboot"]);
+    rig.wait_record(101, SOON, |r| r.boots == 2);
+    let fresh = vz_tests::wait::retry(SOON, Duration::from_millis(200), || {
+        let hoard = take("101", "probe rings 1048576");
+        let got = hoard.got;
+        hoard.give_back();
+        (got == all - 1).then_some(())
+    });
+    assert!(fresh.is_some(), "not all of it is there after a reboot inside");
+    rig.start_vzd(&[]);
+}
+
 /// A file of the host that a container must never reach, beside the manager's root.
 struct Canary {
     dir: tempfile::TempDir,

@@ -285,7 +285,7 @@ fn program(
         process::duplicate_to(script.as_fd(), 3).at(STEP, "pass the script")?;
         first_closed = 4;
     }
-    confine::for_exec(&Filter::compile(&state.features), first_closed)?;
+    confine::for_exec(&Filter::compile(&state.features, &state.guards), first_closed)?;
     if request.is_some_and(request::make) {
         process::exit_now(0);
     }

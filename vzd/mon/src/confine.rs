@@ -42,7 +42,7 @@ pub fn for_edits() -> Result<(), StepError> {
     process::reset_signals();
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
     caps::no_new_privs().at(STEP, "set no_new_privs")?;
-    Filter::compile(&[]).install().at(STEP, "install the seccomp filter")
+    Filter::compile(&[], &[]).install().at(STEP, "install the seccomp filter")
 }
 
 /// Limits a machine's init starts with, whatever vzd was started under (systemd's own defaults; items as in

@@ -37,6 +37,7 @@ use vz_sys::{
 use vz_types::{
     UidBase,
     plan::{FileEdit, LaunchPlan},
+    policy::Guard,
     run::ProcessId,
 };
 
@@ -151,12 +152,13 @@ pub fn next_stage(
     }
 }
 
-/// Hands the mounts to init and waits until it has built its view.
-pub fn boot(stage: Stage, trees: Trees) -> Result<Waiting, StepError> {
+/// Hands the mounts to init and waits until it has built its view. `meanwhile` is done beside that.
+pub fn boot(stage: Stage, trees: Trees, meanwhile: impl FnOnce()) -> Result<Waiting, StepError> {
     const STEP: &str = "init";
     let Stage { pidfd: stage_pidfd, channel } = stage;
     // Nobody there to take them has left word why.
     let mut sent = Some(trees.send(&channel));
+    meanwhile();
     // The stage and init write to one socket, and nothing orders them: init may be ready before the stage has told
     // who it is.
     let (mut pid, mut ready, mut warnings) = (None, false, Vec::new());
@@ -185,10 +187,11 @@ pub fn boot(stage: Stage, trees: Trees) -> Result<Waiting, StepError> {
 }
 
 impl Waiting {
-    /// Lets init go and waits until it was executed.
-    pub fn go(self) -> Result<(ProcessId, OwnedFd), StepError> {
+    /// Lets init go, bounded by these besides seccomp, and waits until it was executed.
+    pub fn go(self, guards: &[Guard]) -> Result<(ProcessId, OwnedFd), StepError> {
         const STEP: &str = "init";
-        seqpacket::send(&self.channel, b"go", &[]).at(STEP, "let init go")?;
+        let word = serde_json::to_vec(guards).map_err(io::Error::from).at(STEP, "let init go")?;
+        seqpacket::send(&self.channel, &word, &[]).at(STEP, "let init go")?;
         match receive(&self.channel).at(STEP, "wait for init's exec")? {
             None => Ok((self.init, self.pidfd)),
             Some(Up::Failed(cause)) => {
@@ -354,9 +357,7 @@ fn init(
     }
     tell(channel, &Up::Ready).at(STEP, "report ready")?;
     let (go, _) = seqpacket::recv(channel, None).at(STEP, "wait for the word")?;
-    if go != b"go" {
-        process::exit_now(0);
-    }
+    let Ok(guards) = serde_json::from_slice::<Vec<Guard>>(&go) else { process::exit_now(0) };
     let link = linked.then_some(plan.inside_link.as_str());
     inside_net::configure(link, &plan.addresses).map_err(io::Error::other).at(STEP, "set up the network inside")?;
     // systemd means to let everybody ping, and names more groups than there are here, which the kernel refuses (icmp(7)).
@@ -376,7 +377,7 @@ fn init(
     // HOME as the kernel gives it to a machine's (init/main.c), whose scripts count on one.
     let environment = ["HOME=/".to_owned(), "container=lxc".to_owned(), format!("container_uuid={}", plan.uuid)];
     let environment = environment.into_iter().map(text).collect::<Result<Vec<_>, _>>()?;
-    confine::for_exec(&Filter::compile(&plan.features), 3)?;
+    confine::for_exec(&Filter::compile(&plan.features, &guards), 3)?;
     nix::unistd::execve(&argv[0], &argv, &environment).at(STEP, format!("execute {path}"))
 }
 

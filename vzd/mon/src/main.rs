@@ -27,6 +27,7 @@ mod launch;
 mod limits;
 mod record;
 mod request;
+mod rings;
 mod run;
 mod setup;
 mod stop;

@@ -19,6 +19,7 @@ use crate::{
     error::{At, StepError},
     launch::{self, Kept},
     limits, record,
+    rings::{self, Rings},
     setup::Trees,
     stop::{Next, Stopping},
     storage,
@@ -145,7 +146,9 @@ impl Launch {
             .at("storage", "mount the container's files")?;
         self.done("storage")?;
         let trees = Trees::open(console.slave(), &plan)?;
-        let waiting = launch::boot(stage, trees)?;
+        let mut rings = None;
+        let waiting = launch::boot(stage, trees, || rings = Rings::attach(level.as_fd()))?;
+        let guards = rings::guards(rings.as_ref());
         limits::apply_parameters(one, waiting.init.pid, plan.storage.uid_base, &plan.limits, false)?;
         for text in &waiting.warnings {
             self.tell(&MonitorEvent::Warning { text: text.clone() }, &[]).at("init", "tell vzd of a warning")?;
@@ -172,13 +175,14 @@ impl Launch {
             addresses: plan.addresses.clone(),
             host_boot_id: proc::boot_id().at("record", "read the host's boot id")?,
             features: plan.features.clone(),
+            guards: guards.clone(),
             protocol: PROTOCOL,
             version: env!("CARGO_PKG_VERSION").into(),
             limits: plan.limits.clone(),
         };
         record::write_json(run_dir.as_fd(), STATE, &state, false).at("record", "write state.json")?;
         let told = self.done("record").and_then(|()| self.done("go"));
-        let (init, pidfd) = told.and_then(|()| waiting.go()).inspect_err(|_| record::remove(&run_dir, STATE))?;
+        let (init, pidfd) = told.and_then(|()| waiting.go(&guards)).inspect_err(|_| record::remove(&run_dir, STATE))?;
         // A vzd that is not told sees the channel's end now that init runs, and ends us.
         let _ = self.done("init").map(|()| self.tell(&MonitorEvent::Running { init }, &[]));
         Ok(Monitor {
@@ -189,6 +193,7 @@ impl Launch {
             cgroup,
             run_dir,
             console,
+            rings,
             listener,
             signals,
             pidfd,
@@ -236,6 +241,7 @@ struct Monitor {
     cgroup: OwnedFd,
     run_dir: OwnedFd,
     console: Console,
+    rings: Option<Rings>,
     listener: OwnedFd,
     signals: SignalFd,
     pidfd: OwnedFd,
@@ -259,6 +265,7 @@ enum Source {
     Newcomer(usize),
     Job(usize),
     Helper(usize),
+    Rings,
 }
 
 impl Monitor {
@@ -296,9 +303,11 @@ impl Monitor {
                     }
                     Source::Job(i) => self.helpers.push(self.jobs.remove(i).conclude()),
                     Source::Helper(i) => launch::reap(&self.helpers.remove(i)),
+                    Source::Rings => self.rings.iter_mut().for_each(Rings::rung),
                 }
             }
             self.expire_jobs();
+            self.rings.iter_mut().for_each(Rings::turn);
         }
     }
 
@@ -348,8 +357,12 @@ impl Monitor {
             sources.push(Source::Helper(i));
             fds.push(PollFd::new(helper, PollFlags::IN));
         }
+        if let Some(rings) = &self.rings {
+            sources.push(Source::Rings);
+            fds.push(PollFd::from_borrowed_fd(rings.bell(), PollFlags::IN));
+        }
         let first_job = self.jobs.iter().map(|j| j.deadline).min();
-        let until = deadline.into_iter().chain(first_job).min();
+        let until = deadline.into_iter().chain(first_job).chain(self.rings.as_ref().and_then(Rings::deadline)).min();
         let spec = until.map(|at| {
             let left = at.saturating_duration_since(Instant::now());
             Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) }
@@ -478,7 +491,7 @@ impl Monitor {
             .at("namespaces", format!("clear {}", ns.display()))?;
         let stage = launch::next_stage(one, &self.plan, &self.kept, self.blank.as_ref(), self.cgroup.as_fd())?;
         let trees = Trees::open(self.console.slave(), &self.plan)?;
-        let waiting = launch::boot(stage, trees)?;
+        let waiting = launch::boot(stage, trees, || {})?;
         // The network and ipc namespaces are new.
         let base = self.plan.storage.uid_base;
         limits::apply_parameters(one, waiting.init.pid, base, &self.plan.limits, false)?;
@@ -491,7 +504,7 @@ impl Monitor {
         self.state.booted_at = record::now();
         self.state.booted_monotonic = Some(proc::boottime().as_secs());
         record::write_json(self.run_dir.as_fd(), STATE, &self.state, false).at("record", "write state.json")?;
-        let (_, pidfd) = waiting.go()?;
+        let (_, pidfd) = waiting.go(&self.state.guards)?;
         self.pidfd = pidfd;
         Ok(())
     }

@@ -35,12 +35,19 @@ pub(crate) mod op {
     pub const MOV_K: u8 = 0xb7;
     pub const MOV_X: u8 = 0xbf;
     pub const ADD_K: u8 = 0x07;
+    pub const ADD_X: u8 = 0x0f;
+    pub const SUB_X: u8 = 0x1f;
+    pub const MUL_X: u8 = 0x2f;
+    pub const OR_X: u8 = 0x4f;
     pub const AND_K: u8 = 0x57;
     pub const LSH_K: u8 = 0x67;
+    pub const RSH_K: u8 = 0x77;
     pub const JEQ_K: u8 = 0x15;
     pub const JNE_K: u8 = 0x55;
     pub const JNE_X: u8 = 0x5d;
     pub const JGE_X: u8 = 0x3d;
+    pub const JGT_K: u8 = 0x25;
+    pub const JGT_X: u8 = 0x2d;
     pub const JLT_X: u8 = 0xad;
     pub const JA: u8 = 0x05;
     pub const CALL: u8 = 0x85;
@@ -55,6 +62,8 @@ pub(crate) mod helper {
     pub const SOCK_OPS_CB_FLAGS: i32 = 59;
     pub const SYSCTL_NAME: i32 = 101;
     pub const SK_STORAGE_GET: i32 = 107;
+    pub const RINGBUF_OUTPUT: i32 = 130;
+    pub const SET_RETVAL: i32 = 187;
 }
 
 /// A program under construction: jumps go to labels, which are put where they belong once.
@@ -137,6 +146,16 @@ struct MapAttr {
 
 const ARRAY: u32 = 2;
 const SK_STORAGE: u32 = 24;
+const RINGBUF: u32 = 27;
+
+/// A new ring of one page through which programs send messages. Its descriptor is readable (poll(2)) while there are any.
+///
+/// # Errors
+/// What bpf(2) says.
+pub(crate) fn new_ring() -> io::Result<OwnedFd> {
+    let mut attr = MapAttr { map_type: RINGBUF, max_entries: rustix::param::page_size() as u32, ..MapAttr::default() };
+    bpf(0, &mut attr).map(new_fd)
+}
 
 /// A new array of `entries` values of this size.
 ///
@@ -154,11 +173,20 @@ pub fn new_array(value: u32, entries: u32) -> io::Result<OwnedFd> {
 /// # Errors
 /// What bpf(2) says.
 pub fn new_socket_word() -> io::Result<OwnedFd> {
+    new_socket_words(1)
+}
+
+/// As [`new_socket_word`], with so many of them.
+///
+/// # Errors
+/// What bpf(2) says.
+pub(crate) fn new_socket_words(words: u32) -> io::Result<OwnedFd> {
     // The kernel wants to know the types (BTF, Documentation/bpf/btf.rst): an int of 32 bits as key, here a second one
-    // of 64 as value.
+    // of 64, and an array of those as value.
     const INT: u32 = 1 << 24;
+    const ARRAY_OF: u32 = 3 << 24;
     const NAMES: &[u8] = b"\0key\0word\0";
-    let types: [u32; 8] = [1, INT, 4, 32, 5, INT, 8, 64];
+    let types: [u32; 14] = [1, INT, 4, 32, 5, INT, 8, 64, 0, ARRAY_OF, 0, 2, 1, words];
     let header: [u32; 6] =
         [0x0001_eb9f, 24, 0, size_of_val(&types) as u32, size_of_val(&types) as u32, NAMES.len() as u32];
     let mut blob: Vec<u8> = header.iter().chain(&types).flat_map(|w| w.to_ne_bytes()).collect();
@@ -183,11 +211,11 @@ pub fn new_socket_word() -> io::Result<OwnedFd> {
     let mut attr = MapAttr {
         map_type: SK_STORAGE,
         key_size: 4,
-        value_size: 8,
+        value_size: 8 * words,
         map_flags: NO_PREALLOC,
         btf_fd: btf.as_raw_fd() as u32,
         btf_key_type_id: 1,
-        btf_value_type_id: 2,
+        btf_value_type_id: 3,
         ..MapAttr::default()
     };
     bpf(0, &mut attr).map(new_fd)
@@ -254,6 +282,10 @@ impl Hook {
     pub const DEVICE: Self = Self { program: 15, attach: 6 };
     /// Reads and writes of /proc/sys.
     pub const SYSCTL: Self = Self { program: 23, attach: 18 };
+    /// setsockopt(2), except by calls of another ABI.
+    pub const SETSOCKOPT: Self = Self { program: 25, attach: 22 };
+    /// Walks over objects of the kernel.
+    pub(crate) const WALK: Self = Self { program: 26, attach: 28 };
 }
 
 /// Loads a program for a hook.
@@ -261,6 +293,14 @@ impl Hook {
 /// # Errors
 /// What bpf(2) says, with the verifier's last words.
 pub(crate) fn load(hook: Hook, program: &[Insn]) -> io::Result<OwnedFd> {
+    load_for(hook, 0, program)
+}
+
+/// As [`load`], for a function of the kernel's by its number among its types ([`crate::btf`]).
+///
+/// # Errors
+/// As [`load`].
+pub(crate) fn load_for(hook: Hook, function: u32, program: &[Insn]) -> io::Result<OwnedFd> {
     #[repr(C)]
     struct Attr {
         prog_type: u32,
@@ -275,6 +315,14 @@ pub(crate) fn load(hook: Hook, program: &[Insn]) -> io::Result<OwnedFd> {
         prog_name: [u8; 16],
         prog_ifindex: u32,
         expected_attach_type: u32,
+        prog_btf_fd: u32,
+        func_info_rec_size: u32,
+        func_info: u64,
+        func_info_cnt: u32,
+        line_info_rec_size: u32,
+        line_info: u64,
+        line_info_cnt: u32,
+        attach_btf_id: u32,
     }
     let license = c"Dual MIT/GPL";
     let mut log = vec![0u8; 64 << 10];
@@ -293,6 +341,14 @@ pub(crate) fn load(hook: Hook, program: &[Insn]) -> io::Result<OwnedFd> {
         prog_name: name,
         prog_ifindex: 0,
         expected_attach_type: hook.attach,
+        prog_btf_fd: 0,
+        func_info_rec_size: 0,
+        func_info: 0,
+        func_info_cnt: 0,
+        line_info_rec_size: 0,
+        line_info: 0,
+        line_info_cnt: 0,
+        attach_btf_id: function,
     };
     match bpf(5, &mut attr) {
         Ok(r) => Ok(new_fd(r)),
@@ -336,6 +392,77 @@ pub(crate) fn attach(cgroup: BorrowedFd<'_>, hook: Hook, program: &OwnedFd) -> i
         replace_bpf_fd: 0,
     };
     bpf(8, &mut attr).map(drop)
+}
+
+/// Takes a program off a cgroup; those that are not on it do no harm.
+///
+/// # Errors
+/// What bpf(2) says.
+pub(crate) fn detach(cgroup: BorrowedFd<'_>, hook: Hook, program: &OwnedFd) -> io::Result<()> {
+    #[repr(C)]
+    struct Attr {
+        target_fd: u32,
+        attach_bpf_fd: u32,
+        attach_type: u32,
+    }
+    let mut attr = Attr {
+        target_fd: cgroup.as_raw_fd() as u32,
+        attach_bpf_fd: program.as_raw_fd() as u32,
+        attach_type: hook.attach,
+    };
+    match bpf(9, &mut attr) {
+        Err(e) if e.raw_os_error() == Some(libc::ENOENT) => Ok(()),
+        done => done.map(drop),
+    }
+}
+
+/// Makes a walk over a map's entries: whoever reads what [`walk`] gives has `program` called for each.
+///
+/// # Errors
+/// What bpf(2) says.
+pub(crate) fn new_walk(program: &OwnedFd, map: &OwnedFd) -> io::Result<OwnedFd> {
+    #[repr(C)]
+    struct Attr {
+        prog_fd: u32,
+        target_fd: u32,
+        attach_type: u32,
+        flags: u32,
+        iter_info: u64,
+        iter_info_len: u32,
+    }
+    let map = map.as_raw_fd() as u32;
+    let mut attr = Attr {
+        prog_fd: program.as_raw_fd() as u32,
+        target_fd: 0,
+        attach_type: Hook::WALK.attach,
+        flags: 0,
+        iter_info: (&raw const map) as u64,
+        iter_info_len: 4,
+    };
+    bpf(28, &mut attr).map(new_fd)
+}
+
+/// Walks once, over everything there is now.
+///
+/// # Errors
+/// What bpf(2) or read(2) says.
+pub(crate) fn walk(walk: &OwnedFd) -> io::Result<()> {
+    #[repr(C)]
+    struct Attr {
+        link_fd: u32,
+        flags: u32,
+    }
+    let reader = bpf(33, &mut Attr { link_fd: walk.as_raw_fd() as u32, flags: 0 }).map(new_fd)?;
+    let mut text = [0u8; 64];
+    loop {
+        match rustix::io::read(&reader, &mut text) {
+            // The programs write nothing: 0 is the end.
+            Ok(0) => return Ok(()),
+            // Very many entries: it goes on where it was.
+            Ok(_) | Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
 }
 
 /// The program of ours that is attached to this hook of a cgroup.

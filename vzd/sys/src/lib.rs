@@ -4,8 +4,10 @@
 #![allow(unsafe_code)]
 #![deny(unsafe_op_in_unsafe_fn)]
 
+mod bell;
 pub mod blank;
 pub mod bpf;
+pub mod btf;
 pub mod caps;
 pub mod cgroup;
 pub mod device_bpf;
@@ -21,6 +23,7 @@ pub mod proc;
 pub mod process;
 pub mod pty;
 pub mod records;
+pub mod ring_bpf;
 pub mod rlimits;
 pub mod seccomp;
 pub mod seqpacket;

@@ -11,7 +11,7 @@
 use std::io;
 use vz_types::{
     config::Feature,
-    policy::{DENIALS, Denial, When, X32_BIT},
+    policy::{DENIALS, Denial, GUARDED, Guard, NEVER_X32, When, X32_BIT},
 };
 
 const ARCH_X86_64: u32 = 0xc000_003e;
@@ -107,12 +107,16 @@ fn section(
 }
 
 impl Filter {
-    /// Compiles the table, without the rows that `features` lift.
-    pub fn compile(features: &[Feature]) -> Self {
+    /// Compiles the table, without the rows that `features` lift and those that `guards` make needless.
+    pub fn compile(features: &[Feature], guards: &[Guard]) -> Self {
         let wanted = |d: &&'static Denial| d.unless.is_none_or(|f| !features.contains(&f));
-        let wide =
-            section(DENIALS.iter().filter(wanted).filter_map(|d| d.x86_64.map(|n| (n, d))), &[op(AND, 0, 0, !X32_BIT)]);
-        let narrow = section(DENIALS.iter().filter(wanted).filter_map(|d| d.i386.map(|n| (n, d))), &[]);
+        let unguarded = GUARDED.iter().filter(|(guard, _)| !guards.contains(guard)).map(|(_, d)| d);
+        let rows: Vec<&'static Denial> = DENIALS.iter().chain(unguarded).filter(wanted).collect();
+        let mut prologue: Vec<_> =
+            NEVER_X32.iter().flat_map(|nr| [op(JEQ, 0, 1, nr | X32_BIT), op(RET, 0, 0, RET_ERRNO | ENOSYS)]).collect();
+        prologue.push(op(AND, 0, 0, !X32_BIT));
+        let wide = section(rows.iter().filter_map(|d| d.x86_64.map(|n| (n, *d))), &prologue);
+        let narrow = section(rows.iter().filter_map(|d| d.i386.map(|n| (n, *d))), &[]);
         let mut all = vec![
             op(LD_ABS, 0, 0, 4),
             op(JEQ, 2, 0, ARCH_X86_64),
@@ -165,7 +169,7 @@ mod tests {
 
     /// Runs the filter as the kernel would: the answer for one call.
     fn answer(features: &[Feature], arch: u32, nr: u32, args: [u64; 6]) -> u32 {
-        run(&Filter::compile(features), arch, nr, args)
+        run(&Filter::compile(features, &[]), arch, nr, args)
     }
 
     fn run(filter: &Filter, arch: u32, nr: u32, args: [u64; 6]) -> u32 {
@@ -232,12 +236,32 @@ mod tests {
                 [(ARCH_X86_64, d.x86_64), (ARCH_X86_64, d.x86_64.map(|n| n | X32_BIT)), (ARCH_I386, d.i386)]
             {
                 let Some(nr) = nr else { continue };
+                if NEVER_X32.iter().any(|never| never | X32_BIT == nr) {
+                    assert_eq!(answer(&[Feature::IoUring], arch, nr, args), denied, "{} on x32", d.call);
+                    continue;
+                }
                 assert_eq!(answer(&[], arch, nr, args), denied, "{} on {arch:#x}", d.call);
                 if let Some(f) = d.unless {
                     assert_eq!(answer(&[f], arch, nr, args), RET_ALLOW, "{} with {f:?}", d.call);
                 }
             }
         }
+    }
+
+    #[test]
+    fn what_a_guard_bounds_is_denied_where_it_is_missing_and_for_other_abis_always() {
+        let ring = |option| [3, 263, option, 0, 28, 0];
+        let denied = RET_ERRNO | 92;
+        for option in [5, 13, 18] {
+            let ask = |guards: &[Guard], arch, nr| run(&Filter::compile(&[], guards), arch, nr, ring(option));
+            assert_eq!(ask(&[], ARCH_X86_64, 54), denied);
+            assert_eq!(ask(&[Guard::Rings], ARCH_X86_64, 54), RET_ALLOW);
+            for guards in [&[][..], &[Guard::Rings]] {
+                assert_eq!(ask(guards, ARCH_X86_64, 541 | X32_BIT), denied);
+                assert_eq!(ask(guards, ARCH_I386, 366), denied);
+            }
+        }
+        assert_eq!(answer(&[], ARCH_X86_64, 54, ring(8)), RET_ALLOW);
     }
 
     #[test]
@@ -287,7 +311,8 @@ mod tests {
             ("kexec_file_load", libc::SYS_kexec_file_load),
             ("ioctl", libc::SYS_ioctl),
         ] {
-            let row = DENIALS.iter().find(|d| d.call == name && d.x86_64.is_some()).unwrap();
+            let mut all = DENIALS.iter().chain(GUARDED.iter().map(|(_, d)| d));
+            let row = all.find(|d| d.call == name && d.x86_64.is_some()).unwrap();
             assert_eq!(row.x86_64.map(i64::from), Some(number), "{name}");
         }
     }

@@ -36,6 +36,9 @@ pub struct RunRecord {
     /// Opened kernel surfaces, which programs of exec and enter get as well.
     #[serde(default, deserialize_with = "understood")]
     pub features: Vec<crate::config::Feature>,
+    /// What bounds it besides seccomp, for programs of exec and enter as well.
+    #[serde(default, deserialize_with = "understood")]
+    pub guards: Vec<crate::policy::Guard>,
     /// The monitor's [`crate::plan::PROTOCOL`].
     #[serde(default = "first_protocol")]
     pub protocol: u32,

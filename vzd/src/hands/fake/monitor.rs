@@ -264,6 +264,7 @@ fn process(plan: &LaunchPlan, pid: i32) -> Process {
             link: plan.link.clone(),
             addresses: plan.addresses.clone(),
             features: plan.features.clone(),
+            guards: Vec::new(),
             protocol: 1,
             version: String::new(),
             limits: plan.limits.clone(),
