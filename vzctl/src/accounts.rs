@@ -77,16 +77,25 @@ pub fn figure(name: &str, n: u64) -> String {
     }
 }
 
+/// The kernel's averages of 10 seconds and 5 minutes up to now, which only one that runs has, and what is on record.
 fn pressure_lines(p: &Pressure) -> Vec<String> {
-    let mut out = vec!["Waiting, in percent of the time:     now (10 s)   5 min   last ".to_owned() + &span(p.seconds)];
-    let row = |name: &str, now: &Option<PressureNow>, hour: f64| {
-        let of = |n: usize| now.map_or_else(|| "-".into(), |p| format!("{:.1}", p.some[n]));
-        format!("  {name:<30} {:>12} {:>7} {hour:>7.1}", of(0), of(2))
-    };
-    out.push(row("for processor time", &p.cpu, p.hour[0]));
-    out.push(row("for memory", &p.memory, p.hour[1]));
-    out.push(row("for the disk", &p.io, p.hour[2]));
-    out.push(format!("  {:<30} {:>12} {:>7} {:>7.1}", "held back by cpulimit", "", "", p.hour[3]));
+    let now = |n: Option<PressureNow>| n.map_or([None; 2], |p| [Some(p.some[0]), Some(p.some[2])]);
+    let running = p.cpu.or(p.memory).or(p.io).is_some();
+    // Nothing can be said of no time, nor of what this kernel does not count.
+    let record = |n: usize, counted: bool| Some(p.hour[n]).filter(|_| p.seconds > 0 && counted);
+    let rows = [
+        ("waited for processor time", now(p.cpu), record(0, p.cpu.is_some() || !running)),
+        ("waited for memory", now(p.memory), record(1, p.memory.is_some() || !running)),
+        ("waited for the disk", now(p.io), record(2, p.io.is_some() || !running)),
+        ("were held back by cpulimit", [None; 2], record(3, true)),
+    ];
+    let figure = |n: Option<f64>| n.map_or_else(|| "-".into(), |n| format!("{n:.1}"));
+    let mut out = vec!["Percent of the time in which some of its processes".to_owned()];
+    out.push(format!("  {:<28} {:>10} {:>10} {:>10}", "", "last 10 s", "last 5 min", "on record"));
+    out.extend(rows.map(|(name, [short, long], record)| {
+        format!("  {name:<28} {:>10} {:>10} {:>10}", figure(short), figure(long), figure(record))
+    }));
+    out.push(format!("  On record: {} of running time within the last hour.", span(p.seconds)));
     out
 }
 

@@ -30,7 +30,7 @@ pub fn list(s: &Session, args: &OperationsArgs) -> Outcome {
         s.ui.object(&all)?;
         return Ok(0);
     }
-    let mut rows = tables::table(&["ID", "ASKED (UTC)", "BY", "OPERATION", "STATE", "TIME", "AT"]);
+    let mut rows = tables::table(&["ID", "ASKED (UTC)", "BY", "OPERATION", "STATE", "TIME", "STEP OR ERROR"]);
     for o in &all {
         rows.add_row(vec![
             o.id.clone(),

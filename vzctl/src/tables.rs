@@ -3,28 +3,79 @@
 use crate::{
     failure::{Failure, Outcome},
     progress::{self, Awaited},
+    ui,
     verbs::Session,
 };
-use comfy_table::{ColumnConstraint, Table, Width, presets};
+use comfy_table::{Table, presets};
 use indicatif::ProgressBar;
-use std::io::IsTerminal;
 use vz_api::wire::{BuildEvent, BuildRequest, CheckItem, TemplateInfo};
 use vz_types::{ExitCode, Fact, TemplateName, limits::amount::column, time::utc};
 
-/// Rows without lines around them; cells are never wrapped when nobody looks, so that `grep` finds them.
+/// Rows without lines around them; nothing is folded when nobody looks, so that `grep` finds it.
 pub fn table(header: &[&str]) -> Table {
     let mut t = Table::new();
     t.load_style(presets::NOTHING);
-    if std::io::stdout().is_terminal() {
-        t.set_content_arrangement(comfy_table::ContentArrangement::Dynamic);
-    }
     t.set_header(header.to_vec());
     t
 }
 
+/// As text. At a terminal that is too narrow for it no number or name is broken: see [`fold`].
 pub fn text(mut t: Table) -> String {
     t.column_iter_mut().for_each(|c| _ = c.set_padding((0, 2)));
-    t.lines().map(|l| l.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
+    let lines: Vec<String> = t.lines().map(|l| l.trim_end().to_owned()).collect();
+    match ui::columns() {
+        Some(most) if lines.iter().any(|l| l.chars().count() > most) => {
+            let cells = |row: &comfy_table::Row| row.cell_iter().map(|c| c.content()).collect::<Vec<_>>();
+            let header = t.header().map(cells).unwrap_or_default();
+            fold(&header, &t.row_iter().map(cells).collect::<Vec<_>>(), most).join("\n")
+        }
+        _ => lines.join("\n"),
+    }
+}
+
+/// Room from which free text in the last column is folded there and not below its row, if its longest word fits too.
+const ROOM: usize = 24;
+
+/// A table in `most` columns: the first columns that fit stay, the last one is folded between words where it has room, and
+/// what has none stands below its row with its heading.
+fn fold(header: &[String], rows: &[Vec<String>], most: usize) -> Vec<String> {
+    let widths: Vec<usize> = (0..header.len())
+        .map(|n| rows.iter().chain([&header.to_vec()]).map(|r| ui::width(&r[n])).max().unwrap_or(0))
+        .collect();
+    let (mut kept, mut used) = (0, 0);
+    while kept < widths.len() && used + widths[kept] <= most {
+        used += widths[kept] + 2;
+        kept += 1;
+    }
+    let words = rows.iter().filter_map(|r| r.last()).flat_map(|text| text.split(' '));
+    let room = words.map(ui::width).fold(ROOM, usize::max);
+    let folded = kept + 1 == widths.len() && used + room <= most;
+    let line = |cells: &[String]| -> Vec<String> {
+        let mut head: String =
+            cells.iter().zip(&widths).take(kept).map(|(text, width)| ui::padded(text, *width) + "  ").collect();
+        if !folded {
+            head.truncate(head.trim_end().len());
+            return vec![head];
+        }
+        ui::wrap(&head, &cells[kept], used, most)
+    };
+    let mut out = line(header);
+    for row in rows {
+        out.extend(line(row));
+        let below = if folded { widths.len() } else { kept };
+        let mut rest = String::new();
+        for (name, cell) in header.iter().zip(row).skip(below).filter(|(_, cell)| !cell.is_empty()) {
+            let one = format!("{name}: {cell}");
+            if !rest.is_empty() && 4 + ui::width(&rest) + 3 + ui::width(&one) > most {
+                out.extend(ui::wrap("    ", &std::mem::take(&mut rest), 6, most));
+            }
+            rest = if rest.is_empty() { one } else { format!("{rest}   {one}") };
+        }
+        if !rest.is_empty() {
+            out.extend(ui::wrap("    ", &rest, 6, most));
+        }
+    }
+    out
 }
 
 /// `check`: exit 0 if containers can run here, else 3.
@@ -38,9 +89,6 @@ pub fn check(session: &Session) -> Outcome {
     let mut t = table(&["GROUP", "CHECKED", "STATUS", "FOUND"]);
     for i in &report.items {
         t.add_row(vec![i.group.as_str(), &i.name, &i.status, &i.found]);
-    }
-    if let Some(column) = t.column_mut(2) {
-        column.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(9)));
     }
     session.ui.data(&text(t));
     let gaps: Vec<&CheckItem> = report.items.iter().filter(|i| i.status != "ok").collect();

@@ -127,3 +127,39 @@ pub fn print_error(line: &str) {
 pub fn plain(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).collect()
 }
+
+/// Columns of the terminal that standard output is; `None`: it is none, or does not say.
+pub fn columns() -> Option<usize> {
+    let size = rustix::termios::tcgetwinsize(std::io::stdout()).ok()?;
+    Some(usize::from(size.ws_col)).filter(|n| *n > 0)
+}
+
+/// Columns that a text takes.
+pub fn width(text: &str) -> usize {
+    text.chars().count()
+}
+
+/// A text with blanks up to so many columns.
+pub fn padded(text: &str, width: usize) -> String {
+    format!("{text:<width$}")
+}
+
+/// `head` and `text` in lines of at most `most` columns, folded between words; those after the first begin with `indent`
+/// blanks. A word that is longer than a line stays whole.
+pub fn wrap(head: &str, text: &str, indent: usize, most: usize) -> Vec<String> {
+    let (mut out, mut line, mut fresh) = (Vec::new(), head.to_owned(), true);
+    // Runs of blanks inside a text are columns of its own.
+    for word in text.split_inclusive(' ') {
+        if !fresh && width(&line) + width(word.trim_end()) > most {
+            out.push(std::mem::take(&mut line).trim_end().to_owned());
+            line = " ".repeat(indent);
+            fresh = true;
+        }
+        if !(fresh && word == " ") {
+            line.push_str(word);
+            fresh = false;
+        }
+    }
+    out.push(line.trim_end().to_owned());
+    out
+}

@@ -141,30 +141,35 @@ fn json(columns: &[&'static Field], rows: &[CtInfo], args: &ListArgs) -> String 
 }
 
 fn table(columns: &[&'static Field], rows: &[CtInfo], args: &ListArgs) -> Vec<String> {
-    let line = |cells: Vec<(String, i16)>| {
+    let last = columns.len().saturating_sub(1);
+    let cell = |n: usize, f: &Field, info: &CtInfo| {
+        let v = f.value(info);
+        let text = v.text().unwrap_or_else(|| "-".to_owned());
+        let whole = n == last || args.no_trim;
+        let text = if whole { text } else { trim(&v, text, usize::from(f.width.unsigned_abs())) };
+        (text, matches!(v, Value::Number(_) | Value::Bean(_) | Value::Disk(_)))
+    };
+    let cells: Vec<Vec<(String, bool)>> =
+        rows.iter().map(|info| columns.iter().enumerate().map(|(n, f)| cell(n, f, info)).collect()).collect();
+    // What is never cut makes room for itself: an address, three loads, a name that is wanted whole. Only figures keep the
+    // classic widths, which the classic number for unlimited has never fitted.
+    let widths: Vec<usize> = columns
+        .iter()
+        .enumerate()
+        .map(|(n, f)| {
+            let words = cells.iter().filter(|row| n != last && !row[n].1).map(|row| row[n].0.chars().count());
+            words.fold(usize::from(f.width.unsigned_abs()), usize::max)
+        })
+        .collect();
+    let line = |cells: &mut dyn Iterator<Item = &str>| {
         let padded: Vec<String> = cells
-            .into_iter()
-            .map(|(text, width)| {
-                let columns = usize::from(width.unsigned_abs());
-                if width < 0 { format!("{text:<columns$}") } else { format!("{text:>columns$}") }
-            })
+            .zip(columns.iter().zip(&widths))
+            .map(|(text, (f, width))| if f.width < 0 { format!("{text:<width$}") } else { format!("{text:>width$}") })
             .collect();
         padded.join(" ").trim_end().to_owned()
     };
-    let last = columns.len().saturating_sub(1);
-    let header = (!args.no_header && !args.only_ctid)
-        .then(|| line(columns.iter().map(|f| (f.header.to_owned(), f.width)).collect()));
-    let body = rows.iter().map(|info| {
-        let cell = |(n, f): (usize, &&'static Field)| {
-            let v = f.value(info);
-            let text = v.text().unwrap_or_else(|| "-".to_owned());
-            let text =
-                if n == last || args.no_trim { text } else { trim(&v, text, usize::from(f.width.unsigned_abs())) };
-            (text, f.width)
-        };
-        line(columns.iter().enumerate().map(cell).collect())
-    });
-    header.into_iter().chain(body).collect()
+    let header = (!args.no_header && !args.only_ctid).then(|| line(&mut columns.iter().map(|f| f.header)));
+    header.into_iter().chain(cells.iter().map(|row| line(&mut row.iter().map(|(text, _)| text.as_str())))).collect()
 }
 
 /// Cuts what would push the next columns out of line. Of a list only whole words stay, the first always: half an

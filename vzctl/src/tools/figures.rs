@@ -5,7 +5,7 @@ use super::Root;
 use crate::{
     failure::{Failure, Outcome},
     target::Target,
-    ui::print_line,
+    ui::{print_line, width},
 };
 use clap::Parser;
 use serde_json::json;
@@ -146,6 +146,26 @@ fn words(p: Option<f64>) -> String {
     p.map_or_else(|| "n/a".into(), |p| format!("{p:.2}"))
 }
 
+/// Rows below one another: the first column to the left, figures to the right, each as wide as `least` or as it needs.
+fn columns<const N: usize>(rows: &[[String; N]], least: [usize; N], between: &str) {
+    let widths: Vec<usize> =
+        least.iter().enumerate().map(|(n, l)| rows.iter().map(|r| width(&r[n])).fold(*l, usize::max)).collect();
+    for row in rows {
+        if row.iter().all(|cell| cell == RULE) {
+            print_line(&"-".repeat(widths.iter().sum::<usize>() + between.len() * (N - 1)));
+            continue;
+        }
+        let cell = |n: usize| match n {
+            0 => format!("{:<1$}", row[0], widths[0]),
+            _ => format!("{:>1$}", row[n], widths[n]),
+        };
+        print_line((0..N).map(cell).collect::<Vec<_>>().join(between).trim_end());
+    }
+}
+
+/// In every cell: a line across.
+const RULE: &str = "--";
+
 fn running(root: &Root) -> Result<(Vec<CtInfo>, HostFigures), Failure> {
     let client = root.client();
     let all = client.list()?.into_iter().filter(|i| i.status == "running").collect();
@@ -180,10 +200,9 @@ pub fn calc(args: &CalcArgs) -> Outcome {
         print_line(&serde_json::to_string_pretty(&objects).unwrap_or_default());
         return Ok(0);
     }
-    print_line("Resource     Current(%)  Promised(%)  Max(%)");
-    for (name, current, promised, most) in rows {
-        print_line(&format!("{name:<12} {:>10}  {:>11}  {:>6}", words(current), words(promised), words(most)));
-    }
+    let head = ["Resource", "Current(%)", "Promised(%)", "Max(%)"].map(str::to_owned);
+    let rows = rows.map(|(name, current, promised, most)| [name.into(), words(current), words(promised), words(most)]);
+    columns(&[&[head], &rows[..]].concat(), [12, 10, 11, 6], "  ");
     if args.verbose {
         let most = m.most.map_or_else(|| "unlimited".into(), human);
         let held = |n: Option<u64>| n.map_or_else(|| "an unknown amount".into(), human);
@@ -213,19 +232,18 @@ pub fn memcheck(args: &MemcheckArgs) -> Outcome {
     let sum = |f: &dyn Fn(&Memory) -> Option<u64>| -> Option<u64> {
         all.iter().map(|i| f(&memory(i))).try_fold(0u64, |n, x| Some(n.saturating_add(x?)))
     };
-    let columns = |m: [Option<u64>; 5]| -> Vec<String> {
+    let row = |id: String, m: [Option<u64>; 5]| -> [String; 6] {
         let of = [host.memory, host.memory, host.memory, both, both];
-        m.iter()
-            .zip(of)
-            .enumerate()
-            .map(|(column, (n, of))| match (n, args.absolute) {
+        std::array::from_fn(|column| {
+            let Some(n) = column.checked_sub(1) else { return id.clone() };
+            match (m[n], args.absolute) {
                 // What is used: nobody can tell.
-                (None, _) if column == 0 || column == 3 => "n/a".into(),
+                (None, _) if n == 0 || n == 3 => "n/a".into(),
                 (None, _) => "unlim".into(),
-                (Some(n), true) => format!("{:.1}", *n as f64 / f64::from(1 << 20)),
-                (Some(n), false) => format!("{:.2}", share(*n, of)),
-            })
-            .collect()
+                (Some(n), true) => format!("{:.1}", n as f64 / f64::from(1 << 20)),
+                (Some(m), false) => format!("{:.2}", share(m, of[n])),
+            }
+        })
     };
     let of = |m: &Memory| [m.held, Some(m.promised), m.most, m.held_with_swap(), m.most_with_swap];
     let total = [
@@ -246,17 +264,16 @@ pub fn memcheck(args: &MemcheckArgs) -> Outcome {
         return Ok(0);
     }
     print_line(if args.absolute { "Output values in MB" } else { "Output values in %" });
-    let line = |id: &str, c: &[String]| format!("{id:<10} {:>8} {:>8} {:>8} {:>8} {:>8}", c[0], c[1], c[2], c[3], c[4]);
-    let head = |a: &[&str]| a.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>();
-    print_line(&line("veid", &head(&["RAM", "RAM", "RAM", "MemSwap", "MemSwap"])));
-    print_line(&line("", &head(&["util", "promised", "limit", "util", "limit"])));
+    let mut rows = vec![
+        ["veid", "RAM", "RAM", "RAM", "MemSwap", "MemSwap"].map(str::to_owned),
+        ["", "util", "promised", "limit", "util", "limit"].map(str::to_owned),
+    ];
     if args.verbose {
-        for i in &all {
-            print_line(&line(&i.ctid.to_string(), &columns(of(&memory(i)))));
-        }
-        print_line(&"-".repeat(56));
+        rows.extend(all.iter().map(|i| row(i.ctid.to_string(), of(&memory(i)))));
+        rows.push([RULE; 6].map(str::to_owned));
     }
-    print_line(&line("Summary:", &columns(total)));
+    rows.push(row("Summary:".into(), total));
+    columns(&rows, [10, 8, 8, 8, 8, 8], " ");
     if args.absolute {
         print_line(&format!(
             "Host: {} of memory, {} of swap space, {} never promised",
@@ -300,7 +317,7 @@ pub fn cpucheck(args: &CpucheckArgs) -> Outcome {
             print_line(&format!("{:>10} {:>10} {:>10.2} {limit:>10}", i.ctid, units(i), share(units(i), sum)));
         }
     }
-    print_line(&format!("Current CPU utilization: {sum} units in {} CTs", all.len()));
+    print_line(&format!("CPU units of the CTs that run: {sum} in {} CTs", all.len()));
     print_line(&format!("Power of the node: {} CPUs, {} percent", host.cpus, host.cpus * 100));
     print_line(&format!("Limits: {limited} percent in all, {unlimited} CTs without a limit"));
     Ok(0)

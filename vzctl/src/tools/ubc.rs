@@ -4,7 +4,7 @@ use super::Root;
 use crate::{
     failure::{Failure, Outcome},
     target::Target,
-    ui::print_line,
+    ui::{self, print_line},
 };
 use clap::Parser;
 use std::{collections::BTreeMap, ffi::OsString, fs, io::IsTerminal, path::PathBuf, time::Duration};
@@ -22,6 +22,7 @@ use vz_types::{
     about = "Show the beancounters of containers (CTs)",
     long_about = "Shows held and maxheld of each beancounter with its share of barrier and limit, the fail count, and \
         the class: whether the limit is enforced, guaranteed, per-process, accounted, or unenforced on this host. \
+        From ten times the barrier or limit on the share is in times (12x). \
         Inside a CT it shows the CT's own, from /run/vz/user_beancounters.",
     max_term_width = 100
 )]
@@ -302,6 +303,10 @@ fn troubled(args: &UbcArgs, b: &Beancounter) -> bool {
     b.failcnt > 0 || (!guarantee && (over(b.held.unwrap_or(0), args.q_held) || over(b.maxheld, args.q_maxheld)))
 }
 
+/// Columns where nobody says how many there are, and the fewest in which a row with its class stands.
+const COLUMNS: usize = 100;
+const COLUMNS_LEAST: usize = 80;
+
 const RED: &str = "\x1b[31m";
 const YELLOW: &str = "\x1b[33m";
 const PLAIN: &str = "\x1b[0m";
@@ -309,10 +314,12 @@ const PLAIN: &str = "\x1b[0m";
 fn table(ctid: u32, rows: &[(&Beancounter, i128)], args: &UbcArgs, colour: bool) {
     let class = if args.verbose { " | UNIT  CLASS" } else { " | CLASS" };
     let fail = if args.relative { "+FAIL" } else { " FAIL" };
-    let diff = if args.incremental { "|  HELD+" } else { "" };
-    print_line("--------------------------------------------------------------------------");
+    let (diff, below) = if args.incremental { ("|  HELD+", "+-------") } else { ("", "") };
+    print_line(&"-".repeat(74 + below.len()));
     print_line(&format!("CT {ctid:<11}| HELD Bar% Lim%| MAXH Bar% Lim%| BAR | LIM |{fail}{diff}{class}"));
-    print_line("--------------+---------------+---------------+-----+-----+------+--------");
+    print_line(&format!("--------------+---------------+---------------+-----+-----+-----{below}-+--------"));
+    // What is to be said goes on below, beside the names.
+    let most = ui::columns().unwrap_or(COLUMNS).max(COLUMNS_LEAST);
     for (b, change) in rows {
         let share = |n: u64, of: u64| percent(n, of).map_or_else(|| "-".to_owned(), short_percent);
         let held = b.held.map_or_else(|| "-".into(), |n| short(&b.name, n));
@@ -336,7 +343,7 @@ fn table(ctid: u32, rows: &[(&Beancounter, i128)], args: &UbcArgs, colour: bool)
             false => b.class.clone(),
         };
         let line = format!(
-            "{:>14}|{held:>5}{hb:>5}{hl:>5}|{:>5}{:>5}{:>5}|{:>5}|{:>5}|{fail:>5}{diff} | {end}",
+            "{:>14}|{held:>5}{hb:>5}{hl:>5}|{:>5}{:>5}{:>5}|{:>5}|{:>5}|{fail:>5}{diff} | ",
             b.name,
             short(&b.name, b.maxheld),
             share(b.maxheld, b.barrier),
@@ -350,17 +357,20 @@ fn table(ctid: u32, rows: &[(&Beancounter, i128)], args: &UbcArgs, colour: bool)
             false if near(b.maxheld) => Some(YELLOW),
             false => None,
         };
+        let lines = ui::wrap(&line, &end, 16, most);
         match tint.filter(|_| colour) {
-            Some(tint) => print_line(&format!("{tint}{}{PLAIN}", line.trim_end())),
-            None => print_line(line.trim_end()),
+            Some(tint) => print_line(&format!("{tint}{}{PLAIN}", lines.join("\n"))),
+            None => print_line(&lines.join("\n")),
         }
     }
 }
 
-/// At most four characters and a percent sign.
+/// At most four characters, so that the next column stands apart: a percent sign, or so many times as much.
 fn short_percent(p: f64) -> String {
-    if p >= 999.5 {
-        ">999%".into()
+    if p >= 99_950.0 {
+        ">999".into()
+    } else if p >= 999.5 {
+        format!("{:.0}x", p / 100.0)
     } else if p >= 9.95 {
         format!("{p:.0}%")
     } else {
@@ -417,6 +427,9 @@ mod tests {
         assert_eq!(short("numproc", 400), "400");
         assert_eq!(short_percent(7.26), "7.3%");
         assert_eq!(short_percent(100.0), "100%");
+        for (p, shown) in [(999.4, "999%"), (999.6, "10x"), (99_949.0, "999x"), (99_950.0, ">999"), (1e18, ">999")] {
+            assert_eq!(short_percent(p), shown);
+        }
     }
 
     #[test]

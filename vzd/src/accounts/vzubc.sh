@@ -110,7 +110,7 @@ share() {
     share=- whole=-1
     [ "$2" = $unlimited ] || [ "$2" = 0 ] && return
     if [ "$1" -gt 9223372036854775 ]; then whole=$(($1 / ($2 / 100 + 1))); else whole=$(($1 * 100 / $2)); fi
-    if [ $whole -gt 999 ]; then share='>999%'; elif [ $whole -ge 10 ]; then share=$whole%; else
+    if [ $whole -gt 99999 ]; then share='>999'; elif [ $whole -gt 999 ]; then share=$((whole / 100))x; elif [ $whole -ge 10 ]; then share=$whole%; else
         tenths=$(($1 * 1000 / $2))
         share=$((tenths / 10)).$((tenths % 10))%
     fi
@@ -125,14 +125,35 @@ class_of() {
     class= note=
 }
 
+# $1 and the text $2 in lines of $columns characters, folded between words.
+fold() {
+    line=$1 fresh=1 shown=
+    set -f
+    for word in $2; do
+        if [ -z "$fresh" ] && [ $((${#line} + ${#word} + 1)) -gt $columns ]; then
+            shown="$shown$line
+" line='               ' fresh=1
+        fi
+        if [ "$fresh$line" = "1$1" ]; then line=$line$word; else line="$line $word"; fi
+        fresh=
+    done
+    set +f
+    shown=$shown$line
+}
+
 screen() {
+    columns=
+    [ -t 1 ] && { columns=$(stty size <&3 2>/dev/null); } 3>&1
+    columns=${columns#* }
+    case $columns in '' | 0 | *[!0-9]*) columns=100 ;; esac
+    [ "$columns" -lt 80 ] && columns=80
     before=' '
     if [ -n "$relative" ] && [ -r "$fails" ]; then
         while read -r name count; do before="$before$name=$count "; done <"$fails"
     fi
     now=
-    titles='FAIL | CLASS'
-    [ -n "$relative" ] && titles='+FAIL| CLASS'
+    titles=' FAIL | CLASS'
+    [ -n "$relative" ] && titles='+FAIL | CLASS'
     [ -n "$verbose" ] && titles="${titles% CLASS} UNIT  CLASS"
     head=
     while read -r name held maxheld barrier limit failcnt; do
@@ -165,7 +186,7 @@ screen() {
         if [ -z "$head" ]; then
             head=1
             echo '--------------------------------------------------------------------------'
-            printf 'CT %-11s| HELD Bar%% Lim%%| MAXH Bar%% Lim%%| BAR | LIM | %s\n' "$own" "$titles"
+            printf 'CT %-11s| HELD Bar%% Lim%%| MAXH Bar%% Lim%%| BAR | LIM |%s\n' "$own" "$titles"
             echo '--------------+---------------+---------------+-----+-----+------+--------'
         fi
         short "$held"; h=$shown
@@ -173,12 +194,12 @@ screen() {
         short "$barrier"; b=$shown
         short "$limit"; l=$shown
         fail=-
-        [ "$failcnt" -gt 0 ] && fail=$failcnt
+        [ "$failcnt" -gt 0 ] && { u=$unit unit=items; short "$failcnt"; fail=$shown unit=$u; }
         class_of "$name"
         end=$class
         [ -n "$verbose" ] && end="$(printf '%-5s' $unit) $class${note:+: $note}"
-        line=$(printf '%14s|%5s%5s%5s|%5s%5s%5s|%5s|%5s|%5s | %s' "$name" "$h" "$hb" "$hl" "$m" "$mb" "$ml" "$b" "$l" "$fail" "$end")
-        if [ -n "$tint" ] && [ -n "$colour" ]; then printf '\033[%sm%s\033[0m\n' $tint "$line"; else printf '%s\n' "$line"; fi
+        fold "$(printf '%14s|%5s%5s%5s|%5s%5s%5s|%5s|%5s|%5s | ' "$name" "$h" "$hb" "$hl" "$m" "$mb" "$ml" "$b" "$l" "$fail")" "$end"
+        if [ -n "$tint" ] && [ -n "$colour" ]; then printf '\033[%sm%s\033[0m\n' $tint "$shown"; else printf '%s\n' "$shown"; fi
     done <"$file"
     if [ -n "$relative" ]; then
         { printf %s "$now" >"$fails"; } 2>/dev/null || bad "cannot remember the fail counts in $fails; choose a file with -rd"
