@@ -3,7 +3,7 @@
 
 use crate::settings::SettingsArgs;
 use clap::{Args, Parser, Subcommand};
-use std::path::PathBuf;
+use std::{ffi::OsString, path::PathBuf};
 
 /// Manage containers.
 #[derive(Debug, Parser)]
@@ -137,7 +137,7 @@ pub enum Verb {
         target: Target,
         /// Run this command instead of a shell
         #[arg(long, value_name = "COMMAND", num_args = 1.., allow_hyphen_values = true)]
-        exec: Option<Vec<String>>,
+        exec: Option<Vec<OsString>>,
     },
     /// Join a CT's console; `Esc .` leaves it
     Console(Target),
@@ -159,7 +159,7 @@ pub enum Verb {
     List {
         /// Options and CTIDs as for vzlist
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, num_args = 0.., value_name = "VZLIST-OPTION")]
-        args: Vec<String>,
+        args: Vec<OsString>,
     },
     /// List operations: what is under way, and what was done
     Operations(OperationsArgs),
@@ -345,7 +345,7 @@ pub struct ExecArgs {
     pub target: Target,
     /// The words of the command, joined by blanks; - reads a script from standard input
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true, num_args = 1.., value_name = "COMMAND")]
-    pub command: Vec<String>,
+    pub command: Vec<OsString>,
 }
 
 /// vzlist: list containers.

@@ -10,7 +10,7 @@ use crate::{
 use nix::sys::signal::{SigSet, Signal};
 use rustix::fs::{MemfdFlags, SealFlags};
 use std::{
-    ffi::{CStr, CString},
+    ffi::{CStr, CString, OsString},
     fs::File,
     io::{self, Read, Seek, Write},
     os::fd::{AsRawFd, OwnedFd},
@@ -20,7 +20,7 @@ use std::{
 };
 use vz_api::wire::{StartRequest, StopRequest};
 use vz_types::{
-    ExitCode, Paths,
+    ExitCode, Paths, Word,
     plan::{AttachPlan, PROTOCOL},
     run::RunRecord,
 };
@@ -33,11 +33,11 @@ const INSTALLED: &str = "/usr/libexec/vz/vzmon";
 const MAX_SCRIPT: u64 = 16 << 20;
 
 /// `exec` (any failure exits 8) and `exec2` (the command's own status).
-pub fn exec(paths: &Paths, target: &Target, words: &[String], classic: bool) -> Outcome {
+pub fn exec(paths: &Paths, target: &Target, words: &[OsString], classic: bool) -> Outcome {
     let record = target::must_run(paths, target)?;
     let shell = |name: &str| match words {
-        [one] if one == "-" => vec![name.to_owned(), "-s".to_owned()],
-        _ => vec![name.to_owned(), "-c".to_owned(), words.join(" ")],
+        [one] if one == "-" => vec![name.into(), "-s".into()],
+        _ => vec![name.into(), "-c".into(), Word::joined(words)],
     };
     let (argv, argv_fallback) = match direct(words) {
         // As execvp(3) has it: sh is what every container has, and says what is wrong with a command.
@@ -136,20 +136,21 @@ const SHELL_WORDS: &[&str] = &[
 /// The command as program and arguments when a shell would do nothing but execute it: it costs a millisecond that a
 /// monitoring script running `exec` all day need not pay. Anything a shell might read differently is left to one,
 /// and so is a program that is not found, for the message.
-fn direct(words: &[String]) -> Option<Vec<String>> {
+fn direct(words: &[OsString]) -> Option<Vec<Word>> {
     let plain = |c: char| c.is_ascii_alphanumeric() || "_-./:,@%+ ".contains(c);
-    let joined = words.join(" ");
-    let argv: Vec<String> = joined.split(' ').filter(|w| !w.is_empty()).map(str::to_owned).collect();
+    let joined = Word::joined(words);
+    let joined = std::str::from_utf8(joined.bytes()).ok()?;
+    let argv: Vec<&str> = joined.split(' ').filter(|w| !w.is_empty()).collect();
     let first = argv.first()?;
-    let simple = joined.chars().all(plain) && !first.starts_with('-') && !SHELL_WORDS.contains(&first.as_str());
-    simple.then_some(argv)
+    let simple = joined.chars().all(plain) && !first.starts_with('-') && !SHELL_WORDS.contains(first);
+    simple.then(|| argv.into_iter().map(Word::from).collect())
 }
 
 /// `enter`: root's login shell on a terminal of its own where ours is one, or `--exec`'s command there.
-pub fn enter(paths: &Paths, target: &Target, command: Option<&[String]>, quiet: bool) -> Outcome {
+pub fn enter(paths: &Paths, target: &Target, command: Option<&[OsString]>, quiet: bool) -> Outcome {
     let record = target::must_run(paths, target)?;
     let ctid = record.ctid;
-    let shell = |name: &str| command.map(|c| vec![name.to_owned(), "-c".to_owned(), c.join(" ")]).unwrap_or_default();
+    let shell = |name: &str| command.map(|c| vec![name.into(), "-c".into(), Word::joined(c)]).unwrap_or_default();
     if !quiet {
         crate::ui::print_note(&format!("entered into CT {ctid}"));
     }
@@ -177,8 +178,8 @@ pub fn runscript(session: &Session, target: &Target, script: &Path) -> Outcome {
     copy.write_all(&text).and_then(|()| seal(&mut copy)).map_err(no_memory)?;
     let interpreter = interpreter(&text);
     let run = |shell: &str| {
-        let mut argv = interpreter.clone().unwrap_or_else(|| vec![shell.to_owned()]);
-        argv.push("/dev/fd/3".to_owned());
+        let mut argv = interpreter.clone().unwrap_or_else(|| vec![shell.into()]);
+        argv.push("/dev/fd/3".into());
         argv
     };
     let plan = AttachPlan {
@@ -263,12 +264,12 @@ fn term() -> String {
 }
 
 /// `#!PROGRAM [ARGUMENT]` as execve(2) reads it: one argument, blanks inside it kept.
-fn interpreter(script: &[u8]) -> Option<Vec<String>> {
-    let line = script.strip_prefix(b"#!")?.split(|b| *b == b'\n').next()?;
-    let line = std::str::from_utf8(line).ok()?.trim();
-    let (program, argument) = line.split_once([' ', '\t']).unwrap_or((line, ""));
-    let words: Vec<String> =
-        [program, argument.trim()].iter().filter(|w| !w.is_empty()).map(|w| (*w).to_owned()).collect();
+fn interpreter(script: &[u8]) -> Option<Vec<Word>> {
+    let line = script.strip_prefix(b"#!")?.split(|b| *b == b'\n').next()?.trim_ascii();
+    let blank = line.iter().position(u8::is_ascii_whitespace).unwrap_or(line.len());
+    let (program, argument) = line.split_at(blank);
+    let words: Vec<Word> =
+        [program, argument.trim_ascii()].into_iter().filter(|w| !w.is_empty()).map(Word::from).collect();
     (!words.is_empty()).then_some(words)
 }
 
@@ -277,7 +278,8 @@ fn become_attach(plan: &AttachPlan, record: &RunRecord) -> Outcome {
     let text = serde_json::to_vec(plan).map_err(|e| Failure::system("cannot write the attach plan", e))?;
     let mut plan_fd = memory(c"vz-plan", MemfdFlags::ALLOW_SEALING).map_err(no_memory)?;
     plan_fd.write_all(&text).and_then(|()| seal(&mut plan_fd)).map_err(no_memory)?;
-    let sealed = match sealed_already(record) {
+    let text_only = plan.argv.iter().chain(&plan.argv_fallback).all(Word::is_text);
+    let sealed = match sealed_already(record).filter(|_| text_only) {
         Some(program) => program,
         None => {
             let program = vzmon()?;
@@ -310,8 +312,8 @@ fn seal(file: &mut File) -> io::Result<()> {
 const SEALS: SealFlags = SealFlags::WRITE.union(SealFlags::GROW).union(SealFlags::SHRINK).union(SealFlags::SEAL);
 
 /// The program of the container's own monitor, where vzd executed that from sealed memory: no copy is needed then,
-/// which is a third of the time of an exec. Not where the monitor is of a version that would misunderstand our plan;
-/// the installed program understands it. `VZ_VZMON` asks for another program.
+/// which is a third of the time of an exec. Not where the monitor is of a version that would misunderstand our plan, and
+/// not for words that are not UTF-8, which earlier versions do not understand; the installed program understands them. `VZ_VZMON` asks for another program.
 fn sealed_already(record: &RunRecord) -> Option<OwnedFd> {
     let monitor = record.monitor;
     if record.protocol != PROTOCOL || std::env::var_os("VZ_VZMON").is_some_and(|p| !p.is_empty()) {
@@ -363,7 +365,8 @@ mod tests {
 
     #[test]
     fn a_script_goes_to_the_program_its_first_line_names() {
-        let words = |s: &str| interpreter(s.as_bytes()).map(|w| w.join("|"));
+        let words =
+            |s: &str| interpreter(s.as_bytes()).map(|w| w.iter().map(Word::to_string).collect::<Vec<_>>().join("|"));
         assert_eq!(words("#!/bin/sh\necho"), Some("/bin/sh".into()));
         assert_eq!(words("#! /usr/bin/env  python3 -u\n"), Some("/usr/bin/env|python3 -u".into()));
         assert_eq!(words("#!\n"), None);
@@ -379,8 +382,8 @@ mod tests {
 
     #[test]
     fn only_what_a_shell_would_merely_execute_goes_without_one() {
-        let direct = |text: &str| direct(&[text.to_owned()]);
-        assert_eq!(direct("ls  -la /etc"), Some(["ls", "-la", "/etc"].map(str::to_owned).into()));
+        let direct = |text: &str| direct(&[text.into()]);
+        assert_eq!(direct("ls  -la /etc"), Some(["ls", "-la", "/etc"].map(Word::from).into()));
         assert_eq!(direct("true"), Some(vec!["true".into()]));
         for shell in
             ["", "-", "cd /", "time ls", "a=1 env", "ls *", "echo hi", "ls | wc", "ls ~", "x && y", "echo 'a'", "a#b"]

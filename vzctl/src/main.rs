@@ -65,19 +65,19 @@ fn report(f: &Failure, json: bool) -> u8 {
 }
 
 fn vzlist(argv: Vec<OsString>) -> Outcome {
-    match ListArgs::try_parse_from(argv) {
+    match ListArgs::try_parse_from(&argv) {
         Ok(mut args) => {
             args.root = absolute(&args.root)?;
             list::run(&args)
         }
-        Err(e) => usage(&e),
+        Err(e) => usage(&e, &argv),
     }
 }
 
 fn vzctl(argv: Vec<OsString>) -> Outcome {
-    let Cli { global, verb } = match Cli::try_parse_from(argv) {
+    let Cli { global, verb } = match Cli::try_parse_from(&argv) {
         Ok(cli) => cli,
-        Err(e) => return usage(&e),
+        Err(e) => return usage(&e, &argv),
     };
     let paths = Paths::new(absolute(&global.root)?);
     let background = global.background;
@@ -106,9 +106,9 @@ fn vzctl(argv: Vec<OsString>) -> Outcome {
         Verb::Umount(target) => s.umount(&target.ct),
         Verb::Set(args) => s.set(&args),
         Verb::List { args } => {
-            let json = s.ui.json.then(|| "--json".to_owned());
+            let json = s.ui.json.then(|| OsString::from("--json"));
             let root = OsString::from(format!("--root={}", paths.base.display()));
-            let rest = json.into_iter().chain(args).map(OsString::from);
+            let rest = json.into_iter().chain(args);
             vzlist([OsString::from("vzlist"), root].into_iter().chain(rest).collect())
         }
         Verb::Operations(args) => operations::list(s, &args),
@@ -128,6 +128,11 @@ fn vzctl(argv: Vec<OsString>) -> Outcome {
 }
 
 fn absolute(root: &Path) -> Result<std::path::PathBuf, Failure> {
+    // It is part of what is told in JSON.
+    if root.to_str().is_none() {
+        return Err(Failure::new(ExitCode::BadSyntax, format!("root {root:?} is not UTF-8 text"))
+            .hint("give the manager a directory with a name in UTF-8: --root or VZ_ROOT"));
+    }
     if root.is_absolute() {
         return Ok(root.to_owned());
     }
@@ -137,7 +142,13 @@ fn absolute(root: &Path) -> Result<std::path::PathBuf, Failure> {
 
 /// What clap could not parse: help and version exit 0, everything else 20. What a later version will have is told as
 /// such, by its name.
-fn usage(e: &clap::Error) -> Outcome {
+fn usage(e: &clap::Error, argv: &[OsString]) -> Outcome {
+    if e.kind() == ErrorKind::InvalidUtf8 {
+        // clap does not say which.
+        let bad = argv.iter().skip(1).find(|a| a.to_str().is_none()).cloned().unwrap_or_default();
+        return Err(Failure::new(ExitCode::BadSyntax, format!("argument {bad:?} is not UTF-8 text"))
+            .hint("only commands to be run inside and names of files may be any bytes"));
+    }
     if matches!(e.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
         ui::print_line(e.render().to_string().trim_end());
         return Ok(0);

@@ -86,8 +86,14 @@ pub fn run(tool: Tool, argv: Vec<OsString>) -> Outcome {
 }
 
 fn parsed<A: Parser>(argv: Vec<OsString>, f: impl FnOnce(&A) -> Outcome) -> Outcome {
-    match A::try_parse_from(argv) {
+    match A::try_parse_from(&argv) {
         Ok(args) => f(&args),
+        Err(e) if e.kind() == clap::error::ErrorKind::InvalidUtf8 => {
+            // clap does not say which.
+            let bad = argv.iter().skip(1).find(|a| a.to_str().is_none()).cloned().unwrap_or_default();
+            ui::print_error(&format!("argument {bad:?} is not UTF-8 text"));
+            Ok(1)
+        }
         Err(e) if e.use_stderr() => {
             ui::print_error(e.render().to_string().trim_end());
             // As the classic tools; only vzctl has a code of its own for it.

@@ -23,10 +23,11 @@ use crate::{
 };
 use nix::sched::CloneFlags;
 use std::{
-    ffi::CString,
+    ffi::{CString, OsStr},
     fs::{self, File},
     io::{self, IsTerminal, Read, Write},
     os::fd::{AsFd, OwnedFd},
+    os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -37,7 +38,7 @@ use vz_sys::{
     seccomp::Filter,
     seqpacket,
 };
-use vz_types::{inits::Request, plan::AttachPlan, run::RunRecord};
+use vz_types::{Word, inits::Request, plan::AttachPlan, run::RunRecord};
 
 mod client;
 mod keeper;
@@ -242,8 +243,10 @@ fn open_cgroup(path: &Path) -> io::Result<OwnedFd> {
 /// Where init is now, below our level of the container: the kernel tells it from the root of the hierarchy, wherever
 /// that is mounted.
 fn init_cgroup(state: &RunRecord) -> Option<PathBuf> {
-    let text = fs::read_to_string(format!("/proc/{}/cgroup", state.init.pid)).ok()?;
-    let of_root = Path::new(text.lines().find_map(|l| l.strip_prefix("0::/"))?);
+    let text = fs::read(format!("/proc/{}/cgroup", state.init.pid)).ok()?;
+    // Whoever is root inside names the lower ones, in any bytes.
+    let of_root = text.split(|b| *b == b'\n').find_map(|l| l.strip_prefix(b"0::/"))?;
+    let of_root = Path::new(OsStr::from_bytes(of_root));
     let level = of_root.ancestors().find(|a| a.file_name() == state.cgroup.file_name() && state.cgroup.ends_with(a))?;
     let below = of_root.strip_prefix(level).ok()?;
     below.starts_with("ns").then(|| state.cgroup.join(below))
@@ -292,6 +295,7 @@ fn program(
     let argv = if plan.argv.is_empty() { own::login_shell() } else { plan.argv.clone() };
     let mut env = plan.env.clone();
     env.extend(own::locale().into_iter().filter(|l| !plan.env.iter().any(|e| own::name(e) == own::name(l))));
+    let env: Vec<Word> = env.into_iter().map(Word::from).collect();
     let mut last = execute(&argv, &env);
     // Not there, not executable, a script without a first line that names its shell: the fallback knows what to say or do.
     let for_a_shell = matches!(last, nix::Error::ENOENT | nix::Error::EACCES | nix::Error::ENOEXEC);
@@ -299,28 +303,28 @@ fn program(
         last = execute(&plan.argv_fallback, &env);
     }
     let name = argv.first().cloned().unwrap_or_default();
-    Err(last).at(STEP, name)
+    Err(last).at(STEP, name.to_string())
 }
 
 /// execvpe(3) with the PATH of the *new* environment.
-fn execute(argv: &[String], env: &[String]) -> nix::Error {
-    let text = |list: &[String]| list.iter().map(|s| CString::new(s.as_str())).collect::<Result<Vec<_>, _>>();
+fn execute(argv: &[Word], env: &[Word]) -> nix::Error {
+    let text = |list: &[Word]| list.iter().map(|w| CString::new(w.bytes())).collect::<Result<Vec<_>, _>>();
     let (Ok(mut args), Ok(env_c)) = (text(argv), text(env)) else { return nix::Error::EINVAL };
-    let Some(name) = argv.first() else { return nix::Error::ENOENT };
+    let Some(name) = argv.first().map(Word::bytes) else { return nix::Error::ENOENT };
     // `-bash` as argv[0] makes a login shell of the program without the dash.
-    let program = name.strip_prefix('-').filter(|p| p.starts_with('/')).unwrap_or(name);
-    if let Some(base) = name.strip_prefix("-/").and_then(|p| p.rsplit('/').next()) {
-        if let Ok(zero) = CString::new(format!("-{base}")) {
+    let program = name.strip_prefix(b"-").filter(|p| p.starts_with(b"/")).unwrap_or(name);
+    if let Some(base) = name.strip_prefix(b"-/").and_then(|p| p.rsplit(|b| *b == b'/').next()) {
+        if let Ok(zero) = CString::new([&b"-"[..], base].concat()) {
             args[0] = zero;
         }
     }
-    if program.contains('/') {
+    if program.contains(&b'/') {
         return try_exec(program, &args, &env_c);
     }
-    let path = env.iter().find_map(|e| e.strip_prefix("PATH=")).unwrap_or("/usr/sbin:/usr/bin:/sbin:/bin");
+    let path = env.iter().find_map(|e| e.bytes().strip_prefix(b"PATH=")).unwrap_or(b"/usr/sbin:/usr/bin:/sbin:/bin");
     let mut worst = nix::Error::ENOENT;
-    for dir in path.split(':') {
-        match try_exec(&format!("{dir}/{program}"), &args, &env_c) {
+    for dir in path.split(|b| *b == b':') {
+        match try_exec(&[dir, program].join(&b'/'), &args, &env_c) {
             nix::Error::ENOENT | nix::Error::ENOTDIR => {}
             other => worst = other,
         }
@@ -328,7 +332,7 @@ fn execute(argv: &[String], env: &[String]) -> nix::Error {
     worst
 }
 
-fn try_exec(path: &str, args: &[CString], env: &[CString]) -> nix::Error {
+fn try_exec(path: &[u8], args: &[CString], env: &[CString]) -> nix::Error {
     match CString::new(path).map(|p| nix::unistd::execve(&p, args, env)) {
         Ok(Err(e)) => e,
         _ => nix::Error::EINVAL,
@@ -381,7 +385,7 @@ pub fn run_detached(
         Cloned::Child => {
             let plan = AttachPlan {
                 run_dir: std::path::PathBuf::new(),
-                argv: argv.iter().map(|s| (*s).to_owned()).collect(),
+                argv: argv.iter().map(|s| (*s).into()).collect(),
                 env: vec!["PATH=/usr/sbin:/usr/bin:/sbin:/bin".into()],
                 tty: false,
                 script_fd: None,

@@ -180,7 +180,7 @@ async fn runit(asker: &Asker, until: Instant, late: bool) -> Result<Progress, No
 async fn question(asker: &Asker, argv: &[&str], until: Instant) -> Result<String, NotBooted> {
     let plan = AttachPlan {
         run_dir: asker.run_dir.clone(),
-        argv: argv.iter().map(|s| (*s).to_owned()).collect(),
+        argv: argv.iter().map(|s| (*s).into()).collect(),
         env: vec!["PATH=/usr/sbin:/usr/bin:/sbin:/bin".into()],
         tty: false,
         script_fd: None,

@@ -23,6 +23,7 @@ pub mod size;
 pub mod sshkey;
 pub mod state;
 pub mod time;
+pub mod word;
 
 pub use addr::CtAddr;
 pub use config::CtConfig;
@@ -36,3 +37,4 @@ pub use reason::Reason;
 pub use size::{Bytes, Limit, UidBase};
 pub use sshkey::SshPublicKey;
 pub use state::CtState;
+pub use word::Word;

@@ -10,7 +10,7 @@
 //! ```
 
 use crate::{
-    CtAddr, Ctid, Hostname, UidBase, UserName,
+    CtAddr, Ctid, Hostname, UidBase, UserName, Word,
     addr::Nameserver,
     config::Feature,
     limits::kernel::Inside,
@@ -289,7 +289,7 @@ pub struct AttachPlan {
     pub run_dir: PathBuf,
     /// Program and arguments. The program is looked up in [`AttachPlan::env`]'s PATH, inside. With an empty
     /// list: root's login shell from the container's `/etc/passwd`.
-    pub argv: Vec<String>,
+    pub argv: Vec<Word>,
     /// The whole environment, `NAME=value`.
     pub env: Vec<String>,
     /// Give the program a terminal of its own and relay ours to it, where ours is one.
@@ -298,7 +298,7 @@ pub struct AttachPlan {
     pub script_fd: Option<i32>,
     /// Run these instead where the program of [`AttachPlan::argv`] is not found inside (`exec` without bash).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub argv_fallback: Vec<String>,
+    pub argv_fallback: Vec<Word>,
     /// Exit with this instead of any status other than 0, be it the program's or our own (`exec`: 8). Absent: the
     /// program's own status, 128 + signal where it died of one.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,21 +1,21 @@
 //! What a container's own files say of those who come in: root's shell, the locale. They are a stranger's: small regular
 //! files are read, and nothing else is waited for.
 
-use std::path::Path;
+use std::{ffi::OsStr, os::unix::ffi::OsStrExt, path::Path};
 use vz_sys::records;
+use vz_types::Word;
 
 fn text(path: &str) -> Option<String> {
     records::operators_bytes(Path::new(path)).ok().map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// Root's shell as `/etc/passwd` has it, as a login shell.
-pub(super) fn login_shell() -> Vec<String> {
-    let shell = text("/etc/passwd").and_then(|passwd| {
-        let root = passwd.lines().find(|l| l.starts_with("root:"))?;
-        root.rsplit(':').next().map(str::to_owned)
-    });
-    let shell = shell.filter(|s| s.starts_with('/') && Path::new(s).exists()).unwrap_or_else(|| "/bin/sh".into());
-    vec![format!("-{shell}")]
+pub(super) fn login_shell() -> Vec<Word> {
+    let passwd = records::operators_bytes(Path::new("/etc/passwd")).unwrap_or_default();
+    let root = passwd.split(|b| *b == b'\n').find(|l| l.starts_with(b"root:"));
+    let shell = root.and_then(|l| l.rsplit(|b| *b == b':').next());
+    let shell = shell.filter(|s| s.starts_with(b"/") && Path::new(OsStr::from_bytes(s)).exists()).unwrap_or(b"/bin/sh");
+    vec![[&b"-"[..], shell].concat().into()]
 }
 
 /// The locale its services and its logins have: of Debian's `/etc/default/locale`, else of locale.conf(5).
