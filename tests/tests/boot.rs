@@ -191,7 +191,7 @@ fn installs_services_that_run_and_keeps_cron_and_journal(template: Template) {
     rig.inside(101, "printf '* * * * * root touch /run/cron-ran\\n' >/etc/cron.d/proof");
     rig.host.ip("addr add 10.98.0.1/32 dev lo");
     let proxy = Proxy::start(&rig.host, "10.98.0.1".parse().unwrap()).unwrap();
-    rig.inside(101, &format!("printf 'Acquire::http::Proxy \"{}\";\\nAcquire::http::Pipeline-Depth \"0\";\\n' >/etc/apt/apt.conf.d/99test", proxy.url()));
+    rig.inside(101, &proxy.apt());
     let apt = |words: &str| {
         let line = format!("DEBIAN_FRONTEND=noninteractive apt-get -q {words}");
         let mut c = rig.vzctl_command(&["exec2", "101", &line]);

@@ -18,7 +18,7 @@ fn booted(template: Template, proxy: bool) -> (Rig, Option<Proxy>) {
     let proxy = proxy.then(|| {
         rig.host.ip("addr add 10.98.0.1/32 dev lo");
         let proxy = Proxy::start(&rig.host, "10.98.0.1".parse().unwrap()).unwrap();
-        rig.inside(101, &format!("printf 'Acquire::http::Proxy \"{}\";\\nAcquire::http::Pipeline-Depth \"0\";\\n' >/etc/apt/apt.conf.d/99test", proxy.url()));
+        rig.inside(101, &proxy.apt());
         proxy
     });
     (rig, proxy)

@@ -316,7 +316,7 @@ fn runs_daemons_cron_and_log(rig: &Rig, row: &Row, install: bool) {
     if install {
         rig.host.ip("addr add 10.98.0.1/32 dev lo");
         let proxy = Proxy::start(&rig.host, "10.98.0.1".parse().unwrap()).unwrap();
-        rig.inside(101, &format!("printf 'Acquire::http::Proxy \"{}\";\\nAcquire::http::Pipeline-Depth \"0\";\\n' >/etc/apt/apt.conf.d/99test", proxy.url()));
+        rig.inside(101, &proxy.apt());
         for words in ["update", "install -y --no-install-recommends nginx-light redis-server"] {
             let line = format!("DEBIAN_FRONTEND=noninteractive apt-get -q {words}");
             let mut c = rig.vzctl_command(&["exec2", "101", &line]);

@@ -42,11 +42,11 @@ impl Site {
             site.script(
                 *ctid,
                 &format!(
-                    "printf 'Acquire::http::Proxy \"{}\";\\nAcquire::http::Pipeline-Depth \"0\";\\n' >/etc/apt/apt.conf.d/99test
+                    "{}
                      adduser --quiet --disabled-password --gecos '' anna
                      echo anna:{PASSWORD} | chpasswd
                      adduser --quiet anna sudo",
-                    proxy.url()
+                    proxy.apt()
                 ),
             );
         }
