@@ -1,9 +1,10 @@
 //! What this host can and cannot do, tried out rather than read off version numbers where that is possible.
 //! Every gap says what is lost and what to do about it; nothing is changed on the host.
 //!
-//! The tables are [`PROBES`] for the kernel, [`PROGRAMS`] for what must be installed and [`UNITS`] for what systemd starts.
+//! The tables are [`PROBES`] for the kernel, [`values`] for its settings, [`PROGRAMS`] for what must be installed and [`UNITS`] for what systemd starts.
 
 mod probes;
+mod values;
 
 use crate::{
     limits::cgroup::{Cgroups, WANTED as WANTED_CONTROLLERS},
@@ -224,6 +225,7 @@ const UNITS: &[Unit] = &[
 /// The whole report.
 pub fn report(paths: &Paths, config: &ManagerConfig) -> CheckReport {
     let mut items: Vec<CheckItem> = PROBES.iter().map(|p| kernel_row(p, paths)).collect();
+    items.extend(values::rows());
     items.extend(cgroup_rows(paths, config));
     items.extend(PROGRAMS.iter().map(program_row));
     items.push(monitor_row(config));
