@@ -8,10 +8,15 @@ use std::{
     os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::Command,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 use vz_tests::{
-    Rig, command,
+    Rig,
+    command::{self, Output},
     seen::Unharmed,
     small::{ct, running},
     template::Template::Tiny,
@@ -273,6 +278,155 @@ impl Drop for Mounted {
     }
 }
 
+/// Everything a host has on its one disk, on an ext4 of 300 MB.
+struct OneDisk {
+    rig: Option<Rig>,
+    image: PathBuf,
+    mounts: Vec<PathBuf>,
+}
+
+impl OneDisk {
+    fn new() -> Self {
+        let mut rig = Rig::stopped(&[]);
+        let image = rig.paths.base.with_extension("disk");
+        let (disk, etc, var) = (rig.paths.base.join("disk"), rig.paths.etc(), rig.paths.var());
+        let line = format!(
+            "truncate -s 300M {i} && mkfs.ext4 -q -F -m 0 {i} && mkdir -p {d} {v} && mount -o loop {i} {d} && \
+             mkdir {d}/etc {d}/var && cp -a {e}/. {d}/etc && cp -a {v}/. {d}/var && \
+             mount --bind {d}/etc {e} && mount --bind {d}/var {v}",
+            i = image.display(),
+            d = disk.display(),
+            e = etc.display(),
+            v = var.display()
+        );
+        command::run(Command::new("sh").args(["-c", &line]), None, SOON).unwrap().ok();
+        rig.add_template(Tiny);
+        rig.start_vzd(&[]);
+        Self { rig: Some(rig), image, mounts: vec![var, etc, disk] }
+    }
+
+    fn rig(&self) -> &Rig {
+        self.rig.as_ref().unwrap()
+    }
+
+    /// From now on somebody takes every block of the disk that is free or becomes so.
+    fn filled(&self) -> Filler {
+        use std::io::Write;
+        let file = self.rig().paths.base.join("disk/filler");
+        let (stop, at) = (Arc::new(AtomicBool::new(false)), file.clone());
+        let stopped = stop.clone();
+        let thread = std::thread::spawn(move || {
+            let mut file = fs::File::create(&at).unwrap();
+            while !stopped.load(Ordering::Acquire) {
+                let large = file.write_all(&[b'x'; 64 << 10]);
+                // What is left is less than that.
+                if large.is_err() {
+                    let _ = file.write(&[b'x'; 1 << 10]);
+                }
+            }
+        });
+        let full = || (nix::sys::statvfs::statvfs(&file).ok()?.blocks_available() == 0).then_some(());
+        wait::retry(SOON, Duration::from_millis(20), full).expect("the disk is full");
+        Filler { file, stop, thread: Some(thread) }
+    }
+}
+
+impl Drop for OneDisk {
+    fn drop(&mut self) {
+        let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(self.rig.take())));
+        for at in &self.mounts {
+            let _ = nix::mount::umount2(at, nix::mount::MntFlags::MNT_DETACH);
+        }
+        let _ = fs::remove_file(&self.image);
+        if let (Err(e), false) = (ended, std::thread::panicking()) {
+            std::panic::resume_unwind(e);
+        }
+    }
+}
+
+/// Takes what is free until it is dropped; then there is room again.
+struct Filler {
+    file: PathBuf,
+    stop: Arc<AtomicBool>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Drop for Filler {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Release);
+        let _ = self.thread.take().map(std::thread::JoinHandle::join);
+        let _ = fs::remove_file(&self.file);
+    }
+}
+
+#[test]
+fn on_a_full_disk_containers_are_stopped_mounted_and_destroyed_although_every_freed_block_is_taken() {
+    let site = OneDisk::new();
+    let rig = site.rig();
+    for ctid in [101, 102, 103, 104, 105] {
+        rig.create(ctid, Tiny, &["--diskspace", "100M", "--hostname", "before"]);
+    }
+    for ctid in [101, 102, 104] {
+        rig.ok(&["start", &ctid.to_string()]);
+        rig.settled(ctid);
+    }
+    let filler = site.filled();
+    rig.refused(&["create", "109", "--ostemplate", "tiny"], ExitCode::NoSpace, "No space left");
+    rig.refused(&["set", "104", "--hostname", "after", "--save"], ExitCode::NoSpace, "104.toml");
+    assert!(rig.inside(104, "hostname").starts_with("before"), "what cannot be saved changes nothing");
+    let written = |out: Output| assert!(!out.stderr.contains("written down"), "{out}");
+    written(rig.ok(&["stop", "101"]));
+    written(rig.ok(&["stop", "102", "--fast"]));
+    rig.ok(&["mount", "103"]);
+    assert_eq!(rig.status(103), "exist mounted down");
+    rig.ok(&["umount", "103"]);
+    written(rig.ok(&["destroy", "103"]));
+    // So it is after a vzd that was killed on the full disk, and after one that was ended.
+    rig.kill_vzd();
+    rig.start_vzd(&[]);
+    written(rig.ok(&["destroy", "101"]));
+    rig.stop_vzd();
+    rig.start_vzd(&[]);
+    rig.ok(&["mount", "105"]);
+    rig.ok(&["umount", "105"]);
+    written(rig.ok(&["destroy", "102"]));
+    for gone in [101, 102, 103] {
+        assert!(!rig.paths.private(ct(gone)).exists() && !rig.paths.conf(ct(gone)).exists());
+    }
+    // Its image has no blocks for what it writes: the kernel ends that.
+    rig.vzctl(&["exec2", "104", "dd if=/dev/zero of=/data bs=64k count=800; sync; mkdir /more; sync"]);
+    let listed = || {
+        let list = rig.vzlist(&["-H", "-o", "ctid,readonly"]).ok();
+        let seen = list.stdout.contains("yes") && list.stderr.contains("CT 104: its filesystem is read-only");
+        seen.then_some(())
+    };
+    wait::retry(Duration::from_secs(75), Duration::from_millis(200), listed).expect("it is listed as read-only");
+    let status = rig.ok(&["status", "104"]);
+    assert!(
+        status.stdout.trim() == "CTID 104 exist mounted running" && status.stderr.contains("read-only"),
+        "{status}"
+    );
+    drop(filler);
+    // Room on the host alone does not cure it.
+    assert_ne!(rig.vzctl(&["exec", "104", "mkdir", "/there"]).code(), 0);
+    let why = rig.ok(&["why", "104"]);
+    assert!(why.stdout.contains("read-only") && why.stdout.contains("vzctl restart 104"), "{why}");
+    assert!(rig.ok(&["events", "104"]).stdout.contains("read-only"));
+    rig.ok(&["restart", "104", "--fast"]);
+    rig.ok(&["exec", "104", "mkdir", "/there"]);
+    assert!(!rig.ok(&["status", "104"]).stderr.contains("read-only"));
+    assert_eq!(rig.vzlist(&["-H", "-o", "readonly", "104"]).ok().text().trim(), "no");
+    rig.ok(&["start", "105"]);
+    let kinds = |ct: &str| -> Vec<String> {
+        let ops = rig.ok(&["--json", "operations", ct]).json();
+        let done = ops.as_array().unwrap().iter().filter(|o| o["state"] == "done");
+        done.map(|o| o["kind"].as_str().unwrap_or_default().to_owned()).collect()
+    };
+    for (ct, kind) in [("101", "stop"), ("102", "stop"), ("103", "mount"), ("103", "umount"), ("101", "destroy")] {
+        assert!(kinds(ct).iter().any(|k| k == kind), "{kind} {ct} is on record: {:?}", kinds(ct));
+    }
+}
+
 #[test]
 fn a_set_that_cannot_be_saved_changes_nothing() {
     let rig = running(&[101]);
@@ -336,4 +490,20 @@ impl Recover for Rig {
         self.recover();
         self.start_vzd(&[]);
     }
+}
+
+#[test]
+fn a_set_that_would_fail_at_the_file_itself_changes_nothing() {
+    let rig = running(&[101]);
+    let conf = rig.paths.conf(ct(101));
+    let look = || (rig.inside(101, "hostname; cat /etc/hostname /etc/shadow"), fs::read(&conf).unwrap());
+    let before = look();
+    let held = ReadOnly::make(&conf);
+    let set = ["set", "101", "--hostname", "newname", "--userpasswd", "root:secret", "--numfile", "4000", "--save"];
+    let out = rig.refused(&set, ExitCode::ConfigSave, "101.toml");
+    assert!(!out.stderr.contains("stay so"), "{out}");
+    assert_eq!(look(), before);
+    drop(held);
+    rig.ok(&set);
+    assert!(look().0.starts_with("newname\nnewname"), "{:?}", look());
 }

@@ -28,6 +28,8 @@ struct Status {
     /// What failed last, if vzd told it.
     #[serde(skip_serializing_if = "Option::is_none")]
     last_failure: Option<String>,
+    /// Nothing can be written to its files, as far as vzd told.
+    read_only: bool,
     line: String,
     /// `vzd`, or `files` when vzd did not answer.
     source: &'static str,
@@ -44,6 +46,7 @@ impl Status {
             suspended: has("suspended"),
             state: None,
             last_failure: None,
+            read_only: false,
             line,
             source,
         }
@@ -80,6 +83,11 @@ fn of(session: &Session, target: &Target) -> Status {
             let mut status = Status::from_line(Some(info.ctid), info.status_line, "vzd");
             status.state = Some(info.state);
             status.last_failure = info.last_failure;
+            status.read_only = info.read_only;
+            if info.read_only {
+                let ct = info.ctid;
+                session.ui.warn(&format!("WARNING: its filesystem is read-only; `vzctl why {ct}` says what to do"));
+            }
             status
         }
         Err(ClientError::Api(e)) if e.code == ExitCode::NoConfig => {

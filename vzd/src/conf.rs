@@ -1,6 +1,6 @@
 //! What the operator wants of each container: `/etc/vz/conf/<CTID>.toml`. Read on use, so that edits by
 //! hand count at once; changed with toml_edit, so that comments and order stay; replaced atomically.
-//! Imports vz-types and the reader of vz-sys.
+//! Imports vz-types, and what reads files and mounts of vz-sys.
 
 use std::{
     collections::HashMap,
@@ -190,7 +190,9 @@ impl ConfStore {
     /// else is changed.
     pub fn stage(&self, ctid: Ctid, text: &str) -> Result<(), Error> {
         let path = self.paths.conf(ctid);
-        write_beside(&path, text.as_bytes(), 0o644, File::sync_data).map_err(|e| write_error(path, &e))
+        replaceable(&path)
+            .and_then(|()| write_beside(&path, text.as_bytes(), 0o644, File::sync_data))
+            .map_err(|e| write_error(path, &e))
     }
 
     /// Makes what was staged the file, atomically and durably.
@@ -246,6 +248,19 @@ impl ConfStore {
 
     fn forget(&self, ctid: Ctid) {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner).remove(&ctid);
+    }
+}
+
+/// Refuses what a rename cannot replace although its directory can be written to: a file that is immutable (chattr +i), or
+/// mounted there.
+fn replaceable(path: &Path) -> std::io::Result<()> {
+    match rustix::fs::access(path, rustix::fs::Access::WRITE_OK) {
+        Err(rustix::io::Errno::NOENT) => return Ok(()),
+        done => done?,
+    }
+    match vz_sys::mount::is_mount_point(path)? {
+        true => Err(std::io::Error::new(std::io::ErrorKind::ResourceBusy, "it is a mount of its own")),
+        false => Ok(()),
     }
 }
 

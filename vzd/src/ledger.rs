@@ -34,6 +34,8 @@ pub struct Account {
     /// Those that are not in the inventory yet.
     pub(crate) unwritten: Vec<Minute>,
     pub(crate) disk_full: bool,
+    /// Its filesystem was not writable at the last look.
+    pub(crate) read_only: bool,
 }
 
 /// A look at the processes.

@@ -156,7 +156,7 @@ fn serve(args: &Args) -> anyhow::Result<()> {
         _ => anyhow::anyhow!(told(&e)),
     })?;
     let ops = Ops::new(manager, runtime.handle().clone()).context("starting threads")?;
-    let monitors = ops.m.clone();
+    let (monitors, last) = (ops.m.clone(), ops.m.clone());
     ops.pools.aside.post(move || monitors.hands.monitor.warm());
     recovery::take_up(&ops).map_err(|e| anyhow::anyhow!(e.report()))?;
     let socket = paths.socket();
@@ -190,6 +190,9 @@ fn serve(args: &Args) -> anyhow::Result<()> {
         anyhow::Ok(())
     })?;
     runtime.shutdown_timeout(Duration::from_secs(1));
+    if let Err(e) = last.inventory.leave() {
+        tracing::debug!("{e}");
+    }
     tracing::info!("ended; containers keep running");
     Ok(())
 }

@@ -64,6 +64,8 @@ pub struct View {
     pub limits: Option<CtConfig>,
     /// Limits asked for that cannot be enforced here: name and reason.
     pub unenforced: Vec<(String, String)>,
+    /// It is mounted, and nothing can be written to its files: looked at now where all of it is, else as at the last look.
+    pub read_only: bool,
     /// Our cgroup level, while it runs.
     pub cgroup: Option<std::path::PathBuf>,
 }
@@ -166,6 +168,13 @@ fn view(m: &Manager, round: &Round, row: CtRow, extent: Extent, disk: bool) -> V
         (None, Err(_)) => Vec::new(),
     };
     let usage = config.as_ref().ok().filter(|_| disk).and_then(|_| m.hands.storage.usage(&m.storage_plan(&row)));
+    let read_only = match (live.is_some() || state == CtState::Mounted, extent) {
+        (false, _) => false,
+        (true, Extent::Whole) => m.hands.storage.is_read_only(&m.storage_plan(&row)),
+        (true, Extent::Brief) => {
+            accounts::was_read_only(m, ctid) && m.hands.storage.is_read_only(&m.storage_plan(&row))
+        }
+    };
     let files = live.as_ref().map(|l| accounts::files(m, &l.record.cgroup));
     let numproc = files.as_ref().and_then(|files| accounts::count(m, ctid, files));
     let cgroup = live.as_ref().map(|l| l.record.cgroup.clone());
@@ -180,7 +189,7 @@ fn view(m: &Manager, round: &Round, row: CtRow, extent: Extent, disk: bool) -> V
     let unenforced = gaps.into_iter().map(|g| (g.name.to_owned(), g.reason)).collect();
     let limits = set.map(|c| (*c).clone());
     let live = live.map(|l| l.record);
-    View { beans, limits, unenforced, config, state, trouble, live, addresses, numproc, usage, cgroup, row }
+    View { beans, limits, unenforced, config, state, trouble, live, addresses, numproc, usage, read_only, cgroup, row }
 }
 
 /// Containers made from a template, with the digest of the build each was made from.

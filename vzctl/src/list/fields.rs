@@ -181,6 +181,7 @@ const REST: &[Field] = &[
     field("boots", "BOOTS", 5, |i| number(i.boots)),
     field("cgroup", "CGROUP", -32, |i| text(&i.cgroup)),
     field("link", "LINK", -15, |i| text(&i.link)),
+    field("readonly", "READONLY", 8, |i| Value::Flag(i.read_only)),
     field("last_exit", "LAST_EXIT", -32, |i| text(&i.last_exit)),
     field("last_failure", "LAST_FAILURE", -32, |i| text(&i.last_failure)),
     field("config_error", "CONFIG_ERROR", -32, |i| text(&i.config_error)),

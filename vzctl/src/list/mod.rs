@@ -55,6 +55,12 @@ pub fn run(args: &ListArgs) -> Outcome {
             broken.config_error.as_deref().unwrap_or_default()
         ));
     }
+    for stuck in rows.iter().filter(|i| i.read_only) {
+        print_error(&format!(
+            "WARNING: CT {0}: its filesystem is read-only; `vzctl why {0}` says what to do",
+            stuck.ctid
+        ));
+    }
     if args.json {
         print_line(&json(&columns, &rows, args));
     } else if !rows.is_empty() {

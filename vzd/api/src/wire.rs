@@ -233,6 +233,9 @@ pub struct CtInfo {
     pub diskspace: Option<DiskFigure>,
     /// Disk inodes.
     pub diskinodes: Option<DiskFigure>,
+    /// It is mounted, and nothing can be written to its files.
+    #[serde(default)]
+    pub read_only: bool,
     /// How the last run ended.
     pub last_exit: Option<String>,
     /// What failed last: operation, step and cause.

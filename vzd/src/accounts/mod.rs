@@ -18,7 +18,7 @@ mod notice;
 mod rounds;
 pub mod texts;
 
-pub use notice::{PressureNow, pressure};
+pub use notice::{PressureNow, pressure, read_only_advice};
 pub use rounds::{Round, keep};
 
 use crate::{
@@ -74,6 +74,11 @@ struct Look {
 /// What a container's part of the host's file was at the last look.
 pub(crate) fn text_of<T>(m: &Manager, ctid: Ctid, read: impl FnOnce(&str) -> T) -> T {
     read(&lock(&m.accounts.of(ctid)).text)
+}
+
+/// Whether its filesystem took no writes when it was looked at last.
+pub(crate) fn was_read_only(m: &Manager, ctid: Ctid) -> bool {
+    lock(&m.accounts.of(ctid)).read_only
 }
 
 /// The counters of a container, running or not; a running one is looked at now. `sample`: at its processes too,

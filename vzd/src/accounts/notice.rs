@@ -10,6 +10,7 @@ use crate::{
         read::{self, Pressure},
     },
     manager::{Manager, lock, now},
+    storage,
 };
 use std::sync::atomic::Ordering;
 use vz_types::{CtConfig, Ctid, limits::Ub};
@@ -125,6 +126,52 @@ pub(super) fn notice_disk(m: &Manager, row: &CtRow, config: &CtConfig) {
     let was = std::mem::replace(&mut lock(&account).disk_full, what.is_some());
     if let (Some((counter, text)), false) = (what, was) {
         event(m, row.ctid, "disk-full", Some(counter), 1, &text);
+    }
+}
+
+/// A filesystem that takes no more writes, once per time it comes to that.
+pub(super) fn notice_read_only(m: &Manager, row: &CtRow) {
+    let is = m.hands.storage.is_read_only(&m.storage_plan(row));
+    let account = m.accounts.of(row.ctid);
+    let was = std::mem::replace(&mut lock(&account).read_only, is);
+    match (was, is) {
+        (false, true) => {
+            event(
+                m,
+                row.ctid,
+                "read-only",
+                None,
+                1,
+                &format!("its filesystem is read-only: {}", read_only_words(m, row)),
+            );
+        }
+        (true, false) => event(m, row.ctid, "writable", None, 1, "its filesystem can be written to again"),
+        _ => {}
+    }
+}
+
+/// Why, as far as that can be told, and what is free where its files lie.
+fn read_only_words(m: &Manager, row: &CtRow) -> String {
+    let private = m.paths.private(row.ctid);
+    let free = storage::left(&private).map_or_else(|_| String::new(), |free| format!(" ({free} are free there now)"));
+    match private.join("disk.img").exists() {
+        true => format!(
+            "the kernel stopped writing to its image after an error, which is what becomes of it when the host's filesystem below {} is full{free}",
+            private.display()
+        ),
+        false => format!("the host's filesystem below {} is", private.display()),
+    }
+}
+
+/// What to do about it.
+pub fn read_only_advice(m: &Manager, row: &CtRow) -> String {
+    let words = read_only_words(m, row);
+    match m.paths.private(row.ctid).join("disk.img").exists() {
+        true => format!(
+            "its filesystem is read-only: {words}. Make room on the host, then `vzctl restart {}` checks it and mounts it anew",
+            row.ctid
+        ),
+        false => format!("its filesystem is read-only: {words}. Make that writable, and nothing more is to be done"),
     }
 }
 

@@ -1,6 +1,10 @@
 //! Rounds: every running container is looked at again and again, those in which nothing was done for next to nothing.
 
-use super::{beans_at, commit, files, notice::notice_disk, texts};
+use super::{
+    beans_at, commit, files,
+    notice::{notice_disk, notice_read_only},
+    texts,
+};
 use crate::{
     ct::limits as ct_limits,
     ledger::SAMPLE,
@@ -123,6 +127,7 @@ fn look_again(m: &Manager, round: &Round, ctid: Ctid, live: &Live) -> std::io::R
     let beans = beans_at(m, round, ctid, Some((live, &files)), &set, true);
     if let Ok(Some(row)) = m.inventory.container(ctid) {
         notice_disk(m, &row, &config);
+        notice_read_only(m, &row);
     }
     let text = match texts::write_own(m, ctid, &beans) {
         // It ends at this moment.

@@ -41,6 +41,9 @@ pub async fn why(State(ops): Shared, Name(ct): Name) -> Answer<wire::Why> {
         if let Some(t) = &view.trouble {
             advice.insert(0, format!("it is {}: {}", view.state.word(), t.cause));
         }
+        if view.read_only {
+            advice.insert(0, accounts::read_only_advice(m, &view.row));
+        }
         let pressure = accounts::pressure(m, ctid).map(|(now, hour, seconds)| {
             let of =
                 |p: Option<crate::limits::read::Pressure>| p.map(|p| wire::PressureNow { some: p.some, full: p.full });

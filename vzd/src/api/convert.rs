@@ -188,6 +188,7 @@ pub fn info(ops: &Ops, v: View, now: Clock) -> wire::CtInfo {
         laverage: None,
         diskspace: config.map(|c| figure(v.usage.map(|u| u.space_used.0), c.disk.space.0)),
         diskinodes: config.map(|c| figure(v.usage.map(|u| u.inodes_used), c.disk.inodes)),
+        read_only: v.read_only,
         last_exit: v.row.last_exit,
         last_failure: v.row.last_failure,
         beancounters: v.beans.iter().map(bean).collect(),

@@ -81,8 +81,7 @@ pub fn make_root(root: &Path) -> Result<()> {
 /// Something is still mounted.
 pub fn hide(m: &Manager, plan: &StoragePlan) -> Result<()> {
     let unmounted = m.hands.storage.umount(plan);
-    // Refused while something is mounted on it.
-    let _ = std::fs::remove_dir(&plan.root);
+    crate::storage::spare::remove(&m.paths, &plan.root);
     match unmounted {
         // Unmounted here; another mount namespace (a copy of ours) keeps the image's loop device, which the next mount
         // uses again.

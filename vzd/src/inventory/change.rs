@@ -45,6 +45,17 @@ impl<'a> Change<'a> {
         self.db.prepare_cached(sql).and_then(|mut q| q.execute(params)).map_err(sqlite(self.what))
     }
 
+    /// What a statement that answers one number answers.
+    pub(super) fn number(&self, sql: &str) -> Result<u64> {
+        let n = first(self.db, sql, [], |r| r.get::<_, i64>(0)).map_err(sqlite(self.what))?;
+        Ok(n.map_or(0, i64::unsigned_abs))
+    }
+
+    /// Statements of ours, one after the other.
+    pub(super) fn batch(&self, sql: &str) -> Result<()> {
+        self.db.execute_batch(sql).map_err(sqlite(self.what))
+    }
+
     /// Claims everything a new container needs, all or nothing.
     pub fn claim_create(&self, new: &NewCt) -> Result<CtRow> {
         let exists = first(self.db, "SELECT 1 FROM container WHERE ctid=?1", [new.ctid.get()], |_| Ok(()));

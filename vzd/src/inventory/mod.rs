@@ -6,8 +6,10 @@
 //! | [`change`] | everything that is written, in transactions an operation puts together |
 //! | [`operations`] | operations under way and ended: journal, audit log and history in one |
 //! | [`parts`] | who else had a part in them |
+//! | [`error`] | why it did not do as asked |
 //! | [`events`] | what happened to containers |
 //! | [`owed`] | what could not be written when it happened |
+//! | [`reserve`] | room that only what makes room may use |
 //! | [`accounts`] | counters over all runs |
 //! | [`migrations`] | the schema |
 //!
@@ -17,19 +19,23 @@
 
 mod accounts;
 mod change;
+mod error;
 mod events;
 mod migrations;
 mod operations;
 mod owed;
 mod parts;
+mod reserve;
 
 pub use accounts::{CounterRow, Minute};
 pub use change::Change;
+pub use error::Error;
 pub use events::{EventRow, NewEvent};
 pub use migrations::{STEPS, migrations};
 pub use operations::{OperationRow, Wanted};
 pub use owed::Debt;
 pub use parts::Part;
+pub use reserve::Share;
 
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Row};
 use serde::{Deserialize, Serialize};
@@ -42,182 +48,7 @@ use std::{
     },
     time::{SystemTime, UNIX_EPOCH},
 };
-use vz_types::{CtAddr, CtName, CtState, Ctid, ExitCode, TemplateName, UidBase, config::Layout, state::Trouble};
-
-/// Why the inventory did not do as asked.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The file is no database, or a damaged one.
-    #[error("the inventory {path} is damaged")]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// What SQLite says.
-        #[source]
-        source: rusqlite::Error,
-    },
-    /// The file is gone although containers exist.
-    #[error("the inventory {path} is missing, but {private} holds containers' private areas")]
-    Missing {
-        /// The file.
-        path: PathBuf,
-        /// What shows that there were containers.
-        private: PathBuf,
-    },
-    /// There is a file with nothing in it although containers exist.
-    #[error("the inventory {path} is empty, but {private} holds containers' private areas")]
-    Empty {
-        /// The file.
-        path: PathBuf,
-        /// What shows that there were containers.
-        private: PathBuf,
-    },
-    /// It could not be opened, which says nothing about what is in it.
-    #[error("the inventory cannot be opened: {cause}")]
-    Unopened {
-        /// Which file, and why.
-        cause: String,
-        /// What SQLite says.
-        #[source]
-        source: rusqlite::Error,
-    },
-    /// Written by a later version.
-    #[error(
-        "the inventory {path} was written by a later version of vz: it has schema {there}, and this vzd knows up to {known}"
-    )]
-    Newer {
-        /// The file.
-        path: PathBuf,
-        /// Its schema.
-        there: u32,
-        /// Ours.
-        known: u32,
-    },
-    /// A migration failed.
-    #[error("the inventory {path} cannot be brought to this version")]
-    Migration {
-        /// The file.
-        path: PathBuf,
-        /// What the migration said.
-        #[source]
-        source: rusqlite_migration::Error,
-    },
-    /// Another container has the address.
-    #[error("address {ip} belongs to CT {holder}")]
-    AddressTaken {
-        /// The address.
-        ip: CtAddr,
-        /// Whose it is.
-        holder: Ctid,
-    },
-    /// Another container has the name.
-    #[error("the name `{name}` belongs to CT {holder}")]
-    NameTaken {
-        /// The name.
-        name: CtName,
-        /// Whose it is.
-        holder: Ctid,
-    },
-    /// Another container's files are of the same uid range.
-    #[error("its uid range, from {} on, belongs to CT {holder}", base.get())]
-    UidTaken {
-        /// The first of them.
-        base: UidBase,
-        /// Whose they are.
-        holder: Ctid,
-    },
-    /// There is such a container.
-    #[error("CT {0} exists")]
-    Exists(Ctid),
-    /// Every uid range is given away.
-    #[error("all {} uid ranges are in use", UidBase::SLOTS)]
-    NoUidRange,
-    /// SQLite failed.
-    #[error("the inventory failed while {what}")]
-    Sqlite {
-        /// What it was doing.
-        what: &'static str,
-        /// What SQLite says.
-        #[source]
-        source: rusqlite::Error,
-    },
-    /// What was written is not on the disk for certain.
-    #[error("the inventory {path} cannot be made durable")]
-    Unsynced {
-        /// The file.
-        path: PathBuf,
-        /// What the kernel said.
-        #[source]
-        source: std::io::Error,
-    },
-    /// An operation's row holds what no version of ours writes.
-    #[error("the inventory's row of operation {id} is unusable: {cause}")]
-    BadOperation {
-        /// Its number.
-        id: String,
-        /// Why.
-        cause: String,
-    },
-    /// A row holds what no version of ours writes.
-    #[error("the inventory's row of CT {ctid} is unusable: {cause}")]
-    BadRow {
-        /// Which.
-        ctid: i64,
-        /// Why.
-        cause: String,
-    },
-}
-
-impl Error {
-    /// What `vzctl` exits with.
-    pub fn exit_code(&self) -> ExitCode {
-        match self {
-            Self::AddressTaken { .. } => ExitCode::IpInUse,
-            Self::NameTaken { .. } => ExitCode::SetName,
-            Self::Exists(_) => ExitCode::Exists,
-            Self::Sqlite { source: rusqlite::Error::SqliteFailure(e, _), .. } if e.code == ErrorCode::DiskFull => {
-                ExitCode::NoSpace
-            }
-            _ => ExitCode::System,
-        }
-    }
-
-    /// Whether opening it again would end the same way until somebody does something.
-    pub fn needs_operator(&self) -> bool {
-        matches!(
-            self,
-            Self::Damaged { .. }
-                | Self::Missing { .. }
-                | Self::Empty { .. }
-                | Self::Newer { .. }
-                | Self::Migration { .. }
-        )
-    }
-
-    /// What to do next.
-    pub fn hint(&self) -> Option<String> {
-        match self {
-            Self::Damaged { .. } | Self::Missing { .. } | Self::Empty { .. } => {
-                Some("`vzd recover` builds it again from the configuration files and the private areas".into())
-            }
-            Self::Unopened { .. } => Some("nothing of it was changed; put that right and start vzd again".into()),
-            Self::Newer { .. } => Some(
-                "install the version of vz that wrote it, or a later one; nothing was changed, and containers keep running"
-                    .into(),
-            ),
-            Self::Sqlite { .. } if self.exit_code() == ExitCode::NoSpace => {
-                Some("free some space on the filesystem the inventory is on and try again".into())
-            }
-            Self::AddressTaken { holder, ip } => {
-                Some(format!("choose another address, or `vzctl set {holder} --ipdel {ip} --save`"))
-            }
-            Self::NameTaken { holder, .. } => {
-                Some(format!("choose another name, or `vzctl set {holder} --name '' --save`"))
-            }
-            _ => None,
-        }
-    }
-}
+use vz_types::{CtAddr, CtName, CtState, Ctid, TemplateName, UidBase, config::Layout, state::Trouble};
 
 /// One container as the inventory knows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -275,6 +106,8 @@ pub struct Inventory {
     path: PathBuf,
     /// Locked before the connection, where both are.
     owed: Mutex<Vec<Debt>>,
+    /// Locked after the connection. `None`: the file may not be written to.
+    reserve: Mutex<Option<reserve::Reserve>>,
     /// Asked before everything that is written whether the disk has room for it.
     #[cfg(test)]
     room: std::sync::OnceLock<Room>,
@@ -320,14 +153,26 @@ impl Inventory {
             if version(&db).map_err(|e| unopened(&path, e))? == 0 {
                 return Err(Error::Empty { path, private });
             }
+            // Closed and opened again it would lose its log, and the room in it.
+            return Self::of(db, &path);
         }
         Self::open_or_make(path)
     }
 
-    /// A connection, with what holds for every one of ours.
+    /// A connection, with what holds for every one of ours. On a full disk there is no room for the index that it would
+    /// share with others (`inventory.db-shm`): then it has one of its own, and the file to itself until vzd ends.
     fn connect(path: &Path) -> Result<Connection> {
+        if reserve::has_room_to_share(path) {
+            return Self::connect_as(path, "NORMAL");
+        }
+        tracing::warn!("the disk is full: the inventory is opened without an index to share");
+        Self::connect_as(path, "EXCLUSIVE")
+    }
+
+    fn connect_as(path: &Path, locking: &str) -> Result<Connection> {
         let failed = |source| unopened(path, source);
         let mut db = Connection::open(path).map_err(failed)?;
+        db.pragma_update_and_check(None, "locking_mode", locking, |_| Ok(())).map_err(failed)?;
         // The first statement is what finds out that the file is no database.
         db.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(())).map_err(failed)?;
         Self::prepare(&mut db).map_err(failed)?;
@@ -336,8 +181,11 @@ impl Inventory {
 
     /// As [`Inventory::open`], without asking whether there were containers: for rebuilding.
     pub fn open_or_make(path: &Path) -> Result<Self> {
+        Self::of(Self::connect(path)?, path)
+    }
+
+    fn of(mut db: Connection, path: &Path) -> Result<Self> {
         let failed = |source| unopened(path, source);
-        let mut db = Self::connect(path)?;
         let verdict: String = db.query_row("PRAGMA quick_check(1)", [], |r| r.get(0)).map_err(failed)?;
         if verdict != "ok" {
             return Err(Error::Damaged { path: path.into(), source: rusqlite::Error::InvalidColumnName(verdict) });
@@ -358,6 +206,7 @@ impl Inventory {
             full: AtomicBool::new(false),
             path: path.into(),
             owed: Mutex::default(),
+            reserve: Mutex::new(reserve::Reserve::of(path)),
             #[cfg(test)]
             room: std::sync::OnceLock::new(),
         })
@@ -366,6 +215,8 @@ impl Inventory {
     fn prepare(db: &mut Connection) -> rusqlite::Result<()> {
         db.busy_timeout(std::time::Duration::from_secs(5))?;
         db.pragma_update(None, "foreign_keys", true)?;
+        // Nothing of it goes to a disk that may be full.
+        db.pragma_update(None, "temp_store", "MEMORY")?;
         // All there are: each is parsed once.
         db.set_prepared_statement_cache_capacity(128);
         // 256 KiB of page cache: the whole inventory of some hundred containers.
@@ -397,6 +248,17 @@ impl Inventory {
     /// Changes what is written in one IMMEDIATE transaction; a durable one is on disk when this returns. `what` is for
     /// the error: "the inventory failed while ...".
     pub fn change<T>(&self, what: &'static str, durable: bool, f: impl FnOnce(&Change<'_>) -> Result<T>) -> Result<T> {
+        self.change_from(Share::Common, what, durable, f)
+    }
+
+    /// As [`Inventory::change`], by somebody who may use the reserve.
+    pub fn change_from<T>(
+        &self,
+        share: Share,
+        what: &'static str,
+        durable: bool,
+        f: impl FnOnce(&Change<'_>) -> Result<T>,
+    ) -> Result<T> {
         #[cfg(test)]
         self.has_room(what)?;
         let mut owed = self.owed();
@@ -411,6 +273,7 @@ impl Inventory {
             })?;
         }
         let change = Change::begin(&db, what)?;
+        self.keep_reserve(share, &change, what)?;
         owed::pay(&owed, &change)?;
         let out = f(&change)?;
         change.commit()?;

@@ -3,7 +3,7 @@
 //! transaction; so nothing that is written later is ever overwritten by it. A vzd that ends before that leaves the next
 //! one to find the same from the facts.
 
-use super::{Change, Error, Inventory, Result};
+use super::{Change, Error, Inventory, Result, Share};
 use rusqlite::{Connection, ErrorCode};
 use std::sync::{MutexGuard, PoisonError};
 
@@ -50,7 +50,11 @@ impl Inventory {
     /// It still cannot be.
     pub fn pay(&self) -> Result<()> {
         let nothing = self.owed().is_empty();
-        if nothing { Ok(()) } else { self.change("writing down what has happened", true, |_| Ok(())) }
+        if nothing {
+            Ok(())
+        } else {
+            self.change_from(Share::Reserve, "writing down what has happened", true, |_| Ok(()))
+        }
     }
 
     /// SQLite opens a file that may not be changed for reading, and stays so. Once it may be, it is opened anew.
@@ -61,6 +65,7 @@ impl Inventory {
             match Self::connect(&self.path) {
                 Ok(anew) => {
                     *db = anew;
+                    self.reserve_anew();
                     self.full.store(true, std::sync::atomic::Ordering::Release);
                 }
                 Err(e) => tracing::warn!("{e}"),

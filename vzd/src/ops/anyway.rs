@@ -45,7 +45,7 @@ impl Work {
             last_exit.iter().try_for_each(|text| c.last_exit(ctid, text))?;
             ending.write(c)
         };
-        match self.m.inventory.change("ending an operation", ending.durable, |c| write(c, &ending)) {
+        match self.change("ending an operation", ending.durable, |c| write(c, &ending)) {
             Ok(event) => {
                 self.has_ended(&ending);
                 if event > 0 {
@@ -71,7 +71,7 @@ impl Work {
         what: &'static str,
         write: impl Fn(&inventory::Change<'_>) -> inventory::Result<()> + Send + 'static,
     ) -> Result<()> {
-        match self.m.inventory.change(what, false, &write) {
+        match self.change(what, false, &write) {
             Err(e) if e.is_unwritable() => {
                 self.unwritten(&e);
                 self.m.inventory.owe(Box::new(write));

@@ -13,6 +13,7 @@ use crate::{
     error::{Error, Result},
     manager::{Manager, now_ms},
     pool::Aside,
+    storage::StorageError,
 };
 use std::fs;
 use vz_types::{CtAddr, CtState, Ctid, Fact, OpKind, Reason};
@@ -57,7 +58,16 @@ impl Destroy {
     fn trash(&mut self, w: &Work) -> Result<()> {
         let m = &w.m;
         let _ = fs::remove_dir(m.paths.root(self.ctid));
-        m.hands.storage.move_to_trash(&m.paths.private(self.ctid), self.ctid)?;
+        let private = m.paths.private(self.ctid);
+        match m.hands.storage.move_to_trash(&private, self.ctid) {
+            // A name in the trash may take a block as well, which its image has. It is to go in any case.
+            Err(e @ StorageError::Full { .. }) => {
+                tracing::warn!(ctid = self.ctid.get(), "its image is deleted first: {e}");
+                fs::remove_file(private.join("disk.img")).map_err(Error::io("deleting the image in", &private))?;
+                m.hands.storage.remove_tree(&private)?;
+            }
+            done => drop(done?),
+        }
         // What a create left that could not be taken back.
         m.hands.storage.remove_tree(&crate::ct::settle::staging(m, self.ctid))?;
         Ok(())

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    inventory::{OperationRow, Part},
+    inventory::{OperationRow, Part, Share},
     manager::{Manager, lock, new_operation},
     pool::Pools,
 };
@@ -165,7 +165,8 @@ impl Ops {
         let ask = ask.numbered(Some(id));
         let mut kept = ask.keep;
         if let Some(row) = super::work::waiting(&ask).filter(|_| ask.keep) {
-            match self.m.inventory.change("keeping an operation", false, |c| c.operation(&row)) {
+            let share = share_of(ask.request.kind);
+            match self.m.inventory.change_from(share, "keeping an operation", false, |c| c.operation(&row)) {
                 Err(e) if e.is_unwritable() && ask.request.kind == OpKind::Stop => kept = false,
                 done => done?,
             }
@@ -191,7 +192,8 @@ impl Ops {
         }
         let at = crate::manager::now_ms();
         let part = Part { operation: of.id, how: how.into(), asker: asker.into(), at, number, text: None };
-        if let Err(e) = self.m.inventory.change("keeping who had a part", false, |c| c.part(&part)) {
+        let share = if how == "cancelled" { Share::Reserve } else { share_of(of.kind) };
+        if let Err(e) = self.m.inventory.change_from(share, "keeping who had a part", false, |c| c.part(&part)) {
             tracing::warn!(id = %of.id, how, asker, "it cannot be kept: {e}");
         }
     }
@@ -379,6 +381,11 @@ impl Ops {
     fn told(&self) {
         self.changed.notify_waiters();
     }
+}
+
+/// What of the inventory an operation of this kind may use before it has begun.
+pub(super) fn share_of(kind: OpKind) -> Share {
+    if kind.makes_room() { Share::Reserve } else { Share::Common }
 }
 
 /// For what is no container: there is no state.

@@ -6,7 +6,12 @@ use super::{
     step::{Operation, Step},
     work::End,
 };
-use crate::{ct::settle, error::Result, inventory::CtRow};
+use crate::{
+    ct::settle,
+    error::{Error, Result},
+    inventory::CtRow,
+    storage::spare,
+};
 use vz_types::{CtState, Ctid, Fact, OpKind};
 
 /// Files that are to be shown.
@@ -37,7 +42,11 @@ impl Operation for Mount {
             Step::new("journal", |_, w| w.begin(&serde_json::json!({}), None, false, |_| Ok(()))),
             Step::new("mount", |m: &mut Self, w| {
                 let plan = w.m.storage_plan(&m.row);
-                settle::make_root(&plan.root)?;
+                spare::make(&w.m.paths, &plan.root).map_err(Error::io("making", &plan.root))?;
+                // It is shown all the same: it may be what somebody wants to look at for that.
+                if let Err(e) = w.m.hands.storage.check(&plan) {
+                    tracing::warn!(ctid = m.row.ctid.get(), "it is mounted without being in order: {e}");
+                }
                 Ok(w.m.hands.monitor.mount(&plan)?)
             })
             .undo(|m, w| settle::hide(&w.m, &w.m.storage_plan(&m.row))),

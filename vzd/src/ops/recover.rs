@@ -10,7 +10,7 @@ use crate::{
         settle::{self, Runs},
     },
     error::{Error, Result},
-    inventory::{CtRow, Inventory, NewEvent, OperationRow},
+    inventory::{CtRow, Inventory, NewEvent, OperationRow, Share},
     manager::{Manager, make_dirs, now},
     monitor::live::read_record,
 };
@@ -146,7 +146,7 @@ fn take_in(m: &Manager, ctid: Ctid, live: crate::monitor::Live) {
 fn set(m: &Manager, ctid: Ctid, stored: CtState, now_is: CtState, trouble: Option<Trouble>) {
     if stored != now_is {
         let text = format!("found {} when vzd started", now_is.word());
-        let written = m.inventory.change("noting what was found", false, |c| {
+        let written = m.inventory.change_from(Share::Reserve, "noting what was found", false, |c| {
             c.state(ctid, now_is, trouble.as_ref())?;
             c.event(&NewEvent { ctid, at: now(), kind: "found", counter: None, count: 1, text: &text, by: None })
         });
@@ -284,7 +284,9 @@ fn go_on(ops: &Arc<Ops>, row: OperationRow) {
                 ended: Some(crate::manager::now_ms()),
                 ..row
             };
-            if let Err(e) = m.inventory.change("ending an operation", false, |c| c.operation(&ended)) {
+            if let Err(e) =
+                m.inventory.change_from(Share::Reserve, "ending an operation", false, |c| c.operation(&ended))
+            {
                 tracing::warn!(id = %ended.id, "{e}");
             }
         }
@@ -380,7 +382,7 @@ fn forget_old(m: &Manager) -> Result<()> {
     let wanted = now().saturating_sub(u64::from(m.config.history.days) * DAY);
     let at = vz_sys::proc::boottime().as_secs();
     let next = History { from: horizon(wanted, known.as_ref(), &m.boot_id, at), boot: m.boot_id.clone(), at };
-    m.inventory.change("forgetting old operations", false, |c| {
+    m.inventory.change_from(Share::Reserve, "forgetting old operations", false, |c| {
         c.prune_parts(next.from.saturating_mul(1000))?;
         c.prune_operations(next.from.saturating_mul(1000))
     })?;

@@ -4,7 +4,7 @@
 use super::{
     Handle, Ops, Work,
     ask::Make,
-    driver::{broken, conclude, go_on},
+    driver::{broken, conclude, go_on, share_of},
     machine::{Advance, Run},
     step::Wait,
 };
@@ -142,7 +142,9 @@ pub(super) fn nothing_to_do(ops: &Arc<Ops>, handle: &Arc<Handle>, fact: Fact) {
     let news = handle.snapshot().facts.iter().any(|f| !matches!(f, Fact::NothingToStop));
     if news || handle.kept.load(Ordering::Acquire) {
         let row = Work::new(ops.m.clone(), handle.clone()).row(OpState::Done, None, true);
-        if let Err(e) = ops.m.inventory.change("ending an operation", false, |c| c.operation(&row)) {
+        if let Err(e) =
+            ops.m.inventory.change_from(share_of(row.kind), "ending an operation", false, |c| c.operation(&row))
+        {
             tracing::warn!(id = %handle.id, "{e}");
         }
     }

@@ -335,6 +335,7 @@ pub fn steps() -> Vec<Step<Up>> {
             w.m.hands.storage.remove_small_filesystem(&w.m.paths.bc(u.row.ctid));
             Ok(())
         }),
+        Step::new("check-disk", |u: &mut Up, w| Ok(w.m.hands.storage.check(&u.storage)?)),
         Step::new(LAUNCHED, Up::launch).undo(Up::unlaunch),
         Step::new("limits", Up::limits),
         Step::waiting("namespaces", Up::namespaces),

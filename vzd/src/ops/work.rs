@@ -3,7 +3,7 @@
 use super::{Ask, Handle};
 use crate::{
     error::{Error, Result},
-    inventory::{self, Change, NewEvent, OperationRow, Part},
+    inventory::{self, Change, NewEvent, OperationRow, Part, Share},
     manager::{Manager, new_operation, now, now_ms},
 };
 use serde::Serialize;
@@ -235,7 +235,7 @@ impl Work {
         self.handle.change(|s| s.begun = Some(now_ms()));
         let row = self.row(OpState::Running, None, false);
         let ctid = self.handle.subject.ctid();
-        let out = self.m.inventory.change("beginning an operation", durable, |c| {
+        let out = self.change("beginning an operation", durable, |c| {
             let out = f(c)?;
             c.operation(&row)?;
             if let (Some(ctid), Some(state)) = (ctid, state) {
@@ -256,6 +256,21 @@ impl Work {
         }
     }
 
+    /// Writes what is of this operation. What makes room may use the inventory's reserve, and so may what has begun: it is to
+    /// end as what it came to.
+    ///
+    /// # Errors
+    /// The inventory's.
+    pub(super) fn change<T>(
+        &self,
+        what: &'static str,
+        durable: bool,
+        f: impl FnOnce(&Change<'_>) -> inventory::Result<T>,
+    ) -> inventory::Result<T> {
+        let share = if self.has_begun() { Share::Reserve } else { super::driver::share_of(self.handle.kind) };
+        self.m.inventory.change_from(share, what, durable, f)
+    }
+
     /// Replaces what recovery is told.
     ///
     /// # Errors
@@ -263,9 +278,7 @@ impl Work {
     pub fn note(&self, note: &impl Serialize) -> Result<()> {
         let text = envelope(note);
         if self.has_begun() {
-            self.m
-                .inventory
-                .change("noting how far an operation is", false, |c| c.operation_note(self.handle.id, &text))?;
+            self.change("noting how far an operation is", false, |c| c.operation_note(self.handle.id, &text))?;
         }
         *crate::manager::lock(&self.note) = text;
         Ok(())
@@ -274,7 +287,7 @@ impl Work {
     /// Notes the step that is about to be done.
     pub(super) fn at(&self, step: &'static str) -> Result<()> {
         if self.has_begun() && !self.has_finished() {
-            self.m.inventory.change("noting a step", false, |c| c.operation_step(self.handle.id, step))?;
+            self.change("noting a step", false, |c| c.operation_step(self.handle.id, step))?;
         }
         Ok(())
     }
@@ -287,7 +300,7 @@ impl Work {
     /// The inventory's; then it has not ended, and is finished by the next operation on its subject or the next vzd.
     pub fn finish(&self, end: End, f: impl FnOnce(&Change<'_>) -> inventory::Result<()>) -> Result<()> {
         let ending = self.ending(end);
-        let event = self.m.inventory.change("ending an operation", ending.durable, |c| {
+        let event = self.change("ending an operation", ending.durable, |c| {
             f(c)?;
             ending.write(c)
         })?;
@@ -368,7 +381,7 @@ impl Work {
             return super::refused::keep(&self.m, &row, failure, self.handle.kept.load(Ordering::Acquire));
         }
         let ctid = self.handle.subject.ctid().filter(|_| self.has_begun());
-        let written = self.m.inventory.change("ending an operation", false, |c| {
+        let written = self.change("ending an operation", false, |c| {
             let at = f(c)?;
             c.operation(&row)?;
             if trouble.is_some() {

@@ -25,6 +25,10 @@ pub trait Storage: Send + Sync + Debug {
     fn resize(&self, plan: &StoragePlan, spec: &DiskSpec) -> Result<(), StorageError>;
     /// Puts a layer right whose resizing was cut short; nothing may have it mounted.
     fn mend(&self, plan: &StoragePlan) -> Result<(), StorageError>;
+    /// Whether the layer is mounted and nothing can be written to it.
+    fn is_read_only(&self, plan: &StoragePlan) -> bool;
+    /// Checks a layer that was not left in order, before it is mounted.
+    fn check(&self, plan: &StoragePlan) -> Result<(), StorageError>;
     /// Takes a private area out of sight; `None`: there is none.
     fn move_to_trash(&self, private: &Path, ctid: Ctid) -> Result<Option<PathBuf>, StorageError>;
     /// What of a container lies in the trash.
@@ -78,6 +82,12 @@ impl Storage for Disk {
     }
     fn mend(&self, plan: &StoragePlan) -> Result<(), StorageError> {
         super::mend(plan)
+    }
+    fn is_read_only(&self, plan: &StoragePlan) -> bool {
+        super::health::is_read_only(plan)
+    }
+    fn check(&self, plan: &StoragePlan) -> Result<(), StorageError> {
+        super::health::check(plan)
     }
     fn move_to_trash(&self, private: &Path, ctid: Ctid) -> Result<Option<PathBuf>, StorageError> {
         super::move_to_trash(private, &self.paths.trash_dir(), ctid)

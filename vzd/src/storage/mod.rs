@@ -5,18 +5,22 @@
 //! | module | story |
 //! |---|---|
 //! | [`blank`] | a formatted, empty image per size, cached and copied |
+//! | [`health`] | filesystems that are written to no more, and their check |
 //! | [`superblock`] | the few fields of an ext4 superblock we read or patch |
 //! | [`quota`] | the layer as a directory under project quota, where the filesystem has it |
 //! | [`resize`] | growing and shrinking |
 //! | [`unmount`] | taking mounts and loop devices away; leftovers of a crash |
 //! | [`remove`] | confined removal of trees |
+//! | [`spare`] | mount points in reserve |
 //! | [`tool`] | external programs by absolute path, with a deadline |
 
 pub mod blank;
 pub mod hand;
+pub mod health;
 pub mod quota;
 pub mod remove;
 pub mod resize;
+pub mod spare;
 pub mod superblock;
 pub mod tool;
 pub mod unmount;
@@ -183,6 +187,12 @@ pub(crate) fn available(path: &Path) -> io::Result<Bytes> {
     Ok(Bytes(s.f_bfree.saturating_mul(s.f_frsize)))
 }
 
+/// Bytes free for everybody on the filesystem of `path`: what is kept for root is not among them.
+pub(crate) fn left(path: &Path) -> io::Result<Bytes> {
+    let s = rustix::fs::statvfs(existing_parent(path))?;
+    Ok(Bytes(s.f_bavail.saturating_mul(s.f_frsize)))
+}
+
 /// Makes the directories this module lives in, with their modes: what is below `private/` and `root/` is
 /// nobody's business but root's, since set-uid files of containers are set-uid root on disk.
 ///
@@ -193,6 +203,7 @@ pub fn prepare(paths: &Paths) -> Result<(), StorageError> {
         io_step("make the directory", &dir, std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir))?;
         io_step("set the mode of", &dir, std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o700)))?;
     }
+    spare::keep(paths);
     Ok(())
 }
 

@@ -76,9 +76,13 @@ impl Superblock {
             |blocks: u64| (groups(blocks) * u64::from(self.u16(0xFE).max(32))).div_ceil(self.block_size());
         let reserved = (u64::from(self.u16(0xCE)) + descriptors(self.blocks())).saturating_sub(descriptors(blocks));
         let copies = (0..groups(blocks)).filter(|g| holds_superblock(*g)).count() as u64;
-        // Size of the journal's inode, out of its backup: s_jnl_blocks[15] and [16].
-        let journal = self.split64(0x10C + 16 * 4, 0x10C + 15 * 4).div_ceil(self.block_size());
+        let journal = self.journal().0.div_ceil(self.block_size());
         copies * (1 + descriptors(blocks) + reserved) + groups(blocks) * (self.inode_table_blocks() + 2) + journal
+    }
+
+    /// Size of the journal's inode, out of its backup: s_jnl_blocks[15] and [16].
+    pub fn journal(&self) -> Bytes {
+        Bytes(self.split64(0x10C + 16 * 4, 0x10C + 15 * 4))
     }
 
     /// Blocks the filesystem needs for itself.
@@ -104,6 +108,12 @@ impl Superblock {
     /// Blocks of each group's inode table.
     pub fn inode_table_blocks(&self) -> u64 {
         (u64::from(self.u32(0x28)) * u64::from(self.u16(0x58))).div_ceil(self.block_size())
+    }
+
+    /// Whether it was not left in order: an error is noted (`s_state`, `s_error_count`), or the journal is to be replayed
+    /// (`INCOMPAT_RECOVER`), which may hold an error that the superblock does not.
+    pub fn needs_check(&self) -> bool {
+        self.u16(0x3A) & 2 != 0 || self.u32(0x194) != 0 || self.u32(0x60) & 4 != 0
     }
 
     /// Use and limits as `df` shows them.

@@ -192,6 +192,11 @@ impl OpKind {
         matches!(self, Self::Clear | Self::Repair)
     }
 
+    /// Frees space on the host, or leads to it: it may use what is kept for that on a full disk.
+    pub fn makes_room(self) -> bool {
+        matches!(self, Self::Stop | Self::Mount | Self::Umount | Self::Destroy | Self::Clear | Self::Remove)
+    }
+
     /// Takes minutes and much of the machine: few of these run side by side, the others wait.
     pub fn is_heavy(self) -> bool {
         matches!(self, Self::Build | Self::Import)

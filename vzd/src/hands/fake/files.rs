@@ -122,6 +122,14 @@ impl Storage for Seat {
         self.call("mend", |_| Ok(()), error("mend", &plan.private))
     }
 
+    fn is_read_only(&self, _: &StoragePlan) -> bool {
+        false
+    }
+
+    fn check(&self, plan: &StoragePlan) -> Result<(), StorageError> {
+        self.call("check", |_| Ok(()), error("check", &plan.private))
+    }
+
     fn resize(&self, plan: &StoragePlan, spec: &DiskSpec) -> Result<(), StorageError> {
         self.whole(
             "resize",
