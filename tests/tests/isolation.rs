@@ -285,6 +285,26 @@ fn with_nesting_a_user_namespace_inside_mounts_what_containers_need() {
 }
 
 #[test]
+fn with_nesting_nothing_of_it_lies_where_programs_walk() {
+    let rig = running(&[Feature::Nesting]);
+    // As `podman run --privileged` looks for devices, and find, du and updatedb for files. What a walk hits elsewhere is the
+    // kernel's own.
+    assert_eq!(rig.inside(101, "find /dev /run 2>&1 >/dev/null; find /dev /run -type d -name '.*'"), "");
+    let mounts = rig.inside(101, "cat /proc/self/mountinfo");
+    for kind in ["proc", "sysfs"] {
+        let all: Vec<&str> = mounts.lines().filter(|l| l.contains(&format!(" - {kind} "))).collect();
+        assert_eq!(all.len(), 1, "one {kind} is in sight: {all:?}");
+    }
+    // What is there is still there for a runtime that has left its old root already, as systemd-nspawn has.
+    let line = "mkdir -p /mnt && mount -t tmpfs none /mnt && mkdir -p /mnt/bin /mnt/proc /mnt/sys /mnt/old && \
+                cp /bin/busybox /mnt/bin && cd /mnt && pivot_root . old && exec /bin/busybox sh -c \
+                'busybox umount -l /old && busybox mount -t proc proc /proc && busybox mount -t sysfs sysfs /sys && \
+                 busybox ls /proc/1/comm /sys/kernel/mm'";
+    let out = rig.inside(101, &format!("unshare -m -p -f sh -c '{}'", line.replace('\'', "'\\''")));
+    assert!(out.contains("/proc/1/comm"), "{out}");
+}
+
+#[test]
 fn root_of_a_nested_container_reaches_no_more_than_root_of_its_own() {
     let rig = running(&[Feature::Nesting]);
     // A user namespace begins with all capabilities over itself, those dropped outside included; the filter stays.

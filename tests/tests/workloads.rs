@@ -224,7 +224,7 @@ fn a_release_upgrade_runs_unattended_under_running_services() {
 /// A root filesystem somebody has at hand: a shell and a web server that says who it is.
 fn root_filesystem() -> Vec<u8> {
     let dir = tempfile::tempdir().unwrap();
-    let line = "mkdir -p bin etc tmp www && cp /bin/busybox bin/ && for a in sh id cat ip ls httpd; do ln -s busybox bin/$a; done \
+    let line = "mkdir -p bin etc tmp www && cp /bin/busybox bin/ && for a in sh id cat grep ip ls httpd; do ln -s busybox bin/$a; done \
                 && echo root:x:0:0::/:/bin/sh >etc/passwd && echo from-a-nested-container >www/index.html \
                 && tar --numeric-owner --owner=0 --group=0 -cf root.tar bin etc tmp www";
     command::run(Command::new("sh").args(["-c", line]).current_dir(dir.path()), None, BOOT).unwrap().ok();
@@ -273,6 +273,10 @@ fn podman_from_packages_runs_a_local_root_filesystem_where_nesting_is_on_and_onl
             out.contains("\nuid=0(root) gid=0\nwritten\nfrom-a-nested-container\n") && out.ends_with("\nweb"),
             "{out}"
         );
+        // Privileged: with all devices there are and a writable /sys, for root and for a user.
+        let mounts = "id -u; grep -c ' /sys sysfs rw' /proc/mounts";
+        let privileged = format!("podman run --rm --network=none --privileged local/tiny sh -c \"{mounts}\"");
+        assert_eq!(site.script(ctid, &privileged), "0\n1");
         // A user's own, without root: his id is root in there, with a network of its own.
         let out = site.script(
             ctid,
@@ -280,6 +284,7 @@ fn podman_from_packages_runs_a_local_root_filesystem_where_nesting_is_on_and_onl
              su - anna -c 'podman import -q /var/tmp/root.tar local/tiny; podman run --rm local/tiny sh -c \"id; cat /proc/self/uid_map; ip -o link | wc -l\"'",
         );
         assert!(out.contains("uid=0(root)") && out.contains("20000") && out.ends_with("\n2"), "{out}");
+        assert_eq!(site.script(ctid, &format!("su - anna -c '{}'", privileged.replace('\'', "'\\''"))), "0\n1");
         assert!(!site.rig.inside(ctid, "podman images -q | wc -l").is_empty());
         // On the address of the container, from the other one.
         let client = PAIR.iter().map(|(c, ..)| *c).find(|c| *c != ctid).unwrap();

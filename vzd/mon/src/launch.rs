@@ -340,7 +340,7 @@ fn init(
     const STEP: &str = "init";
     tie_to(monitor).at(STEP, "tie init to its monitor")?;
     rustix::process::setsid().at(STEP, "start a session")?;
-    let view = View::make(&plan.limits, &plan.features)?;
+    let view = View::make(one, &plan.limits, &plan.features)?;
     // Mounting may have to replay a journal: the monitor's own deadline counts.
     let Some(trees) = Trees::receive(channel, plan, MOUNTS)? else { process::exit_now(0) };
     let console = trees.console.try_clone().at(STEP, "keep the console")?;

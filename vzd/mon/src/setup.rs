@@ -9,8 +9,10 @@
 
 use crate::{
     error::{At, StepError},
+    launch,
     limits::{pty_max, shm_size},
 };
+use nix::sched::CloneFlags;
 use rustix::{
     fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags},
     io::Errno,
@@ -26,7 +28,10 @@ use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     time::Duration,
 };
-use vz_sys::seqpacket;
+use vz_sys::{
+    process::{self, Cloned, SingleThreaded},
+    seqpacket,
+};
 use vz_types::{
     config::Feature,
     limits::kernel::Inside,
@@ -35,6 +40,8 @@ use vz_types::{
 };
 
 const STEP: &str = "init";
+/// Longest a child of ours takes that makes one mount.
+const SOON: Duration = Duration::from_secs(10);
 
 /// Detached mounts made with the host's rights, to be attached inside.
 pub struct Trees {
@@ -174,6 +181,19 @@ fn detach_propagation() -> Result<(), StepError> {
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).at(STEP, "make all mounts private")
 }
 
+/// Enters the new root and lets the host go, with `below` under it: a filesystem and what is mounted in it. A machine's root
+/// lies over its initramfs in the same way: what is under it belongs to the mount namespace, and to those copied from it, and has
+/// no path. A container runtime inside that changes its root takes the place of this one, and what is under it stays.
+fn enter_root_over(root: OwnedFd, below: Below) -> Result<(), StepError> {
+    enter_root(below.base.mount)?;
+    make_dir(UNCOVERED.trim_start_matches('/'))?;
+    attach_all(below.uncovered)?;
+    leave_old_root()?;
+    move_mount(&root, "", CWD, "/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).at(STEP, "attach the root")?;
+    rustix::process::fchdir(&root).at(STEP, "enter the root")?;
+    rustix::process::chroot(".").at(STEP, "change the root")
+}
+
 /// Detaches the old root: from here on nothing of the host can be named.
 pub fn leave_old_root() -> Result<(), StepError> {
     unmount(".", UnmountFlags::DETACH).at(STEP, "detach the host's root")?;
@@ -195,13 +215,57 @@ pub struct View {
     first: Vec<Made>,
     /// Attached once /dev has its nodes.
     below_dev: Vec<Made>,
-    /// The second /proc and /sys of [`UNCOVERED`].
+    /// Under the root, where nesting is on.
+    below: Option<Below>,
+}
+
+/// What lies under the root of a container with nesting.
+struct Below {
+    base: Made,
+    /// The second /proc and /sys, at [`UNCOVERED`].
     uncovered: Vec<Made>,
+}
+
+impl Below {
+    fn make(one: SingleThreaded) -> Result<Self, StepError> {
+        let options = [("mode", "0555"), ("size", "64k"), ("nr_inodes", "16")];
+        let base = Made::new("tmpfs", "", &options, &[], ACTIVE)?;
+        let dir = UNCOVERED.trim_start_matches('/');
+        let processes = empty_proc(one, &format!("{dir}/proc"))?;
+        // Not read-only, or nothing but a read-only one could be mounted inside, and privileged containers of users want
+        // the other. Who may write which file in it is decided by the file's owner, the host's root.
+        let sys = Made::new("sysfs", &format!("{dir}/sys"), &[], &[], ACTIVE)?;
+        Ok(Self { base, uncovered: vec![processes, sys] })
+    }
+}
+
+/// A /proc of a pid namespace that has ended: whoever gets to see it, by detaching the root over it, sees no process.
+fn empty_proc(one: SingleThreaded, path: &str) -> Result<Made, StepError> {
+    let what = format!("mount proc on /{path}");
+    let (ours, theirs) = seqpacket::pair().at(STEP, &what)?;
+    match process::clone3(one, CloneFlags::CLONE_NEWPID, None).at(STEP, &what)? {
+        Cloned::Child => {
+            let made = Made::new("proc", path, &[], &[], ACTIVE);
+            let _ = match &made {
+                Ok(made) => seqpacket::send(&theirs, b"+", &[made.mount.as_fd()]),
+                Err(e) => seqpacket::send(&theirs, e.to_string().as_bytes(), &[]),
+            };
+            process::exit_now(0)
+        }
+        Cloned::Parent(_, child) => {
+            drop(theirs);
+            let (word, mut fds) = seqpacket::recv(&ours, Some(SOON)).at(STEP, &what)?;
+            launch::reap(&child);
+            let cause = || io::Error::other(String::from_utf8_lossy(&word).into_owned());
+            let mount = fds.pop().ok_or_else(cause).at(STEP, &what)?;
+            Ok(Made { path: path.to_owned(), what, mount })
+        }
+    }
 }
 
 impl View {
     /// Makes them. The host is still in sight, and the container's root is not needed.
-    pub fn make(limits: &Inside, features: &[Feature]) -> Result<Self, StepError> {
+    pub fn make(one: SingleThreaded, limits: &Inside, features: &[Feature]) -> Result<Self, StepError> {
         // Read while the host's /proc is still in sight.
         let boot_id = std::fs::read("/proc/sys/kernel/random/uuid").at(STEP, "make a boot id")?;
         let present = |paths: &[&'static str]| paths.iter().copied().filter(|p| exists(p)).collect::<Vec<_>>();
@@ -226,32 +290,23 @@ impl View {
             Made::new("tmpfs", "dev/shm", &[("mode", "1777"), ("size", size.as_str())], &[], files)?,
             Made::new("mqueue", "dev/mqueue", &[], &[], ACTIVE)?,
         ];
-        let dir = UNCOVERED.trim_start_matches('/');
-        let uncovered = if features.contains(&Feature::Nesting) {
-            // Read-only sysfs, as the first: what is mounted inside has to be too.
-            vec![
-                Made::new("proc", &format!("{dir}/proc"), &[], &[], ACTIVE)?,
-                Made::new("sysfs", &format!("{dir}/sys"), &[], &[], sys)?,
-            ]
-        } else {
-            Vec::new()
-        };
-        Ok(Self { masks, first, below_dev, uncovered })
+        let below = features.contains(&Feature::Nesting).then(|| Below::make(one)).transpose()?;
+        Ok(Self { masks, first, below_dev, below })
     }
 
     /// Enters the root, attaches everything, and lets the host go.
     pub fn attach(self, trees: Trees, features: &[Feature]) -> Result<(), StepError> {
         let Trees { root, devices, added, console, own_files } = trees;
-        enter_root(root)?;
+        let left = self.below.is_some();
+        match self.below {
+            Some(below) => enter_root_over(root, below)?,
+            None => enter_root(root)?,
+        }
         attach_all(self.first)?;
         fill_dev(&devices, &console)?;
         attach_all(self.below_dev)?;
         if let Some(added) = added {
             attach_added(&added, features)?;
-        }
-        if !self.uncovered.is_empty() {
-            rustix::fs::mkdir(UNCOVERED, Mode::from_raw_mode(0o700)).at(STEP, format!("make {UNCOVERED}"))?;
-            attach_all(self.uncovered)?;
         }
         write_new("run/host/container-manager", "vz\n")?;
         if let Some(own) = own_files {
@@ -261,7 +316,9 @@ impl View {
             move_mount(&own, "", &target, "", both).at(STEP, "attach /run/vz")?;
         }
         self.masks.apply()?;
-        leave_old_root()?;
+        if !left {
+            leave_old_root()?;
+        }
         share_mounts()
     }
 }

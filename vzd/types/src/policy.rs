@@ -76,10 +76,11 @@ pub fn device_rules(features: &[Feature]) -> Vec<(u32, Option<u32>)> {
     standard.chain(DEVICE_RANGES.iter().copied()).chain(added).collect()
 }
 
-/// Where a container with [`Feature::Nesting`] has a second /proc and /sys without masks, in a directory only its root
-/// can enter. The kernel lets a user namespace inside mount these two only while it can see one of each that nothing
-/// covers (`mount_too_revealing` in fs/namespace.c), and the masks cover the first ones.
-pub const UNCOVERED: &str = "/dev/.vz";
+/// Where a container with [`Feature::Nesting`] has a second /proc and /sys without masks: in a filesystem that its root is
+/// mounted over, so no path leads there and no list of mounts shows it. The kernel lets a user namespace inside mount these
+/// two only while its mount namespace has one of each that nothing covers (`mount_too_revealing` in fs/namespace.c), reached by
+/// a path or not, and the masks cover the first ones.
+pub const UNCOVERED: &str = "/uncovered";
 
 /// Files hidden behind an empty read-only file, where the kernel has them.
 pub const MASKED_FILES: &[&str] = &[
