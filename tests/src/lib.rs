@@ -24,6 +24,7 @@
 //! | [`probe`] | what a hostile guest would try |
 //! | [`vm`] | the virtual test host, driven from outside |
 //! | [`proxy`], [`dns`] | what the outside world is played by |
+//! | [`takers`] | programs that take resolv.conf over |
 
 pub mod background;
 pub mod census;
@@ -41,6 +42,7 @@ pub mod seen;
 pub mod small;
 pub mod ssh;
 pub mod storm;
+pub mod takers;
 pub mod tarball;
 pub mod template;
 pub mod vm;

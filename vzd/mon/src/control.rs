@@ -2,6 +2,7 @@
 //! the monitor's loop goes on.
 
 use crate::{
+    edit::{Due, Last, Outcome},
     error::{At, StepError},
     inside_net, launch,
 };
@@ -62,18 +63,25 @@ pub struct Job {
     pub result: OwnedFd,
     pub deadline: Instant,
     pub client: OwnedFd,
+    /// The edits among it.
+    pub due: Vec<Due>,
 }
 
 impl Job {
-    /// The child spoke, ended or ran out of time: answers and kills it. Gives it back, to be reaped when it has ended,
-    /// which one that hangs in the kernel may take its time for.
-    pub fn conclude(self) -> OwnedFd {
-        let answer = match seqpacket::try_recv(&self.result) {
-            Ok((message, _)) => match launch::read_outcome(&message) {
-                None => ControlReply::Done,
-                Some(cause) => ControlReply::Failed { cause },
-            },
-            Err(_) => ControlReply::Failed { cause: "it took too long inside the container and was given up".into() },
+    /// What the child said, which has spoken, ended or run out of time.
+    pub fn outcome(&self) -> Outcome {
+        match seqpacket::try_recv(&self.result) {
+            Ok((message, _)) => launch::read_outcome(&message),
+            Err(_) => Outcome::of(Err("it took too long inside the container and was given up".into())),
+        }
+    }
+
+    /// Answers and kills it. Gives it back, to be reaped when it has ended, which one that hangs in the kernel may take
+    /// its time for.
+    pub fn conclude(self, outcome: Outcome) -> OwnedFd {
+        let answer = match outcome.failed.into_iter().next() {
+            None => ControlReply::Done,
+            Some(cause) => ControlReply::Failed { cause },
         };
         let _ = process::pidfd_signal(self.pidfd.as_fd(), libc::SIGKILL);
         reply(&self.client, &answer);
@@ -95,8 +103,8 @@ pub struct Limits<'a> {
 
 /// What a job does once it is in the container's namespaces.
 pub enum Work<'a> {
-    /// File edits, in the mount namespace.
-    Edit(&'a [FileEdit]),
+    /// File edits, in the mount namespace; a host name that is asked for now in the UTS namespace too.
+    Edit(&'a [Due]),
     /// The addresses of a link, in the network namespace.
     Addresses(&'a str, &'a [CtAddr]),
     /// Limits of its network and ipc namespaces, and of two filesystems in the mount namespace.
@@ -123,11 +131,18 @@ pub fn start(
         crate::limits::apply_parameters(one, init.pid, l.owner, l.new, true)?;
     }
     let user = open("user")?;
-    let (other, flag) = match work {
-        Work::Edit(_) | Work::Limits(..) => (open("mnt")?, CloneFlags::CLONE_NEWNS),
-        Work::Addresses(..) => (open("net")?, CloneFlags::CLONE_NEWNET),
-        Work::Hostname(_) => (open("uts")?, CloneFlags::CLONE_NEWUTS),
-    };
+    let mut others = Vec::new();
+    match work {
+        Work::Edit(due) => {
+            if asked_name(due).is_some() {
+                others.push((open("uts")?, CloneFlags::CLONE_NEWUTS));
+            }
+            others.push((open("mnt")?, CloneFlags::CLONE_NEWNS));
+        }
+        Work::Limits(..) => others.push((open("mnt")?, CloneFlags::CLONE_NEWNS)),
+        Work::Addresses(..) => others.push((open("net")?, CloneFlags::CLONE_NEWNET)),
+        Work::Hostname(_) => others.push((open("uts")?, CloneFlags::CLONE_NEWUTS)),
+    }
     let (result, theirs) = seqpacket::pair().at(STEP, "make a channel")?;
     match process::clone3(one, CloneFlags::empty(), None).at(STEP, "clone")? {
         Cloned::Child => {
@@ -138,32 +153,49 @@ pub fn start(
                     // Lowering is within the rights of the container's root; raising is left to vzd.
                     vz_sys::rlimits::limit(l.cgroup, l.new, l.old, true).at(STEP, "limit the container's processes")?;
                 }
-                nix::sched::setns(&other, flag).at(STEP, "join the container")?;
-                perform(work).map_err(io::Error::other).at(STEP, "inside")
+                for (space, flag) in &others {
+                    nix::sched::setns(space, *flag).at(STEP, "join the container")?;
+                }
+                Ok(perform(work))
             })();
-            let message = match outcome {
-                Ok(()) => "+".to_owned(),
-                Err(e) => format!("-{}", e.source),
-            };
-            let _ = seqpacket::send(&theirs, message.as_bytes(), &[]);
+            let outcome = outcome.unwrap_or_else(|e: StepError| Outcome::of(Err(e.source.to_string())));
+            launch::tell_outcome(&theirs, &outcome);
             process::exit_now(0)
         }
         Cloned::Parent(_, pidfd) => {
             let left = until.map(|until| Duration::from_millis(until.saturating_sub(now())));
             let patience = left.map_or(launch::EDIT_DEADLINE, |left| left.min(launch::EDIT_DEADLINE));
-            Ok(Job { pidfd, result, deadline: Instant::now() + patience, client })
+            let due = if let Work::Edit(due) = work { due.to_vec() } else { Vec::new() };
+            Ok(Job { pidfd, result, deadline: Instant::now() + patience, client, due })
         }
     }
 }
 
-fn perform(work: &Work<'_>) -> Result<(), String> {
+/// The host name among edits that the operator asks for now: it is the running one too.
+fn asked_name(due: &[Due]) -> Option<&Hostname> {
+    due.iter().find_map(|due| match due {
+        Due { edit: FileEdit::Hostname { hostname }, last: Last::Asked } => Some(hostname),
+        _ => None,
+    })
+}
+
+fn perform(work: &Work<'_>) -> Outcome {
+    let name = |name: &Hostname| nix::unistd::sethostname(name.as_str()).map_err(|e| format!("set the host name: {e}"));
     match work {
-        Work::Edit(edits) => {
-            crate::confine::for_edits().map_err(|e| e.to_string())?;
-            crate::edit::apply(edits)
+        Work::Edit(due) => {
+            if let Err(e) = crate::confine::for_edits() {
+                return Outcome::of(Err(e.to_string()));
+            }
+            let mut outcome = crate::edit::apply(due);
+            if let (Some(asked), true) = (asked_name(due), outcome.failed.is_empty()) {
+                outcome.failed.extend(name(asked).err());
+            }
+            outcome
         }
-        Work::Limits(l) => crate::limits::remount(l.new),
-        Work::Addresses(link, addresses) => inside_net::configure(Some(link), addresses).map_err(|e| e.to_string()),
-        Work::Hostname(name) => nix::unistd::sethostname(name.as_str()).map_err(|e| format!("set the host name: {e}")),
+        Work::Limits(l) => Outcome::of(crate::limits::remount(l.new)),
+        Work::Addresses(link, addresses) => {
+            Outcome::of(inside_net::configure(Some(link), addresses).map_err(|e| e.to_string()))
+        }
+        Work::Hostname(asked) => Outcome::of(name(asked)),
     }
 }

@@ -7,9 +7,12 @@
 //! - a file that is read must be regular, have one name and be at most [`MAX_FILE`]; opening never blocks;
 //! - a file is replaced as a whole: new file in the same directory, owner and mode kept, rename.
 //!
-//! [`accounts`] edits the text of passwd, shadow, group and hosts and touches no file.
+//! [`accounts`] edits the text of passwd, shadow, group and hosts and touches no file. [`takers`] feeds the programs
+//! that take resolv.conf over. What is written as a whole is written when the operator asks for it, and stays with the
+//! tenant from then on ([`Last`]).
 
 mod accounts;
+mod takers;
 
 use rustix::{
     event::{Timespec, poll},
@@ -23,50 +26,108 @@ use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     time::{SystemTime, UNIX_EPOCH},
 };
-use vz_types::{UserName, names::SearchDomain, plan::FileEdit};
+use vz_types::{UserName, plan::FileEdit, written::Entry};
 
 /// The largest file that is read and replaced.
 const MAX_FILE: usize = 1 << 20;
 /// Waits of 50 ms each for `/etc/.pwd.lock`.
 const LOCK_WAITS: u32 = 40;
 
-/// Carries out edits in order on the root directory, durably. The first failure ends it; it names the
-/// file and the reason.
-pub fn apply(edits: &[FileEdit]) -> Result<(), String> {
-    apply_at(edits, true)
+/// An edit, and what is known of the last time.
+#[derive(Clone, Debug)]
+pub struct Due {
+    /// The edit.
+    pub edit: FileEdit,
+    /// See there.
+    pub last: Last,
 }
 
-/// The same for the edits before a boot, which come again at the next one: nothing waits for the disk.
-pub fn apply_for_boot(edits: &[FileEdit]) -> Result<(), String> {
+/// What vz wrote last into the file that an edit writes as a whole.
+#[derive(Clone, Debug)]
+pub enum Last {
+    /// Of no account: the operator asks for it now.
+    Asked,
+    /// This; `None`: it never wrote it. The file is the tenant's as long as the setting is the one it was written for,
+    /// unless it is still exactly ours, or gone.
+    Was(Option<Entry>),
+    /// The record cannot be read, so only a file that is missing is written.
+    Unreadable,
+}
+
+/// What became of one edit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum Done {
+    /// The file has it.
+    Written,
+    /// The tenant's own was left as it is.
+    Kept,
+    /// See [`Outcome::failed`].
+    Failed,
+}
+
+/// What became of all of them, as a child tells it.
+#[derive(Debug, Default, serde::Serialize, serde::Deserialize)]
+pub struct Outcome {
+    /// One for each that was tried, in order.
+    pub done: Vec<Done>,
+    /// What failed, in words.
+    pub failed: Vec<String>,
+}
+
+impl Outcome {
+    /// Nothing but this.
+    pub fn of(result: Result<(), String>) -> Self {
+        Self { done: Vec::new(), failed: result.err().into_iter().collect() }
+    }
+}
+
+/// Carries out edits in order on the root directory, durably. The first failure ends it; it names the
+/// file and the reason.
+pub fn apply(edits: &[Due]) -> Outcome {
     apply_at(edits, false)
 }
 
-fn apply_at(edits: &[FileEdit], durable: bool) -> Result<(), String> {
+/// The same for the edits before a boot, in whose UTS namespace this is. Nothing waits for the disk; one that fails keeps no other from being done,
+/// and a host name of the tenant's own is the running one from the start.
+pub fn apply_for_boot(edits: &[Due]) -> Outcome {
+    apply_at(edits, true)
+}
+
+fn apply_at(edits: &[Due], boot: bool) -> Outcome {
     if edits.is_empty() {
-        return Ok(());
+        return Outcome::default();
     }
-    let root = fs::open("/", DIR, Mode::empty()).map_err(|e| format!("/: {e}"))?;
-    apply_in(root.as_fd(), edits, durable)
+    match fs::open("/", DIR, Mode::empty()) {
+        Ok(root) => apply_in(root.as_fd(), edits, boot),
+        Err(e) => Outcome::of(Err(format!("/: {e}"))),
+    }
 }
 
 /// [`apply`] on any directory.
-fn apply_in(root: BorrowedFd<'_>, edits: &[FileEdit], durable: bool) -> Result<(), String> {
-    let root = Root { root, durable };
-    for edit in edits {
-        match edit {
-            FileEdit::Hostname { hostname } => root.hostname(hostname.as_str())?,
-            FileEdit::Resolver { nameservers, search } => root.resolver(nameservers, search)?,
-            FileEdit::Password { user, hash } => root.password(user, hash)?,
-            FileEdit::SshKeys { user, keys } => root.ssh_keys(user, keys)?,
+fn apply_in(root: BorrowedFd<'_>, edits: &[Due], boot: bool) -> Outcome {
+    let root = Root { root, boot, durable: !boot };
+    let mut all = Outcome::default();
+    for Due { edit, last } in edits {
+        let done = match edit {
+            FileEdit::Hostname { hostname } => root.hostname(hostname.as_str(), edit, last),
+            FileEdit::Resolver { .. } => root.resolver(edit, last),
+            FileEdit::Password { user, hash } => root.password(user, hash).map(|()| Done::Written),
+            FileEdit::SshKeys { user, keys } => root.ssh_keys(user, keys).map(|()| Done::Written),
+        };
+        all.done.push(*done.as_ref().unwrap_or(&Done::Failed));
+        all.failed.extend(done.err());
+        if !boot && !all.failed.is_empty() {
+            break;
         }
     }
-    Ok(())
+    all
 }
 
 const DIR: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
 struct Root<'a> {
     root: BorrowedFd<'a>,
+    boot: bool,
     durable: bool,
 }
 
@@ -239,33 +300,60 @@ impl Root<'_> {
         self.dir("/etc")?.ok_or_else(|| "/etc: it went away".to_owned())
     }
 
-    fn hostname(&self, name: &str) -> Result<(), String> {
-        let etc = self.etc()?;
-        etc.overwrite("hostname", format!("{name}\n").as_bytes(), self.durable)?;
-        let hosts = etc.read("hosts")?;
-        let new = accounts::hosts(hosts.as_ref().map_or(b"", |f| &f.bytes), name);
-        match hosts {
-            Some(f) if f.bytes == new => Ok(()),
-            Some(f) => etc.replace("hosts", &new, Owner::of(&f.stat), self.durable),
-            None => etc.replace("hosts", &new, Owner::root(0o644), self.durable),
-        }
+    /// Whether the file is the tenant's by now: its setting is the one it was written for, and it is not as we wrote it.
+    fn is_theirs(dir: &Dir, name: &str, last: &Last, setting: &str) -> Result<bool, String> {
+        let ours = match last {
+            Last::Was(Some(entry)) if entry.setting == setting => Some(&entry.text),
+            Last::Asked | Last::Was(_) => return Ok(false),
+            Last::Unreadable => None,
+        };
+        Ok(match dir.kind(name)? {
+            None => false,
+            Some((FileType::RegularFile, _)) => {
+                // One that we would not read is none that we wrote.
+                !ours.is_some_and(|ours| dir.read(name).is_ok_and(|f| f.is_some_and(|f| f.bytes == ours.as_bytes())))
+            }
+            Some(_) => true,
+        })
     }
 
-    fn resolver(&self, servers: &[std::net::IpAddr], search: &[SearchDomain]) -> Result<(), String> {
-        if servers.is_empty() && search.is_empty() {
-            return Ok(());
+    fn hostname(&self, name: &str, edit: &FileEdit, last: &Last) -> Result<Done, String> {
+        let Some(new) = Entry::of(edit) else { return Ok(Done::Kept) };
+        let etc = self.etc()?;
+        if Self::is_theirs(&etc, "hostname", last, &new.setting)? {
+            if self.boot
+                && let Ok(Some(own)) = etc.read("hostname")
+                && let Some(own) = own_name(&own.bytes)
+            {
+                let _ = nix::unistd::sethostname(own.as_str());
+            }
+            return Ok(Done::Kept);
         }
-        let mut text = String::from(
-            "# From the container's configuration, written at each start (vzctl set --nameserver, --searchdomain).\n",
-        );
-        if !search.is_empty() {
-            let words: Vec<&str> = search.iter().map(SearchDomain::as_str).collect();
-            text.push_str(&format!("search {}\n", words.join(" ")));
+        etc.overwrite("hostname", new.text.as_bytes(), self.durable)?;
+        let asked = !matches!(last, Last::Was(Some(entry)) if entry.setting == new.setting);
+        match etc.read("hosts")? {
+            // Without a new name a line that is not there has been taken out.
+            Some(_) if !asked => {}
+            Some(f) => {
+                let hosts = accounts::hosts(&f.bytes, name);
+                if f.bytes != hosts {
+                    etc.replace("hosts", &hosts, Owner::of(&f.stat), self.durable)?;
+                }
+            }
+            None => etc.replace("hosts", &accounts::hosts(b"", name), Owner::root(0o644), self.durable)?,
         }
-        for server in servers {
-            text.push_str(&format!("nameserver {server}\n"));
+        Ok(Done::Written)
+    }
+
+    fn resolver(&self, edit: &FileEdit, last: &Last) -> Result<Done, String> {
+        let Some(new) = Entry::of(edit) else { return Ok(Done::Kept) };
+        takers::feed(self, edit);
+        let etc = self.etc()?;
+        if Self::is_theirs(&etc, "resolv.conf", last, &new.setting)? {
+            return Ok(Done::Kept);
         }
-        self.etc()?.overwrite("resolv.conf", text.as_bytes(), self.durable)
+        etc.overwrite("resolv.conf", new.text.as_bytes(), self.durable)?;
+        Ok(Done::Written)
     }
 
     fn password(&self, user: &UserName, hash: &str) -> Result<(), String> {
@@ -422,6 +510,12 @@ impl Root<'_> {
         }
         Ok(Dir { fd, path })
     }
+}
+
+/// The host name in `/etc/hostname` (hostname(5)): its first line that is no comment, if it is one.
+fn own_name(text: &[u8]) -> Option<vz_types::Hostname> {
+    let text = std::str::from_utf8(text).ok()?;
+    text.lines().map(str::trim).find(|l| !l.is_empty() && !l.starts_with('#'))?.parse().ok()
 }
 
 /// Takes the lock that passwd(1) and useradd(8) take (`lckpwdf(3)`), so that neither loses the other's change.

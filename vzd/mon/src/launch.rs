@@ -14,7 +14,8 @@
 //! means that init was executed.
 
 use crate::{
-    confine, edit,
+    confine,
+    edit::{self, Done, Due, Outcome},
     error::{At, StepError},
     fence, inside_net,
     setup::{self, Trees, View},
@@ -34,12 +35,7 @@ use vz_sys::{
     seccomp::Filter,
     seqpacket,
 };
-use vz_types::{
-    UidBase,
-    plan::{FileEdit, LaunchPlan},
-    policy::Guard,
-    run::ProcessId,
-};
+use vz_types::{UidBase, plan::LaunchPlan, policy::Guard, run::ProcessId};
 
 /// Longest a stage or a waiting init may be silent. They do some dozens of system calls; a host that needs longer than
 /// this is one on which a start should fail and say so.
@@ -87,6 +83,8 @@ pub struct Waiting {
     channel: OwnedFd,
     /// Edits that failed; the boot goes on without them.
     pub warnings: Vec<String>,
+    /// What became of each edit.
+    pub edited: Vec<Done>,
 }
 
 /// Messages from below to vzmon.
@@ -94,8 +92,10 @@ pub struct Waiting {
 enum Up {
     /// Pid of init, as the stage sees it.
     Init(i32),
-    /// An edit that failed.
+    /// Something the boot goes on without.
     Warning(String),
+    /// What became of each edit.
+    Edited(Vec<Done>),
     /// The view is built.
     Ready,
     /// It is over.
@@ -113,6 +113,7 @@ pub fn visit(one: SingleThreaded, blank: Option<&OwnedFd>) -> Result<Option<Visi
 pub fn first_stage(
     one: SingleThreaded,
     plan: &LaunchPlan,
+    due: &[Due],
     blank: Option<&OwnedFd>,
     cgroup: BorrowedFd<'_>,
 ) -> Result<(Stage, Kept), StepError> {
@@ -121,7 +122,7 @@ pub fn first_stage(
     let me = ourselves()?;
     let (pid, pidfd) = {
         let _there = visit(one, blank)?;
-        fence::clone_inside(one, plan.storage.uid_base, cgroup, move || stage(one, plan, None, &me, theirs))?
+        fence::clone_inside(one, plan.storage.uid_base, cgroup, move || stage(one, plan, due, None, &me, theirs))?
     };
     let ns = |name: &str| {
         fs::File::open(format!("/proc/{pid}/ns/{name}"))
@@ -137,6 +138,7 @@ pub fn first_stage(
 pub fn next_stage(
     one: SingleThreaded,
     plan: &LaunchPlan,
+    due: &[Due],
     kept: &Kept,
     blank: Option<&OwnedFd>,
     cgroup: BorrowedFd<'_>,
@@ -146,7 +148,7 @@ pub fn next_stage(
     let me = ourselves()?;
     let _there = visit(one, blank)?;
     match process::clone3(one, CloneFlags::empty(), Some(cgroup)) {
-        Ok(Cloned::Child) => stage(one, plan, Some(kept), &me, theirs),
+        Ok(Cloned::Child) => stage(one, plan, due, Some(kept), &me, theirs),
         Ok(Cloned::Parent(_, pidfd)) => Stage::begin(pidfd, ours),
         Err(e) => Err(e).at(STEP, "clone for the reboot"),
     }
@@ -161,7 +163,7 @@ pub fn boot(stage: Stage, trees: Trees, meanwhile: impl FnOnce()) -> Result<Wait
     meanwhile();
     // The stage and init write to one socket, and nothing orders them: init may be ready before the stage has told
     // who it is.
-    let (mut pid, mut ready, mut warnings) = (None, false, Vec::new());
+    let (mut pid, mut ready, mut warnings, mut edited) = (None, false, Vec::new(), Vec::new());
     let pid = loop {
         if let (Some(pid), true) = (pid, ready) {
             break pid;
@@ -174,6 +176,7 @@ pub fn boot(stage: Stage, trees: Trees, meanwhile: impl FnOnce()) -> Result<Wait
             }
             Some(Up::Ready) => ready = true,
             Some(Up::Warning(text)) => warnings.push(text),
+            Some(Up::Edited(done)) => edited = done,
             Some(Up::Failed(cause)) => return Err(io::Error::other(cause)).at(step, what),
             None => {
                 let ended = || Err(io::Error::other("it ended without a word"));
@@ -183,7 +186,7 @@ pub fn boot(stage: Stage, trees: Trees, meanwhile: impl FnOnce()) -> Result<Wait
     };
     let pidfd = process::pidfd_open(pid).at(STEP, "open init's pidfd")?;
     let start_time = proc::start_time(pid).at(STEP, "read init's start time")?;
-    Ok(Waiting { init: ProcessId { pid, start_time }, pidfd, channel, warnings })
+    Ok(Waiting { init: ProcessId { pid, start_time }, pidfd, channel, warnings, edited })
 }
 
 impl Waiting {
@@ -247,7 +250,7 @@ fn ourselves() -> Result<OwnedFd, StepError> {
 
 /// A container without its monitor has no console and nobody to notice its end: this process goes with the monitor. It
 /// holds copies of the monitor's sockets, whose other sides wait for their end.
-fn tie_to(monitor: &OwnedFd) -> io::Result<()> {
+pub fn tie_to(monitor: &OwnedFd) -> io::Result<()> {
     nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?;
     // It may have ended before that.
     let mut fds = [PollFd::new(monitor, PollFlags::IN)];
@@ -258,8 +261,15 @@ fn tie_to(monitor: &OwnedFd) -> io::Result<()> {
 }
 
 /// The stage's whole life. Never returns.
-fn stage(one: SingleThreaded, plan: &LaunchPlan, kept: Option<&Kept>, monitor: &OwnedFd, channel: OwnedFd) -> ! {
-    match stage_steps(one, plan, kept, monitor, &channel) {
+fn stage(
+    one: SingleThreaded,
+    plan: &LaunchPlan,
+    due: &[Due],
+    kept: Option<&Kept>,
+    monitor: &OwnedFd,
+    channel: OwnedFd,
+) -> ! {
+    match stage_steps(one, plan, due, kept, monitor, &channel) {
         Ok(()) => process::exit_now(0),
         Err(e) => give_up(&channel, &e),
     }
@@ -268,6 +278,7 @@ fn stage(one: SingleThreaded, plan: &LaunchPlan, kept: Option<&Kept>, monitor: &
 fn stage_steps(
     one: SingleThreaded,
     plan: &LaunchPlan,
+    due: &[Due],
     kept: Option<&Kept>,
     monitor: &OwnedFd,
     channel: &OwnedFd,
@@ -303,7 +314,7 @@ fn stage_steps(
         | CloneFlags::CLONE_NEWIPC
         | CloneFlags::CLONE_PARENT;
     match process::clone3(one, spaces, None).at(STEP, "clone init")? {
-        Cloned::Child => match init(one, plan, linked, monitor, channel) {
+        Cloned::Child => match init(one, plan, due, linked, monitor, channel) {
             Ok(never) => match never {},
             Err(e) => give_up(channel, &e),
         },
@@ -333,6 +344,7 @@ fn fresh_clock() -> io::Result<()> {
 fn init(
     one: SingleThreaded,
     plan: &LaunchPlan,
+    due: &[Due],
     linked: bool,
     monitor: &OwnedFd,
     channel: &OwnedFd,
@@ -348,7 +360,9 @@ fn init(
     let name = plan.hostname.as_ref().map_or_else(|| format!("ct{}", plan.ctid), ToString::to_string);
     nix::unistd::sethostname(&name).at(STEP, "set the host name")?;
     let path = setup::find_init()?;
-    for warning in apply_edits(one, &plan.edits, edit::apply_for_boot) {
+    let outcome = apply_edits(one, due, edit::apply_for_boot);
+    tell(channel, &Up::Edited(outcome.done)).at(STEP, "report the edits")?;
+    for warning in outcome.failed {
         tell(channel, &Up::Warning(warning)).at(STEP, "report a warning")?;
     }
     if plan.link.is_some() && !linked {
@@ -381,20 +395,19 @@ fn init(
     nix::unistd::execve(&argv[0], &argv, &environment).at(STEP, format!("execute {path}"))
 }
 
-/// Carries out edits in a child of this process, which is root of the container with its root as `/`. Gives back what
-/// failed, in words.
-pub fn apply_edits(one: SingleThreaded, edits: &[FileEdit], apply: Apply) -> Vec<String> {
+/// Carries out edits in a child of this process, which is root of the container with its root as `/`.
+pub fn apply_edits(one: SingleThreaded, edits: &[Due], apply: Apply) -> Outcome {
     if edits.is_empty() {
-        return Vec::new();
+        return Outcome::default();
     }
     match start_edits(one, edits, apply) {
         Ok(job) => job.finish(),
-        Err(e) => vec![e.to_string()],
+        Err(e) => Outcome::of(Err(e.to_string())),
     }
 }
 
 /// [`edit::apply`] or [`edit::apply_for_boot`].
-pub type Apply = fn(&[FileEdit]) -> Result<(), String>;
+pub type Apply = fn(&[Due]) -> Outcome;
 
 /// Edits under way in a child.
 struct EditJob {
@@ -404,18 +417,16 @@ struct EditJob {
 }
 
 /// Starts the child. The caller is inside already.
-fn start_edits(one: SingleThreaded, edits: &[FileEdit], apply: Apply) -> Result<EditJob, StepError> {
+fn start_edits(one: SingleThreaded, edits: &[Due], apply: Apply) -> Result<EditJob, StepError> {
     const STEP: &str = "edit";
     let (result, theirs) = seqpacket::pair().at(STEP, "make a channel")?;
     match process::clone3(one, CloneFlags::empty(), None).at(STEP, "clone for the edits")? {
         Cloned::Child => {
-            let outcome = confine::for_edits().map_err(|e| e.to_string()).and_then(|()| apply(edits));
-            let message = outcome.err().unwrap_or_default();
-            let _ = seqpacket::send(
-                &theirs,
-                format!("{}{message}", if message.is_empty() { '+' } else { '-' }).as_bytes(),
-                &[],
-            );
+            let outcome = match confine::for_edits() {
+                Ok(()) => apply(edits),
+                Err(e) => Outcome::of(Err(e.to_string())),
+            };
+            tell_outcome(&theirs, &outcome);
             process::exit_now(0)
         }
         Cloned::Parent(_, pidfd) => Ok(EditJob { pidfd, result, deadline: Instant::now() + EDIT_DEADLINE }),
@@ -423,28 +434,31 @@ fn start_edits(one: SingleThreaded, edits: &[FileEdit], apply: Apply) -> Result<
 }
 
 impl EditJob {
-    /// Waits for the end or the deadline; kills at the deadline. What failed, in words.
-    fn finish(self) -> Vec<String> {
+    /// Waits for the end or the deadline; kills at the deadline.
+    fn finish(self) -> Outcome {
         let left = self.deadline.saturating_duration_since(Instant::now());
-        let outcome = seqpacket::recv(&self.result, Some(left));
-        let words = match outcome {
+        let outcome = match seqpacket::recv(&self.result, Some(left)) {
             Ok((message, _)) => read_outcome(&message),
             Err(e) if e.kind() == io::ErrorKind::TimedOut => {
-                Some("editing the container's files took longer than 5 s and was given up".to_owned())
+                Outcome::of(Err("editing the container's files took longer than 5 s and was given up".to_owned()))
             }
-            Err(e) => Some(format!("editing the container's files: {e}")),
+            Err(e) => Outcome::of(Err(format!("editing the container's files: {e}"))),
         };
         let _ = process::pidfd_signal(self.pidfd.as_fd(), libc::SIGKILL);
         reap(&self.pidfd);
-        words.into_iter().collect()
+        outcome
     }
 }
 
-/// The words of an edit child's message; `None` when all went well.
-pub fn read_outcome(message: &[u8]) -> Option<String> {
-    match message.split_first() {
-        Some((b'+', _)) => None,
-        Some((_, words)) => Some(String::from_utf8_lossy(words).into_owned()),
-        None => Some("the process editing the container's files died".to_owned()),
+/// The last word of a child that works inside.
+pub fn tell_outcome(channel: &OwnedFd, outcome: &Outcome) {
+    if let Ok(message) = serde_json::to_vec(outcome) {
+        let _ = seqpacket::send(channel, &message, &[]);
     }
+}
+
+/// What such a child said.
+pub fn read_outcome(message: &[u8]) -> Outcome {
+    serde_json::from_slice(message)
+        .unwrap_or_else(|_| Outcome::of(Err("the process editing the container's files died".to_owned())))
 }

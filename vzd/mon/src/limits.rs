@@ -2,6 +2,7 @@
 //! host's root writes from outside, and the sizes of two filesystems, which are changed as the container's root.
 
 use crate::{
+    edit::Outcome,
     error::{At, StepError},
     launch,
 };
@@ -71,8 +72,8 @@ pub fn apply_parameters(
                 }
                 Ok(())
             })();
-            let message = outcome.map_or_else(|e| format!("-{e}"), |()| "+".into());
-            let _ = seqpacket::send(&theirs, message.as_bytes(), &[]);
+            let outcome = Outcome::of(outcome.map_err(|e: io::Error| e.to_string()));
+            launch::tell_outcome(&theirs, &outcome);
             process::exit_now(0)
         }
         Cloned::Parent(_, pidfd) => {
@@ -81,7 +82,7 @@ pub fn apply_parameters(
             let _ = process::pidfd_signal(pidfd.as_fd(), libc::SIGKILL);
             launch::reap(&pidfd);
             let (message, _) = said.at(STEP, "limit the container's namespaces")?;
-            match launch::read_outcome(&message) {
+            match launch::read_outcome(&message).failed.into_iter().next() {
                 None => Ok(()),
                 Some(cause) => Err(io::Error::other(cause)).at(STEP, "limit the container's namespaces"),
             }

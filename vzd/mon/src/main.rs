@@ -25,6 +25,7 @@ mod fence;
 mod inside_net;
 mod launch;
 mod limits;
+mod nudge;
 mod record;
 mod request;
 mod rings;
@@ -33,6 +34,7 @@ mod setup;
 mod stop;
 mod storage;
 mod task;
+mod written;
 
 use std::process::ExitCode;
 use vz_sys::{inherited, process::SingleThreaded};

@@ -16,13 +16,15 @@ use crate::{
     confine,
     console::Console,
     control::{self, Job, Work},
+    edit::{Due, Last},
     error::{At, StepError},
     launch::{self, Kept},
-    limits, record,
+    limits, nudge, record,
     rings::{self, Rings},
     setup::Trees,
     stop::{Next, Stopping},
     storage,
+    written::Record,
 };
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -132,7 +134,9 @@ impl Launch {
 
         let cgroup = plan.cgroup.join("ns");
         let cgroup = open_dir(&cgroup).at("namespaces", format!("open {}", cgroup.display()))?;
-        let (stage, kept) = launch::first_stage(one, &plan, blank.as_ref(), cgroup.as_fd())?;
+        let mut written = Record::open(&plan.storage.private);
+        let due = written.due(&plan.edits);
+        let (stage, kept) = launch::first_stage(one, &plan, &due, blank.as_ref(), cgroup.as_fd())?;
         self.done("namespaces")?;
         // vzd makes the link while the storage is mounted here.
         self.tell(&MonitorEvent::NetReady, &[kept.net.as_fd()])
@@ -150,7 +154,8 @@ impl Launch {
         let waiting = launch::boot(stage, trees, || rings = Rings::attach(level.as_fd()))?;
         let guards = rings::guards(rings.as_ref());
         limits::apply_parameters(one, waiting.init.pid, plan.storage.uid_base, &plan.limits, false)?;
-        for text in &waiting.warnings {
+        written.booted(&due, &waiting.edited);
+        for text in waiting.warnings.iter().chain(&written.trouble()) {
             self.tell(&MonitorEvent::Warning { text: text.clone() }, &[]).at("init", "tell vzd of a warning")?;
         }
         match self.hear("network", "wait for the host's side of the network", NETWORK_DEADLINE)?.0 {
@@ -197,6 +202,7 @@ impl Launch {
             listener,
             signals,
             pidfd,
+            written,
             stopping: None,
             jobs: Vec::new(),
             helpers: Vec::new(),
@@ -245,6 +251,7 @@ struct Monitor {
     listener: OwnedFd,
     signals: SignalFd,
     pidfd: OwnedFd,
+    written: Record,
     stopping: Option<Stopping>,
     jobs: Vec<Job>,
     /// Children that are to end and to be reaped then, by their pidfds. Those that are inside may be frozen there for as
@@ -266,17 +273,19 @@ enum Source {
     Job(usize),
     Helper(usize),
     Rings,
+    Writer,
 }
 
 impl Monitor {
     fn run(mut self, one: SingleThreaded) -> ExitCode {
         loop {
             let deadline = self.climb(one);
+            self.written.begin(one);
             for source in self.wait(deadline) {
                 match source {
                     Source::Init => {
                         if let Some(reason) = self.init_ended(one) {
-                            return self.finish(reason);
+                            return self.finish(one, reason);
                         }
                     }
                     Source::Signal => {
@@ -301,9 +310,10 @@ impl Monitor {
                             request => self.request(one, client, request),
                         }
                     }
-                    Source::Job(i) => self.helpers.push(self.jobs.remove(i).conclude()),
+                    Source::Job(i) => self.conclude(i),
                     Source::Helper(i) => launch::reap(&self.helpers.remove(i)),
                     Source::Rings => self.rings.iter_mut().for_each(Rings::rung),
+                    Source::Writer => self.written.written(),
                 }
             }
             self.expire_jobs();
@@ -361,6 +371,10 @@ impl Monitor {
             sources.push(Source::Rings);
             fds.push(PollFd::from_borrowed_fd(rings.bell(), PollFlags::IN));
         }
+        if let Some(writer) = self.written.writer() {
+            sources.push(Source::Writer);
+            fds.push(PollFd::new(writer, PollFlags::IN));
+        }
         let first_job = self.jobs.iter().map(|j| j.deadline).min();
         let until = deadline.into_iter().chain(first_job).chain(self.rings.as_ref().and_then(Rings::deadline)).min();
         let spec = until.map(|at| {
@@ -381,8 +395,19 @@ impl Monitor {
     fn expire_jobs(&mut self) {
         let now = Instant::now();
         while let Some(i) = self.jobs.iter().position(|j| j.deadline <= now) {
-            self.helpers.push(self.jobs.remove(i).conclude());
+            self.conclude(i);
         }
+    }
+
+    /// A job is over: whoever asked is told, once what follows from it has begun.
+    fn conclude(&mut self, i: usize) {
+        let job = self.jobs.remove(i);
+        let outcome = job.outcome();
+        self.written.edited(&job.due, &outcome);
+        if nudge::is_due(&job.due, &outcome) {
+            nudge::resolver(&self.plan.cgroup.join("ns"));
+        }
+        self.helpers.push(job.conclude(outcome));
     }
 
     fn request(&mut self, one: SingleThreaded, client: OwnedFd, heard: io::Result<control::Heard>) {
@@ -429,7 +454,13 @@ impl Monitor {
                 let work = control::Limits { owner, cgroup: &cgroup, old: &old, new: &new };
                 self.start(one, &Work::Limits(&work), client, until);
             }
-            ControlRequest::Edit { edits } => self.start(one, &Work::Edit(&edits), client, until),
+            ControlRequest::Edit { edits, as_for_boot } => {
+                let due = match as_for_boot {
+                    true => self.written.due(&edits),
+                    false => edits.into_iter().map(|edit| Due { edit, last: Last::Asked }).collect(),
+                };
+                self.start(one, &Work::Edit(&due), client, until);
+            }
         }
     }
 
@@ -489,13 +520,15 @@ impl Monitor {
         empty_cgroup(&ns)
             .and_then(|()| take_back_controllers(&ns))
             .at("namespaces", format!("clear {}", ns.display()))?;
-        let stage = launch::next_stage(one, &self.plan, &self.kept, self.blank.as_ref(), self.cgroup.as_fd())?;
+        let due = self.written.due(&self.plan.edits);
+        let stage = launch::next_stage(one, &self.plan, &due, &self.kept, self.blank.as_ref(), self.cgroup.as_fd())?;
         let trees = Trees::open(self.console.slave(), &self.plan)?;
         let waiting = launch::boot(stage, trees, || {})?;
         // The network and ipc namespaces are new.
         let base = self.plan.storage.uid_base;
         limits::apply_parameters(one, waiting.init.pid, base, &self.plan.limits, false)?;
-        for text in &waiting.warnings {
+        self.written.booted(&due, &waiting.edited);
+        for text in waiting.warnings.iter().chain(&self.written.trouble()) {
             self.console.say(text);
         }
         self.kept.renewed(waiting.init.pid)?;
@@ -510,8 +543,9 @@ impl Monitor {
     }
 
     /// Nothing of the container runs any more: put it on record, then tell.
-    fn finish(mut self, reason: ExitReason) -> ExitCode {
+    fn finish(mut self, one: SingleThreaded, reason: ExitReason) -> ExitCode {
         let _ = cgroup::kill(&self.plan.cgroup);
+        self.written.finish(one);
         self.console.output();
         let exit =
             ExitRecord { ctid: self.plan.ctid, reason: reason.clone(), at: record::now(), boots: self.state.boots };

@@ -1,6 +1,7 @@
 //! The short modes: `vzmon blank`, `vzmon mount` and `vzmon edit`. One plan on standard input, one answer, done.
 
 use crate::{
+    edit::{self, Due, Last, Outcome},
     error::{At, StepError},
     launch, setup, storage,
 };
@@ -74,7 +75,7 @@ pub fn edit(one: SingleThreaded) -> ExitCode {
         let _ = process::pidfd_signal(pidfd.as_fd(), libc::SIGKILL);
         launch::reap(&pidfd);
         let (message, _) = outcome.at(STEP, "edit the container's files")?;
-        match launch::read_outcome(&message) {
+        match launch::read_outcome(&message).failed.into_iter().next() {
             None => Ok(None),
             Some(cause) => Err(io::Error::other(cause)).at(STEP, "edit the container's files"),
         }
@@ -88,16 +89,11 @@ fn inside(one: SingleThreaded, plan: &EditPlan, root: OwnedFd, channel: &OwnedFd
         process::become_root().at(STEP, "become root inside")?;
         setup::enter_root(root)?;
         setup::leave_old_root()?;
-        match launch::apply_edits(one, &plan.edits, crate::edit::apply).into_iter().next() {
-            None => Ok(()),
-            Some(cause) => Err(io::Error::other(cause)).at(STEP, "edit"),
-        }
+        let due: Vec<Due> = plan.edits.iter().map(|edit| Due { edit: edit.clone(), last: Last::Asked }).collect();
+        Ok(launch::apply_edits(one, &due, edit::apply))
     })();
-    let message = match outcome {
-        Ok(()) => "+".to_owned(),
-        Err(e) => format!("-{}", e.source),
-    };
-    let _ = seqpacket::send(channel, message.as_bytes(), &[]);
+    let outcome = outcome.unwrap_or_else(|e: StepError| Outcome::of(Err(e.source.to_string())));
+    launch::tell_outcome(channel, &outcome);
     process::exit_now(0)
 }
 

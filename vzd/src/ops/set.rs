@@ -173,10 +173,10 @@ impl Set {
         }
         if plan.boot_changed() {
             set_boot(w, &plan.new)?;
-            let edits = edits::changed(&plan.old, &plan.new);
-            if !edits.is_empty() {
-                w.ask(&ControlRequest::Edit { edits })?;
-            }
+        }
+        let edits = edits::changed(&plan.old, &plan.new, &plan.changes);
+        if !edits.is_empty() {
+            w.ask(&ControlRequest::Edit { edits, as_for_boot: false })?;
         }
         let (before, after) = (&self.note.live_before, &self.note.live_after);
         if before != after {
@@ -193,7 +193,7 @@ impl Set {
             return Ok(());
         }
         let done = match plan.live {
-            Some(_) => w.ask(&ControlRequest::Edit { edits }),
+            Some(_) => w.ask(&ControlRequest::Edit { edits, as_for_boot: false }),
             None => settle::edit_stopped(&w.m, &self.row, edits),
         };
         let silent = done.as_ref().is_err_and(is_silence);
@@ -272,6 +272,9 @@ impl Set {
         };
         let name = if plan.save { &plan.new.name } else { &plan.old.name };
         let (saved, unsaved) = self.addresses(plan);
+        if plan.save && plan.live.is_none() {
+            edits::forget(&w.m.paths.private(ctid), &plan.changes)?;
+        }
         self.tell(w, plan)?;
         let event = plan.save.then(|| ("changed", "its configuration was changed".to_owned()));
         w.finish(End { durable: true, state: None, event }, |c| c.settle(ctid, name.as_ref(), &saved, &unsaved))
@@ -380,7 +383,7 @@ impl Set {
                 self.told(&mut problems, || set_boot(w, config));
                 let edits = edits::boot(config);
                 if !edits.is_empty() {
-                    self.told(&mut problems, || w.ask(&ControlRequest::Edit { edits }));
+                    self.told(&mut problems, || w.ask(&ControlRequest::Edit { edits, as_for_boot: true }));
                 }
             }
         }

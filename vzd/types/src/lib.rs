@@ -24,6 +24,7 @@ pub mod sshkey;
 pub mod state;
 pub mod time;
 pub mod word;
+pub mod written;
 
 pub use addr::CtAddr;
 pub use config::CtConfig;

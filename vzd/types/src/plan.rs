@@ -170,6 +170,9 @@ pub enum ControlRequest {
     Edit {
         /// The edits, in order; the first failure ends it.
         edits: Vec<FileEdit>,
+        /// As before a boot: a file whose setting is the one it was written for stays as the tenant has it.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        as_for_boot: bool,
     },
 }
 
@@ -234,12 +237,15 @@ pub enum FileEdit {
         /// The new name.
         hostname: Hostname,
     },
-    /// `/etc/resolv.conf`.
+    /// `/etc/resolv.conf`, and where programs look that take it over.
     Resolver {
         /// Servers, with [`Nameserver::Inherit`] already replaced by vzd.
         nameservers: Vec<IpAddr>,
         /// Search domains.
         search: Vec<SearchDomain>,
+        /// The setting in the operator's words, `inherit` as such: whether he has changed it is told by this.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        asked: Option<String>,
     },
     /// The user's line in `/etc/shadow`; a missing user is made when it is not root.
     Password {

@@ -47,8 +47,16 @@ impl Case {
     }
 
     fn run(&self, edit: FileEdit) -> Result<(), String> {
+        self.due(edit, Last::Asked).map(|done| assert_eq!(done, Done::Written))
+    }
+
+    fn due(&self, edit: FileEdit, last: Last) -> Result<Done, String> {
         let root = fs::open(&self.root, DIR, Mode::empty()).unwrap();
-        let r = apply_in(root.as_fd(), &[edit], true);
+        let outcome = apply_in(root.as_fd(), &[Due { edit, last }], false);
+        let r = match outcome.failed.into_iter().next() {
+            None => Ok(outcome.done[0]),
+            Some(cause) => Err(cause),
+        };
         assert_eq!(std::fs::read_to_string(self.outside.join("secret")).unwrap(), "secret\n", "the host was touched");
         assert_eq!(std::fs::read_dir(&self.outside).unwrap().count(), 1, "the host was touched");
         if r.is_err() {
@@ -84,6 +92,7 @@ fn resolver() -> FileEdit {
     FileEdit::Resolver {
         nameservers: vec!["192.0.2.53".parse().unwrap()],
         search: vec!["example.org".parse().unwrap()],
+        asked: None,
     }
 }
 const KEY: &str = "ssh-ed25519 AAAAC3Nz me@there";
@@ -253,6 +262,114 @@ fn hashes_and_keys_that_would_add_lines_are_refused() {
     for key in ["", "ssh-ed25519", "ssh-ed25519 AAAA\nssh-rsa BBBB x"] {
         assert!(c.run(keys("root", &[key])).is_err(), "{key:?}");
     }
+}
+
+/// What vz wrote last, were it this edit's.
+fn was(edit: &FileEdit) -> Last {
+    Last::Was(Entry::of(edit))
+}
+
+#[test]
+fn a_file_is_the_tenants_once_he_has_changed_it_and_until_the_setting_is_another() {
+    let inherited = |at: &str| FileEdit::Resolver {
+        nameservers: vec![at.parse().unwrap()],
+        search: Vec::new(),
+        asked: Some("nameserver inherit\n".into()),
+    };
+    for (file, first, again, other) in [
+        ("etc/hostname", hostname("a"), hostname("a"), hostname("b")),
+        ("etc/resolv.conf", inherited("192.0.2.1"), inherited("192.0.2.9"), resolver()),
+    ] {
+        let c = Case::new();
+        c.put(file, "of the template\n", 0o644);
+        let text = |edit: &FileEdit| Entry::of(edit).unwrap().text;
+        assert_eq!(c.due(first.clone(), Last::Was(None)), Ok(Done::Written), "{file}: never written before");
+        assert_eq!(c.get(file), text(&first));
+        assert_eq!(c.due(again.clone(), was(&first)), Ok(Done::Written), "{file}: still exactly ours");
+        assert_eq!(c.get(file), text(&again));
+        std::fs::remove_file(c.path(file)).unwrap();
+        assert_eq!(c.due(again.clone(), was(&again)), Ok(Done::Written), "{file}: gone");
+        assert_eq!(c.get(file), text(&again));
+        for own in ["", "his own\n"] {
+            c.put(file, own, 0o644);
+            for last in [was(&again), Last::Unreadable] {
+                assert_eq!(c.due(again.clone(), last), Ok(Done::Kept), "{file}");
+                assert_eq!(c.get(file), own);
+            }
+        }
+        for last in [was(&again), Last::Was(None), Last::Asked] {
+            c.put(file, "his own\n", 0o644);
+            let asked_anew = matches!(last, Last::Asked);
+            let edit = if asked_anew { again.clone() } else { other.clone() };
+            assert_eq!(c.due(edit.clone(), last), Ok(Done::Written), "{file}: another setting, or asked for now");
+            assert_eq!(c.get(file), text(&edit));
+        }
+        // A link is what systemd-resolved and its like put there; a trap of any kind is the tenant's as well.
+        for trap in ["link", "fifo", "directory", "hardlink"] {
+            std::fs::remove_file(c.path(file)).or_else(|_| std::fs::remove_dir(c.path(file))).unwrap();
+            match trap {
+                "link" => symlink("../run/systemd/resolve/stub-resolv.conf", c.path(file)).unwrap(),
+                "fifo" => fs::mknodat(fs::CWD, c.path(file), FileType::Fifo, Mode::from_raw_mode(0o644), 0).unwrap(),
+                "directory" => std::fs::create_dir(c.path(file)).unwrap(),
+                _ => std::fs::hard_link(c.outside.join("secret"), c.path(file)).unwrap(),
+            }
+            assert_eq!(c.due(again.clone(), was(&again)), Ok(Done::Kept), "{file} {trap}");
+        }
+    }
+}
+
+#[test]
+fn a_line_of_hosts_that_the_tenant_took_out_comes_back_with_another_name_only() {
+    let c = Case::new();
+    c.due(hostname("a"), Last::Was(None)).unwrap();
+    assert!(c.get("etc/hosts").contains("127.0.1.1 a\n"));
+    c.put("etc/hosts", "127.0.0.1 localhost\n", 0o644);
+    c.due(hostname("a"), was(&hostname("a"))).unwrap();
+    assert_eq!(c.get("etc/hosts"), "127.0.0.1 localhost\n");
+    c.due(hostname("b"), was(&hostname("a"))).unwrap();
+    assert_eq!(c.get("etc/hosts"), "127.0.0.1 localhost\n127.0.1.1 b\n");
+    std::fs::remove_file(c.path("etc/hosts")).unwrap();
+    c.due(hostname("b"), was(&hostname("b"))).unwrap();
+    assert!(c.get("etc/hosts").contains("127.0.1.1 b\n"));
+}
+
+#[test]
+fn who_takes_resolv_conf_over_finds_the_servers_below_run_and_no_link_leads_out() {
+    let c = Case::new();
+    for dir in ["run", "usr/lib/systemd"] {
+        std::fs::create_dir_all(c.path(dir)).unwrap();
+    }
+    symlink(&c.outside, c.path("run/dnsmasq")).unwrap();
+    c.put("etc/resolv.conf", "nameserver 9.9.9.9\n", 0o644);
+    assert_eq!(c.due(resolver(), was(&resolver())), Ok(Done::Kept), "the tenant's own file, and yet");
+    let plain = "search example.org\nnameserver 192.0.2.53\n";
+    assert_eq!(c.get("run/resolvconf/interface/venet0.vz"), plain);
+    assert_eq!(c.get("run/resolvconf/interfaces/venet0.vz"), plain);
+    assert!(
+        c.get("run/systemd/resolved.conf.d/vz.conf").ends_with("\n[Resolve]\nDNS=192.0.2.53\nDomains=example.org\n")
+    );
+}
+
+#[test]
+fn before_a_boot_one_file_in_the_way_keeps_no_other_from_being_written() {
+    let c = Case::new();
+    std::fs::create_dir(c.path("etc/hostname")).unwrap();
+    let root = fs::open(&c.root, DIR, Mode::empty()).unwrap();
+    let due = [hostname("a"), resolver()].map(|edit| Due { edit, last: Last::Was(None) });
+    let outcome = apply_in(root.as_fd(), &due, true);
+    assert_eq!(outcome.done, [Done::Failed, Done::Written]);
+    assert!(outcome.failed.len() == 1 && outcome.failed[0].contains("/etc/hostname is a directory"), "{outcome:?}");
+    assert!(c.path("etc/resolv.conf").exists());
+}
+
+#[test]
+fn a_host_name_of_the_tenants_own_is_read_as_init_reads_it() {
+    for (text, name) in
+        [("# c\n\n web.example \nother\n", Some("web.example")), ("", None), ("a b\n", None), ("\u{fc}\n", None)]
+    {
+        assert_eq!(own_name(text.as_bytes()).map(|n| n.to_string()).as_deref(), name, "{text:?}");
+    }
+    assert_eq!(own_name(b"\xff\n"), None);
 }
 
 proptest::proptest! {

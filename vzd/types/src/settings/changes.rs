@@ -52,6 +52,11 @@ impl Changes {
         Ok(())
     }
 
+    /// Whether this setting is among them, whatever it was before.
+    pub fn names(&self, name: &str) -> bool {
+        self.config.contains_key(name)
+    }
+
     /// The configuration with these changes; what it is about files of the container has no part in it.
     pub fn apply(&self, config: &CtConfig) -> CtConfig {
         let mut c = config.clone();
