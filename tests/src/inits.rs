@@ -181,6 +181,9 @@ impl Row {
     }
 }
 
+/// What the page has between the promises and the daemons.
+const BEYOND: &str = include_str!("inits.md");
+
 /// `docs/reference/inits.md`.
 pub fn page() -> String {
     let mut text = String::from(
@@ -223,10 +226,7 @@ pub fn page() -> String {
     for (n, note) in notes.iter().enumerate() {
         text.push_str(&format!("{}. Does not apply: {note}.\n", n + 1));
     }
-    text.push_str(
-        "\nNot run, and therefore without a recipe: Ubuntu, Devuan, Alpine, Arch, Void, EL and SUSE, and Debian 13 with an init \
-         other than systemd. Other inits (s6, dinit, finit) are stopped by running `poweroff` inside.\n",
-    );
+    text.push_str(BEYOND);
     text
 }
 

@@ -325,6 +325,27 @@ fn a_debian_with_sysvinit_is_recognised_and_boots() {
     assert!(begun.elapsed() < Duration::from_secs(10), "stopped after {:?}", begun.elapsed());
 }
 
+/// As Alpine is: busybox as init, OpenRC (here a script that notes what it is called for), gettys on VTs.
+#[test]
+fn a_root_like_alpines_boots_with_wait_and_has_a_login_on_its_console() {
+    let rig = Rig::new(&[]);
+    let archive = tiny(|b| {
+        let inittab = "::sysinit:/sbin/openrc sysinit\n::sysinit:/sbin/openrc boot\n::wait:/sbin/openrc default\n\
+            tty1::respawn:/sbin/getty 38400 tty1\ntty2::respawn:/sbin/getty 38400 tty2\n::shutdown:/sbin/openrc shutdown\n";
+        file(b, "etc/inittab", inittab.as_bytes());
+        let openrc = b"#!/bin/sh\nsleep 1\necho $1 >>/run/openrc\n";
+        add(b, tar::EntryType::Regular, b"sbin/openrc", "", 0o755, 0, openrc);
+        link(b, "sbin/getty", "../bin/busybox");
+    });
+    import(&rig, &laid(&rig, "alpine-like.tar", &archive), "alpine-like").ok();
+    rig.ok(&["create", "101", "--ostemplate", "alpine-like", "--hostname", "one"]);
+    let out = rig.ok(&["start", "101", "--wait"]).says("Container has booted");
+    assert!(out.took < Duration::from_secs(20), "{out}");
+    assert_eq!(rig.inside(101, "cat /run/openrc"), "sysinit\nboot\ndefault");
+    rig.wait_console(101, "one login:", LONG);
+    assert!(!rig.console_log(101).contains("tty1"), "{}", rig.console_log(101));
+}
+
 #[test]
 fn a_client_that_goes_away_takes_its_import_along() {
     let rig = Rig::new(&[]);

@@ -380,6 +380,44 @@ fn an_init_that_was_replaced_is_asked_in_its_own_way() {
     assert!(!out.stderr.contains("killed"), "{out}");
 }
 
+/// What init waits for has been done, whichever way the boot's end is seen; and a boot that is not over is not told to be.
+#[test]
+fn start_wait_of_an_init_without_a_sign_of_readiness_ends_and_says_what_was_seen() {
+    let rig = Rig::with_tiny();
+    let soon = 15 * second();
+    rig.inside(
+        101,
+        "printf '#!/bin/sh\\nsleep 2\\necho yes >/run/slow\\n' >/etc/slow; chmod 755 /etc/slow; cp /bin/busybox /sbin/other",
+    );
+    let boots = |inittab: &str, init: &str| {
+        rig.inside(101, &format!("printf '{inittab}' >/etc/inittab; rm -f /sbin/init; {init}"));
+        rig.ok(&["stop", "101", "--fast"]);
+        let out = rig.ok(&["start", "101", "--wait"]);
+        assert!(out.took < soon, "{out}");
+        assert_eq!(rig.inside(101, "cat /run/slow; rm /run/slow"), "yes", "its boot was not over\n{out}");
+        out
+    };
+    let busybox = "ln -s ../bin/busybox /sbin/init";
+    // As Alpine has it: gettys on terminals that are not there, which end at once.
+    let gettys: String = (1..7).map(|n| format!("tty{n}::respawn:/sbin/getty 38400 tty{n}\\n")).collect();
+    boots(&format!("::sysinit:/etc/rc\\n::wait:/etc/slow\\n{gettys}"), busybox).says("Container has booted");
+    // Nothing lasts, and what its boot left behind looks as the entry that started it.
+    boots("::sysinit:/etc/slow\\n::wait:/bin/crond\\n", busybox).says("Container has booted");
+    // An init called so that is another one than the table's.
+    let seen = boots("::sysinit:/etc/rc\\n::wait:/etc/slow\\n", "cp /bin/busybox /sbin/init");
+    seen.says("Container has booted as far as can be seen: its init (init) shows no sign of it");
+    // None that vz knows does not tell; it is not waited for, but an end at once is seen.
+    rig.inside(101, "ln -sf other /sbin/init");
+    rig.ok(&["stop", "101", "--fast"]);
+    let out = rig.ok(&["start", "101", "--wait"]).says("its init (other) does not tell when");
+    assert!(out.took < soon, "{out}");
+    rig.inside(101, "rm /sbin/other; printf '#!/bin/sh\\nexit 3\\n' >/sbin/other; chmod 755 /sbin/other");
+    rig.ok(&["stop", "101", "--fast"]);
+    let out = rig.vzctl(&["start", "101", "--wait"]);
+    assert!(out.code() != 0 && out.took < soon, "{out}");
+    out.says("CT 101 ended while it was booting");
+}
+
 /// The whole list in one life of a container, for a machine on which a boot is dear: the virtual test host.
 mod one_life {
     use super::*;

@@ -113,9 +113,14 @@ fn boot(booted: &Booted) -> String {
             services.join(" "),
             dir.as_deref().unwrap_or("/etc/service")
         ),
-        Booted::Untold { init } => {
-            format!("Container is started; its init ({init}) does not tell when its default runlevel is reached")
-        }
+        Booted::Quiet { init, seconds } => format!(
+            "Container has booted as far as can be seen: its init ({init}) shows no sign of it, and nothing that it would \
+             wait for has run for {seconds} s"
+        ),
+        Booted::Untold { init, seconds } => format!(
+            "Container is started; its init ({init}) does not tell when its default runlevel is reached; it has run for \
+             {seconds} s"
+        ),
     }
 }
 
@@ -152,7 +157,8 @@ mod tests {
             Fact::Mounted,
             Fact::LeftOut { text: "x".into() },
             Fact::AtNextStart { names: vec!["features".into()] },
-            Fact::Booted { booted: Booted::Untold { init: "x".into() } },
+            Fact::Booted { booted: Booted::Untold { init: "x".into(), seconds: 2 } },
+            Fact::Booted { booted: Booted::Quiet { init: "x".into(), seconds: 2 } },
             Fact::StartedAtBoot { started: 1, failed: vec![102] },
         ];
         for fact in facts {

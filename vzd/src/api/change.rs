@@ -265,7 +265,12 @@ async fn booted(ops: &Arc<Ops>, ctid: Ctid) -> Result<Booted, Refusal> {
             Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, ExitCode::System, message, "")
         }
     })?;
-    let (m, text): (Arc<Manager>, _) = (ops.m.clone(), "its default runlevel is reached");
+    let m: Arc<Manager> = ops.m.clone();
+    let text = match &booted {
+        Booted::Well { .. } | Booted::WithFailures { .. } => "its default runlevel is reached",
+        Booted::Quiet { .. } => "nothing that its init would wait for has been seen for a while",
+        Booted::Untold { .. } => "it runs; its init does not tell when its default runlevel is reached",
+    };
     ops.pools.look.post(move || {
         m.event(&crate::inventory::NewEvent {
             ctid,

@@ -1,7 +1,10 @@
 //! `start --wait`: whether the container has reached its default runlevel, asked of its own init. What PID 1 is
 //! decides how it is asked ([`vz_types::inits`]).
 
-use super::{Live, inittab};
+use super::{
+    Live,
+    inittab::{self, Look, Table, Watch},
+};
 use crate::{pool::Pool, ready::readable};
 use std::{
     fs::{self, File},
@@ -84,24 +87,37 @@ pub async fn wait(asker: &Asker) -> Result<Booted, NotBooted> {
     let pid = asker.live.record.init.pid;
     let name = looked(asker, move || proc::exe_name(pid).unwrap_or_default()).await?;
     let Some(way) = inits::of_exe(Path::new(&name)).map(|i| i.booted) else {
-        return Ok(Booted::Untold { init: name });
+        // One that ends at once has not booted.
+        return match ends_within(&asker.live, inittab::QUIET).await {
+            true => Err(NotBooted::Ended),
+            false => Ok(Booted::Untold { init: name, seconds: inittab::QUIET.as_secs() }),
+        };
     };
     let begun = Instant::now();
     let until = begun + BOOT;
     // Files inside are read once: what init does depends on what it read itself when it started.
-    let mut respawned = None;
+    let mut watch: Option<Watch> = None;
     loop {
         let progress = match way {
             Way::Systemd => systemd(asker, until).await?,
             Way::Inittab => {
-                if respawned.is_none() {
-                    let text = question(asker, inittab::READ, until).await?;
-                    respawned = text.trim_end().strip_suffix(inittab::END).map(inittab::respawned);
+                if watch.is_none() {
+                    let text = question(asker, inittab::READ, inittab::READ_BY_BUSYBOX, until).await?;
+                    let table = match text {
+                        Answer::None => None,
+                        Answer::Text(text) => text.trim_end().strip_suffix(inittab::END).map(Table::of),
+                        // Nothing there could read one: nor did init, or it says nothing of what it does.
+                        Answer::NoSuchProgram => Some(Table::default()),
+                    };
+                    watch = table.map(|table| Watch::new(&name, table));
                 }
-                match &respawned {
-                    Some(programs) => {
-                        let (name, programs, record) = (name.clone(), programs.clone(), asker.live.record.clone());
-                        looked(asker, move || inittab::progress(&name, &programs, &children(&record))).await?
+                match watch.take() {
+                    Some(mut seen) => {
+                        let record = asker.live.record.clone();
+                        let (progress, seen) =
+                            looked(asker, move || (seen.progress(&look(&record), Instant::now()), seen)).await?;
+                        watch = Some(seen);
+                        progress
                     }
                     None => Progress::Underway("starting".into()),
                 }
@@ -130,7 +146,7 @@ async fn looked<T: Send + 'static>(asker: &Asker, look: impl FnOnce() -> T + Sen
 }
 
 async fn systemd(asker: &Asker, until: Instant) -> Result<Progress, NotBooted> {
-    let answer = question(asker, &["systemctl", "is-system-running", "--wait"], until).await?;
+    let answer = question(asker, &["systemctl", "is-system-running", "--wait"], &[], until).await?.text();
     let init = || "systemd".to_owned();
     Ok(match answer.trim() {
         "running" => Progress::Booted(Booted::Well { init: init() }),
@@ -143,7 +159,7 @@ async fn systemd(asker: &Asker, until: Instant) -> Result<Progress, NotBooted> {
 async fn openrc(asker: &Asker, until: Instant) -> Result<Progress, NotBooted> {
     const QUESTION: &str =
         "until [ -p /run/openrc/init.ctl ]; do sleep 0.05; done; echo booted; rc-status -f ini --crashed 2>&1";
-    let answer = question(asker, &["sh", "-c", QUESTION], until).await?;
+    let answer = question(asker, &["sh", "-c", QUESTION], &[], until).await?.text();
     let mut lines = answer.lines().map(str::trim).filter(|l| !l.is_empty());
     let init = || "openrc".to_owned();
     Ok(match lines.next() {
@@ -159,13 +175,19 @@ async fn openrc(asker: &Asker, until: Instant) -> Result<Progress, NotBooted> {
 async fn runit(asker: &Asker, until: Instant, late: bool) -> Result<Progress, NotBooted> {
     let record = asker.live.record.clone();
     let all = looked(asker, move || children(&record)).await?;
-    let supervisor = all.into_iter().find(|c| c.first().is_some_and(|p| last(p) == "runsvdir"));
-    let Some(dir) = supervisor.and_then(|c| c.into_iter().skip(1).find(|word| word.starts_with('/'))) else {
-        return Ok(Progress::Underway("starting".into()));
+    let words = |of: &dyn Fn(&Vec<String>) -> bool| all.iter().find(|(_, words)| of(words)).map(|(_, words)| words);
+    let supervisor = words(&|w| w.first().is_some_and(|p| last(p) == "runsvdir"));
+    let Some(dir) = supervisor.and_then(|c| c.iter().skip(1).find(|word| word.starts_with('/')).cloned()) else {
+        // A second stage of somebody's own shows nothing.
+        let second = words(&|w| w.iter().take(2).any(|word| word == "/etc/runit/2")).is_some();
+        return Ok(match second && late {
+            true => Progress::Booted(Booted::Quiet { init: "runit".into(), seconds: SERVICES.as_secs() }),
+            false => Progress::Underway("starting".into()),
+        });
     };
     const QUESTION: &str =
         r#"for s in "$0"/*/; do [ -d "$s" ] && { sv -w 5 check "$s" || echo "down: $s"; }; done; echo end"#;
-    let answer = question(asker, &["sh", "-c", QUESTION, &dir], until).await?;
+    let answer = question(asker, &["sh", "-c", QUESTION, &dir], &[], until).await?.text();
     let down: Vec<&str> = answer.lines().filter_map(|l| l.strip_prefix("down: ")).collect();
     let down: Vec<String> = down.iter().map(|d| last(d.trim_end_matches('/')).to_owned()).collect();
     let init = "runit".to_owned();
@@ -176,15 +198,36 @@ async fn runit(asker: &Asker, until: Instant, late: bool) -> Result<Progress, No
     })
 }
 
-/// Runs a program inside and gives what it printed; nothing if it was not done in time.
-async fn question(asker: &Asker, argv: &[&str], until: Instant) -> Result<String, NotBooted> {
+/// What came of a question.
+enum Answer {
+    /// This was printed.
+    Text(String),
+    /// It was not done in time.
+    None,
+    /// There is no such program inside.
+    NoSuchProgram,
+}
+
+impl Answer {
+    /// What was printed.
+    fn text(self) -> String {
+        match self {
+            Self::Text(text) => text,
+            Self::None | Self::NoSuchProgram => String::new(),
+        }
+    }
+}
+
+/// Runs a program inside, or the other one where the first is not there, and gives what it printed.
+async fn question(asker: &Asker, argv: &[&str], other: &[&str], until: Instant) -> Result<Answer, NotBooted> {
+    let owned = |words: &[&str]| words.iter().map(|s| (*s).into()).collect();
     let plan = AttachPlan {
         run_dir: asker.run_dir.clone(),
-        argv: argv.iter().map(|s| (*s).into()).collect(),
+        argv: owned(argv),
         env: vec!["PATH=/usr/sbin:/usr/bin:/sbin:/bin".into()],
         tty: false,
         script_fd: None,
-        argv_fallback: Vec::new(),
+        argv_fallback: owned(other),
         fail_as: None,
         farewell: None,
     };
@@ -232,16 +275,21 @@ impl Asked {
         timeout_at(until.into(), both).await.unwrap_or(false)
     }
 
-    fn answer(mut self, answered: bool) -> io::Result<String> {
+    fn answer(mut self, answered: bool) -> io::Result<Answer> {
+        /// vzmon's status where there is no such program (as a shell's).
+        const NOT_FOUND: i32 = 127;
         if !answered {
             super::process::kill(&*self.pidfd);
         }
-        self.child.wait()?;
-        let Some(out) = self.child.stdout.take().filter(|_| answered) else { return Ok(String::new()) };
+        let status = self.child.wait()?;
+        let Some(out) = self.child.stdout.take().filter(|_| answered) else { return Ok(Answer::None) };
         // A pipe holds as much; a program that writes more is not done in time and has no answer.
         let mut bytes = Vec::new();
         out.take(ANSWER).read_to_end(&mut bytes)?;
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
+        Ok(match status.code() {
+            Some(NOT_FOUND) if bytes.is_empty() => Answer::NoSuchProgram,
+            _ => Answer::Text(String::from_utf8_lossy(&bytes).into_owned()),
+        })
     }
 }
 
@@ -254,12 +302,23 @@ pub(super) fn last(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)
 }
 
-/// The command lines of PID 1's children, as the host's /proc has them.
-fn children(record: &RunRecord) -> Vec<Vec<String>> {
+/// PID 1 as it is now.
+fn look(record: &RunRecord) -> Look {
+    let pid = record.init.pid;
+    Look {
+        init: proc::cmdline(pid).unwrap_or_default(),
+        asleep: proc::stat(pid).is_ok_and(|stat| stat.state == 'S'),
+        call: proc::syscall(pid).unwrap_or_default(),
+        children: children(record),
+    }
+}
+
+/// PID 1's children as the host's /proc has them: pids and command lines.
+fn children(record: &RunRecord) -> Vec<(i32, Vec<String>)> {
     let mut pids = Vec::new();
     members(&record.cgroup.join("ns"), &mut pids);
     let is_child = |pid: &i32| proc::stat(*pid).is_ok_and(|stat| stat.ppid == record.init.pid);
-    pids.into_iter().filter(is_child).map(|pid| proc::cmdline(pid).unwrap_or_default()).collect()
+    pids.into_iter().filter(is_child).map(|pid| (pid, proc::cmdline(pid).unwrap_or_default())).collect()
 }
 
 /// Every process of a cgroup and those below it.

@@ -3,11 +3,12 @@
 
 use super::{
     TemplateError,
-    recipe::{Fixups, Init, Recipe, UnitName},
+    recipe::{Fixups, Init, InittabRow, Recipe, UnitName},
     tree::Tree,
 };
 use std::io;
 
+const INITTAB: &str = "/etc/inittab";
 const UNITS: &str = "/etc/systemd/system";
 /// Where unit files are, in systemd's order.
 const UNIT_DIRS: &[&str] = &[UNITS, "/usr/lib/systemd/system", "/lib/systemd/system"];
@@ -23,6 +24,9 @@ pub fn apply(tree: &Tree, fixups: &Fixups) -> Result<(), TemplateError> {
     for row in &fixups.file {
         let content = row.content.strip_prefix('\n').unwrap_or(&row.content);
         on("file", row.path.as_str(), tree.write(row.path.as_str(), content.as_bytes(), row.mode.0))?;
+    }
+    if let Some(row) = &fixups.inittab {
+        on("inittab", INITTAB, inittab(tree, row))?;
     }
     for (link, target) in &fixups.symlink {
         on("symlink", link.as_str(), tree.symlink(link.as_str(), target))?;
@@ -77,6 +81,27 @@ fn enable(tree: &Tree, unit: &UnitName) -> io::Result<()> {
         };
     }
     Err(io::Error::other("there is no such unit"))
+}
+
+/// Changes lines of inittab(5), as busybox and sysvinit have it: `id:runlevels:action:process`.
+fn inittab(tree: &Tree, row: &InittabRow) -> io::Result<()> {
+    /// Programs that somebody logs in by.
+    const LOGINS: &[&str] = &["getty", "agetty", "mingetty", "login", "sulogin", "sh", "ash", "bash"];
+    let bytes = tree.read(INITTAB)?.unwrap_or_default();
+    let text = String::from_utf8_lossy(&bytes);
+    let goes = |line: &str| line.split_once(':').is_some_and(|(id, _)| row.drop.iter().any(|d| d == id.trim()));
+    let logs_in = |line: &str| {
+        let mut fields = line.trim().splitn(4, ':');
+        let comment = fields.next().is_none_or(|id| id.starts_with('#'));
+        let (action, process) = (fields.nth(1).unwrap_or_default(), fields.next().unwrap_or_default());
+        let program = process.split_whitespace().next().unwrap_or_default().trim_start_matches(['-', '+', '@']);
+        let program = program.rsplit('/').next().unwrap_or_default();
+        !comment && ["respawn", "askfirst"].contains(&action.trim()) && LOGINS.contains(&program)
+    };
+    let stays: Vec<&str> = text.lines().filter(|line| !goes(line)).collect();
+    let console = (!stays.iter().any(|line| logs_in(line))).then_some(row.console.as_str());
+    let text: String = stays.into_iter().chain(console).flat_map(|line| [line, "\n"]).collect();
+    tree.write(INITTAB, text.as_bytes(), 0o644)
 }
 
 fn install_section(text: &str) -> impl Iterator<Item = (&str, &str)> {

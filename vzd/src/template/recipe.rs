@@ -153,6 +153,8 @@ pub struct Fixups {
     pub remove: Vec<GuestPath>,
     /// Files written.
     pub file: Vec<FileRow>,
+    /// Lines of `/etc/inittab` changed.
+    pub inittab: Option<InittabRow>,
     /// Symbolic links made, replacing what is there: link to target.
     pub symlink: BTreeMap<GuestPath, String>,
     /// Drop-ins written for units.
@@ -180,6 +182,16 @@ pub struct FileRow {
     /// Permission bits in octal.
     #[serde(default)]
     pub mode: Mode,
+}
+
+/// `[fixups.inittab]`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InittabRow {
+    /// Lines with one of these as their first field (busybox: the terminal) are removed.
+    pub drop: Vec<String>,
+    /// This line is added, unless one that stays gives a login or a shell.
+    pub console: String,
 }
 
 /// `[[fixups.dropin]]`.

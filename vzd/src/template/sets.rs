@@ -148,4 +148,37 @@ mod tests {
         let dropin = std::fs::read_to_string(at("etc/systemd/system/service.d/10-vz.conf")).unwrap();
         assert!(dropin.contains("PrivatePIDs=no"), "{dropin}");
     }
+
+    const ALPINE: &str = "# /etc/inittab\n::sysinit:/sbin/openrc sysinit\n::wait:/sbin/openrc default\n\
+        tty1::respawn:/sbin/getty 38400 tty1\n# tty2::respawn:/sbin/getty 38400 tty2\nttyS0::respawn:/sbin/getty -L 0 ttyS0 vt100\n\
+        ::shutdown:/sbin/openrc shutdown\n";
+
+    #[test]
+    fn a_busybox_init_gets_its_login_on_the_console_and_no_terminals_that_are_not_there() {
+        let after = |inittab: &str, files: &[&str]| {
+            let dir = tempfile::tempdir().unwrap();
+            for d in ["etc", "sbin"] {
+                std::fs::create_dir_all(dir.path().join(d)).unwrap();
+            }
+            for file in files {
+                std::fs::write(dir.path().join(file), "").unwrap();
+            }
+            std::fs::write(dir.path().join("etc/inittab"), inittab).unwrap();
+            apply(&Tree::open(dir.path()).unwrap(), Init::Busybox, None).unwrap();
+            let read = |path: &str| std::fs::read_to_string(dir.path().join(path)).unwrap_or_default();
+            (read("etc/inittab"), read("etc/rc.conf"))
+        };
+        let (inittab, rc) = after(ALPINE, &["sbin/getty", "sbin/openrc", "sbin/openrc-run"]);
+        assert_eq!(
+            inittab,
+            "# /etc/inittab\n::sysinit:/sbin/openrc sysinit\n::wait:/sbin/openrc default\n\
+             # tty2::respawn:/sbin/getty 38400 tty2\n::shutdown:/sbin/openrc shutdown\n\
+             console::respawn:/sbin/getty 38400 console vt220\n"
+        );
+        assert!(rc.contains("rc_sys=\"lxc\""), "{rc}");
+        for mine in ["::respawn:/usr/bin/serve\n::askfirst:-/bin/sh\n", "console::respawn:/sbin/getty 9600 console\n"] {
+            assert_eq!(after(mine, &["sbin/getty"]), (mine.to_owned(), String::new()), "somebody's own");
+        }
+        assert_eq!(after(ALPINE, &[]).0, ALPINE, "there is no getty to put there");
+    }
 }

@@ -137,6 +137,24 @@ pub fn exe_name(pid: i32) -> io::Result<String> {
     Ok(exe(pid)?.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default())
 }
 
+/// The system call a process is in (proc_pid_syscall(5)): number and arguments. None while it runs, or blocks outside of one.
+///
+/// # Errors
+/// `NotFound` when there is no such process; the kernel may not say, or not to us.
+pub fn syscall(pid: i32) -> io::Result<Option<(i64, [u64; 6])>> {
+    Ok(parse_syscall(&String::from_utf8_lossy(&read(pid, "syscall")?)))
+}
+
+fn parse_syscall(text: &str) -> Option<(i64, [u64; 6])> {
+    let mut words = text.split_ascii_whitespace();
+    let number = words.next()?.parse().ok().filter(|n| *n >= 0)?;
+    let mut arguments = [0; 6];
+    for argument in &mut arguments {
+        *argument = u64::from_str_radix(words.next()?.strip_prefix("0x")?, 16).ok()?;
+    }
+    Some((number, arguments))
+}
+
 /// A line of mountinfo (proc_pid_mountinfo(5)).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mount {
@@ -280,6 +298,15 @@ fn unescape(raw: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_system_call_is_number_and_arguments() {
+        let line = "128 0x5eb308 0x0 0x0 0x8 0x5e27a0 0x1b0 0x7ffc620893f0 0x41675f\n";
+        assert_eq!(parse_syscall(line), Some((128, [0x5e_b308, 0, 0, 8, 0x5e_27a0, 0x1b0])));
+        assert_eq!(parse_syscall("running\n"), None);
+        assert_eq!(parse_syscall("-1 0x7ffc620893f0 0x41675f\n"), None);
+        assert_eq!(parse_syscall(""), None);
+    }
 
     #[test]
     fn this_process_is_found_and_alive_and_an_ended_one_is_not() {

@@ -23,10 +23,20 @@ pub enum Booted {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         dir: Option<String>,
     },
-    /// Its init does not tell.
+    /// Its init shows no sign of it, and nothing that it waits for when it boots has been seen for a while.
+    Quiet {
+        /// Its name.
+        init: String,
+        /// For how long.
+        seconds: u64,
+    },
+    /// Its init is none that vz knows, and does not tell; it has run for a while.
     Untold {
         /// Its name.
         init: String,
+        /// For how long.
+        #[serde(default)]
+        seconds: u64,
     },
 }
 
