@@ -1,6 +1,11 @@
 //! vzlist: columns, widths, filters, sorting, JSON, exit codes, as scripts written against OpenVZ expect them.
 
-use vz_tests::{Rig, template::Template::Tiny};
+use std::{fs, process::Command, time::Duration};
+use vz_tests::{
+    Rig,
+    command::{self, Output},
+    template::Template::Tiny,
+};
 
 const HEADER: &str = "      CTID      NPROC STATUS    IP_ADDR         HOSTNAME";
 
@@ -111,4 +116,73 @@ fn nothing_found_and_nothing_there() {
     assert_eq!(out.text(), "[]");
     rig.create(101, Tiny, &[]);
     rig.vzlist(&["-1", "999"]).expect_code(1);
+}
+
+/// As a user of the host who is neither root nor in the group `vz`.
+fn as_nobody(rig: &Rig, line: &str) -> Output {
+    let bin = rig.paths.base.join("bin");
+    let mut words = line.split(' ');
+    let program = bin.join(words.next().unwrap_or_default());
+    if !program.exists() {
+        fs::create_dir_all(&bin).expect("a directory everybody can enter");
+        fs::copy(rig.bin.join("vzctl"), &program).expect("a program everybody can run");
+    }
+    let mut c = Command::new("setpriv");
+    c.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]).arg(program).args(words);
+    c.env("VZ_ROOT", &rig.paths.base);
+    command::run(&mut c, None, Duration::from_secs(20)).expect("setpriv")
+}
+
+#[test]
+fn who_may_not_look_is_told_so_and_not_that_it_is_down() {
+    let rig = three();
+    let reading = [
+        "vzctl status 101",
+        "vzctl status web",
+        "vzctl status 999",
+        "vzctl --json status 101",
+        "vzlist",
+        "vzlist -a",
+        "vzlist -j",
+        "vzctl list",
+        "vzctl why 101",
+        "vzctl events",
+        "vzctl operations",
+        "vzctl history 101",
+        "vzctl metrics",
+        "vzctl samples",
+        "vzctl check",
+        "vzctl template list",
+        "vzctl template show tiny",
+        "vzctl wait 01M8QRHX9CQ7AT1KBY6XCEK09J",
+        "vzctl exec 101 true",
+        "vzctl exec2 101 true",
+        "vzctl enter 101",
+        "vzctl console 101",
+        "vzubc",
+        "vzubc 101",
+        "vzcalc 101",
+        "vzmemcheck",
+        "vzcpucheck",
+    ];
+    let told = |line: &str, when: &str| {
+        let out = as_nobody(&rig, line);
+        let says = out.stderr.contains("not allowed") || out.stderr.contains("ermission denied");
+        assert!(out.code() == 12 && says, "{when}, `{line}`: {out}");
+        for untrue in ["down", "deleted", "does not exist", "not running", "not found"] {
+            assert!(!out.stdout.contains(untrue) && !out.stderr.contains(untrue), "{when}, `{line}`: {out}");
+        }
+    };
+    reading.iter().for_each(|line| told(line, "with vzd"));
+    // One that serves everybody's connection tells by itself who may use it.
+    fs::set_permissions(rig.paths.socket(), std::os::unix::fs::PermissionsExt::from_mode(0o666)).expect("the socket");
+    let out = as_nobody(&rig, "vzctl status 101");
+    assert!(out.code() == 12 && out.stderr.contains("does not serve you"), "{out}");
+    rig.stop_vzd();
+    // What is looked up in files then.
+    fs::set_permissions(rig.paths.conf_dir(), std::os::unix::fs::PermissionsExt::from_mode(0o700)).expect("conf");
+    for line in ["vzctl status 101", "vzctl status web", "vzctl status 999", "vzctl exec 101 true", "vzctl enter web"] {
+        told(line, "without vzd");
+    }
+    assert_eq!(rig.status(101), "exist mounted running", "root may look");
 }

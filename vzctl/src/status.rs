@@ -1,8 +1,8 @@
-//! `vzctl status`: one line of frozen words, exit 0 always. Asks vzd; without it the run record, the configuration
+//! `vzctl status`: one line of frozen words, exit 0 whatever they are. Only who may not look is told so, and no line. Asks vzd; without it the run record, the configuration
 //! file and the mount table tell the same.
 
 use crate::{
-    failure::Outcome,
+    failure::{Failure, Outcome},
     target::{self, Target},
     verbs::Session,
 };
@@ -56,7 +56,7 @@ impl Status {
 /// Prints the line.
 pub fn status(session: &Session, typed: &str) -> Outcome {
     let status = match typed.parse::<Target>() {
-        Ok(target) => of(session, &target),
+        Ok(target) => of(session, &target)?,
         Err(f) => {
             // Clients read the line and expect exit 0 whatever they ask for; the reason goes to standard error.
             session.ui.warn(&f.message);
@@ -77,8 +77,8 @@ fn line(ct: &str, state: CtState) -> String {
     format!("CTID {ct} {}", state.status_words())
 }
 
-fn of(session: &Session, target: &Target) -> Status {
-    match session.client.within(PATIENCE).info(&target.to_string()) {
+fn of(session: &Session, target: &Target) -> Result<Status, Failure> {
+    let told = match session.client.within(PATIENCE).info(&target.to_string()) {
         Ok(info) => {
             let mut status = Status::from_line(Some(info.ctid), info.status_line, "vzd");
             status.state = Some(info.state);
@@ -99,11 +99,14 @@ fn of(session: &Session, target: &Target) -> Status {
             status.state = Some(CtState::Absent);
             status
         }
-        Err(_) => from_files(session, target),
-    }
+        Err(e) if e.code() == ExitCode::PermissionDenied => return Err(e.into()),
+        Err(_) => return from_files(session, target),
+    };
+    Ok(told)
 }
 
-fn from_files(session: &Session, target: &Target) -> Status {
+/// What files say. What this user may not look at says nothing.
+fn from_files(session: &Session, target: &Target) -> Result<Status, Failure> {
     let paths = &session.paths;
     let mounted = |ctid: Ctid| {
         target::is_mounted(paths, ctid).unwrap_or_else(|f| {
@@ -111,19 +114,28 @@ fn from_files(session: &Session, target: &Target) -> Status {
             false
         })
     };
-    let state = |ctid: Ctid| match target::running(paths, ctid).map_err(|f| {
-        // The line has no word for it.
-        session.ui.warn(&format!("WARNING: it is not known whether CT {ctid} runs: {}", f.message));
-    }) {
-        Ok(Some(_)) => CtState::Running,
-        // What cannot be read is no end: its files are mounted, as those of one that runs are.
-        Err(()) if mounted(ctid) => CtState::Unknown,
-        _ if mounted(ctid) => CtState::Mounted,
-        _ if target::is_configured(paths, ctid) => CtState::Stopped,
-        _ => CtState::Absent,
+    let state = |ctid: Ctid| {
+        let runs = match target::running(paths, ctid) {
+            Ok(record) => Some(record.is_some()),
+            Err(f) if f.code == ExitCode::PermissionDenied => return Err(f),
+            Err(f) => {
+                // The line has no word for it.
+                session.ui.warn(&format!("WARNING: it is not known whether CT {ctid} runs: {}", f.message));
+                None
+            }
+        };
+        Ok(match runs {
+            Some(true) => CtState::Running,
+            // What cannot be read is no end: its files are mounted, as those of one that runs are.
+            None if mounted(ctid) => CtState::Unknown,
+            _ if mounted(ctid) => CtState::Mounted,
+            _ if target::is_configured(paths, ctid)? => CtState::Stopped,
+            _ => CtState::Absent,
+        })
     };
     match target.ctid(paths) {
-        Ok(ctid) => Status::from_line(Some(ctid.get()), line(&ctid.to_string(), state(ctid)), "files"),
-        Err(_) => Status::from_line(None, line(&target.to_string(), CtState::Absent), "files"),
+        Ok(ctid) => Ok(Status::from_line(Some(ctid.get()), line(&ctid.to_string(), state(ctid)?), "files")),
+        Err(f) if f.code == ExitCode::PermissionDenied => Err(f),
+        Err(_) => Ok(Status::from_line(None, line(&target.to_string(), CtState::Absent), "files")),
     }
 }

@@ -71,11 +71,21 @@ fn by_name(paths: &Paths, name: &CtName) -> Result<Option<Ctid>, Failure> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(e) => return Err(unreadable(&dir, &e)),
     };
+    let mut denied = None;
     for entry in entries.flatten() {
         let file = entry.file_name();
         let ctid = file.to_str().and_then(|f| f.strip_suffix(".toml")).and_then(|c| Ctid::from_str(c).ok());
         let Some(ctid) = ctid else { continue };
-        let Ok(text) = records::operators_text(&entry.path()) else { continue };
+        let text = match records::operators_text(&entry.path()) {
+            Ok(text) => text,
+            Err(e) => {
+                // Whose name it has cannot be known.
+                if e.kind() == io::ErrorKind::PermissionDenied {
+                    denied = Some(unreadable(&entry.path(), &e));
+                }
+                continue;
+            }
+        };
         // Parsing is only worth its time where the name occurs at all.
         if text.contains(name.as_str())
             && toml::from_str::<NameOnly>(&text).is_ok_and(|c| c.name.as_deref() == Some(name.as_str()))
@@ -83,22 +93,29 @@ fn by_name(paths: &Paths, name: &CtName) -> Result<Option<Ctid>, Failure> {
             return Ok(Some(ctid));
         }
     }
-    Ok(None)
+    denied.map_or(Ok(None), Err)
 }
 
 fn unreadable(path: &std::path::Path, e: &io::Error) -> Failure {
     let f = Failure::system(format_args!("cannot read {}", path.display()), e);
     match e.kind() {
-        io::ErrorKind::PermissionDenied => {
-            f.hint("run vzctl as root: exec, enter, console and runscript are not for the group `vz`")
-        }
+        io::ErrorKind::PermissionDenied => Failure { code: ExitCode::PermissionDenied, ..f }
+            .hint("run vzctl as root: exec, enter, console and runscript are not for the group `vz`"),
         _ => f,
     }
 }
 
 /// Whether there is a configuration of the CT.
-pub fn is_configured(paths: &Paths, ctid: Ctid) -> bool {
-    fs::symlink_metadata(paths.conf(ctid)).is_ok()
+///
+/// # Errors
+/// It cannot be looked at, which does not mean that there is none.
+pub fn is_configured(paths: &Paths, ctid: Ctid) -> Result<bool, Failure> {
+    let file = paths.conf(ctid);
+    match fs::symlink_metadata(&file) {
+        Ok(_) => Ok(true),
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(false),
+        Err(e) => Err(unreadable(&file, &e)),
+    }
 }
 
 /// The record of a running CT; `None` when it does not run. Says so only after comparing the boot id of the host and
@@ -124,7 +141,7 @@ pub fn must_run(paths: &Paths, target: &Target) -> Result<RunRecord, Failure> {
     if let Some(record) = running(paths, ctid)? {
         return Ok(record);
     }
-    Err(match is_configured(paths, ctid) {
+    Err(match is_configured(paths, ctid)? {
         true => Failure::new(ExitCode::NotRunning, format!("Container is not running: CT {ctid}"))
             .hint(format!("start it with `vzctl start {ctid}`")),
         false => Failure::new(ExitCode::NoConfig, format!("Container {ctid} does not exist"))

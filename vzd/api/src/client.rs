@@ -110,6 +110,7 @@ impl ClientError {
     pub fn code(&self) -> ExitCode {
         match self {
             Self::Api(e) => e.code,
+            Self::Denied { .. } => ExitCode::PermissionDenied,
             _ => ExitCode::System,
         }
     }

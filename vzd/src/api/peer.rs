@@ -36,7 +36,7 @@ pub fn refuse(stream: &UnixStream) -> Option<String> {
 pub fn forbidden(reason: &str) -> Refusal {
     Refusal::new(
         StatusCode::FORBIDDEN,
-        ExitCode::System,
+        ExitCode::PermissionDenied,
         format!("this vzd does not serve you: {reason}"),
         "run it as root, or have yourself added to the group: usermod -aG vz USER",
     )

@@ -34,6 +34,8 @@ exit_codes! {
     ExecFailed = 8,
     /// Another operation on this container is under way.
     Locked = 9,
+    /// This user may not do that, nor look.
+    PermissionDenied = 12,
     /// There is no configuration of that container.
     NoConfig = 14,
     /// Running the command took too long.
