@@ -57,6 +57,25 @@ with_and_without_nesting!(
     the_host_is_out_of_reach_through_proc_and_sys,
 );
 
+mod finer {
+    use vz_types::config::Feature::{Fuse, Netns, Tun};
+
+    #[test]
+    fn device_nodes_are_the_listed_ones_and_no_others_open() {
+        super::device_nodes_are_the_listed_ones_and_no_others_open(&[Tun]);
+    }
+
+    #[test]
+    fn every_denied_call_answers_as_the_table_says_on_three_abis() {
+        super::every_denied_call_answers_as_the_table_says_on_three_abis(&[Tun, Fuse, Netns]);
+    }
+
+    #[test]
+    fn mounts_are_what_a_machine_needs_and_the_sensitive_ones_are_masked() {
+        super::mounts_are_what_a_machine_needs_and_the_sensitive_ones_are_masked(&[Tun, Fuse, Netns]);
+    }
+}
+
 /// A start that copies the mounts of all neighbours becomes slower by each of them, and holds them for a moment.
 #[test]
 fn a_container_begins_in_a_mount_namespace_without_its_neighbours() {

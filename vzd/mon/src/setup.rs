@@ -36,7 +36,7 @@ use vz_types::{
     config::Feature,
     limits::kernel::Inside,
     plan::LaunchPlan,
-    policy::{DEVICES, MASKED_DIRS, MASKED_FILES, UNCOVERED, feature_devices},
+    policy::{DEVICES, MASKED_DIRS, MASKED_FILES, UNCOVERED, feature_devices, uncovered},
 };
 
 const STEP: &str = "init";
@@ -215,27 +215,29 @@ pub struct View {
     first: Vec<Made>,
     /// Attached once /dev has its nodes.
     below_dev: Vec<Made>,
-    /// Under the root, where nesting is on.
+    /// Under the root, where features ask for it.
     below: Option<Below>,
 }
 
-/// What lies under the root of a container with nesting.
+/// What lies under the root of a container that has [`uncovered`] filesystems.
 struct Below {
     base: Made,
-    /// The second /proc and /sys, at [`UNCOVERED`].
+    /// They, at [`UNCOVERED`].
     uncovered: Vec<Made>,
 }
 
 impl Below {
-    fn make(one: SingleThreaded) -> Result<Self, StepError> {
+    fn make(one: SingleThreaded, again: &[&str]) -> Result<Self, StepError> {
         let options = [("mode", "0555"), ("size", "64k"), ("nr_inodes", "16")];
         let base = Made::new("tmpfs", "", &options, &[], ACTIVE)?;
         let dir = UNCOVERED.trim_start_matches('/');
-        let processes = empty_proc(one, &format!("{dir}/proc"))?;
-        // Not read-only, or nothing but a read-only one could be mounted inside, and privileged containers of users want
-        // the other. Who may write which file in it is decided by the file's owner, the host's root.
-        let sys = Made::new("sysfs", &format!("{dir}/sys"), &[], &[], ACTIVE)?;
-        Ok(Self { base, uncovered: vec![processes, sys] })
+        let make = |name: &&str| match *name {
+            "proc" => empty_proc(one, &format!("{dir}/proc")),
+            // Not read-only, or nothing but a read-only one could be mounted inside, and privileged containers of users want
+            // the other. Who may write which file in it is decided by the file's owner, the host's root.
+            _ => Made::new("sysfs", &format!("{dir}/sys"), &[], &[], ACTIVE),
+        };
+        Ok(Self { base, uncovered: again.iter().map(make).collect::<Result<_, _>>()? })
     }
 }
 
@@ -290,7 +292,8 @@ impl View {
             Made::new("tmpfs", "dev/shm", &[("mode", "1777"), ("size", size.as_str())], &[], files)?,
             Made::new("mqueue", "dev/mqueue", &[], &[], ACTIVE)?,
         ];
-        let below = features.contains(&Feature::Nesting).then(|| Below::make(one)).transpose()?;
+        let again = uncovered(features);
+        let below = (!again.is_empty()).then(|| Below::make(one, again)).transpose()?;
         Ok(Self { masks, first, below_dev, below })
     }
 

@@ -167,7 +167,7 @@ impl std::fmt::Display for Layout {
 #[serde(rename_all = "lowercase")]
 pub enum Feature {
     /// New user, pid, ipc, uts, cgroup and time namespaces inside, and what containers inside need besides
-    /// ([`crate::policy::FEATURE_DEVICES`], [`crate::policy::UNCOVERED`]).
+    /// ([`crate::policy::FEATURE_DEVICES`], [`crate::policy::uncovered`]).
     Nesting,
     /// The kernel key retention calls.
     Keyctl,
@@ -180,6 +180,12 @@ pub enum Feature {
     Xfrm,
     /// The i386 socket multiplexer, for 32-bit programs built for old kernels; what it does escapes the filter.
     Socketcall,
+    /// `/dev/net/tun`: links whose other end is a program (VPNs).
+    Tun,
+    /// `/dev/fuse`: filesystems that are programs.
+    Fuse,
+    /// Network namespaces with names, as `ip netns exec` enters them ([`crate::policy::uncovered`]).
+    Netns,
 }
 
 impl Feature {
@@ -191,6 +197,9 @@ impl Feature {
         (Feature::Bpf, "bpf"),
         (Feature::Xfrm, "xfrm"),
         (Feature::Socketcall, "socketcall"),
+        (Feature::Tun, "tun"),
+        (Feature::Fuse, "fuse"),
+        (Feature::Netns, "netns"),
     ];
 }
 

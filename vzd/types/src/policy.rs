@@ -54,18 +54,19 @@ pub const DEVICE_RANGES: &[(u32, Option<u32>)] = &[
     (143, None),
 ];
 
-/// Character devices a feature adds: the feature, path below /dev, major, minor. vz makes these nodes itself, with mode
-/// 0666 whatever the host's own nodes say, because on them a process can only do what its user namespace allows it:
-/// mount FUSE filesystems of its own (containers' storage inside a container) and make tun links in network namespaces
-/// of its own (rootless containers' networks). Numbers: kernel Documentation/admin-guide/devices.txt.
-pub const FEATURE_DEVICES: &[(Feature, &str, u32, u32)] =
-    &[(Feature::Nesting, "fuse", 10, 229), (Feature::Nesting, "net/tun", 10, 200)];
+/// Character devices that features add: any of these features, path below /dev, major, minor. vz makes these nodes itself,
+/// with mode 0666 whatever the host's own nodes say, because on them a process can only do what its user namespace allows
+/// it: mount FUSE filesystems of its own (sshfs, rclone, containers' storage inside a container) and make tun links in
+/// network namespaces of its own (VPNs, rootless containers' networks). Numbers: kernel
+/// Documentation/admin-guide/devices.txt.
+pub const FEATURE_DEVICES: &[(&[Feature], &str, u32, u32)] =
+    &[(&[Feature::Nesting, Feature::Fuse], "fuse", 10, 229), (&[Feature::Nesting, Feature::Tun], "net/tun", 10, 200)];
 
 /// The rows of [`FEATURE_DEVICES`] that these features bring: path below /dev, major, minor.
 pub fn feature_devices(features: &[Feature]) -> impl Iterator<Item = (&'static str, u32, u32)> {
     FEATURE_DEVICES
         .iter()
-        .filter(|(feature, ..)| features.contains(feature))
+        .filter(|(any, ..)| any.iter().any(|f| features.contains(f)))
         .map(|(_, path, major, minor)| (*path, *major, *minor))
 }
 
@@ -76,11 +77,21 @@ pub fn device_rules(features: &[Feature]) -> Vec<(u32, Option<u32>)> {
     standard.chain(DEVICE_RANGES.iter().copied()).chain(added).collect()
 }
 
-/// Where a container with [`Feature::Nesting`] has a second /proc and /sys without masks: in a filesystem that its root is
-/// mounted over, so no path leads there and no list of mounts shows it. The kernel lets a user namespace inside mount these
-/// two only while its mount namespace has one of each that nothing covers (`mount_too_revealing` in fs/namespace.c), reached by
-/// a path or not, and the masks cover the first ones.
+/// Where a container has what is [`uncovered`] for it: in a filesystem that its root is mounted over, so no path leads there
+/// and no list of mounts shows it.
 pub const UNCOVERED: &str = "/uncovered";
+
+/// The filesystems that a container with these features has a second time, without masks, below [`UNCOVERED`]: `proc`, `sys`.
+/// The kernel lets proc and sysfs be mounted inside only while the mount namespace has one of the same kind that nothing covers
+/// (`mount_too_revealing` in fs/namespace.c), reached by a path or not, and the masks cover the first ones. Containers inside need both;
+/// `ip netns exec` mounts the /sys of its network namespace.
+pub fn uncovered(features: &[Feature]) -> &'static [&'static str] {
+    match (features.contains(&Feature::Nesting), features.contains(&Feature::Netns)) {
+        (true, _) => &["proc", "sys"],
+        (false, true) => &["sys"],
+        (false, false) => &[],
+    }
+}
 
 /// Files hidden behind an empty read-only file, where the kernel has them.
 pub const MASKED_FILES: &[&str] = &[

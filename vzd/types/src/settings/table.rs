@@ -397,7 +397,7 @@ pub const SETTINGS: &[Setting] = &[
     Setting {
         name: "features",
         value: "NAME:on|off[,...]",
-        help: "Open or close kernel surfaces: nesting, keyctl, io_uring, bpf, xfrm",
+        help: "Open or close kernel surfaces: nesting, tun, fuse, netns, keyctl, io_uring, bpf, xfrm, socketcall",
         api: "Features: name to on/off.",
         example: "nesting:on",
         how: How::Switches,
