@@ -227,6 +227,7 @@ pub fn page() -> String {
         text.push_str(&format!("{}. Does not apply: {note}.\n", n + 1));
     }
     text.push_str(BEYOND);
+    text.push_str(&crate::daemons::list().page());
     text
 }
 

@@ -17,6 +17,7 @@
 //! | [`template`] | OS templates for tests: cached Debian ones, a tiny busybox one |
 //! | [`package`] | the Debian package, and throwaway roots to install it in |
 //! | [`tarball`] | root filesystems in archives, made without us |
+//! | [`daemons`] | the daemons of Debian that are tried |
 //! | [`inits`] | what is promised of each shipped init |
 //! | [`storm`] | vzd killed again and again, under load |
 //! | [`ssh`] | logging in |
@@ -29,6 +30,7 @@
 pub mod background;
 pub mod census;
 pub mod command;
+pub mod daemons;
 pub mod dns;
 pub mod facts;
 pub mod inits;

@@ -171,6 +171,54 @@ fn servers_from_packages_serve_another_container_and_are_back_after_a_reboot() {
     }
 }
 
+/// What a machine would do with the kernel itself, and what a container has no part of: none of it fails, here or after a
+/// reboot, and what has no effect says so where its user looks. (`cargo xtask long hundred_daemons` has all others.)
+#[test]
+fn units_that_nothing_needs_in_a_container_do_not_fail_after_apt_install() {
+    const HOSTS_OWN: [&str; 6] = ["auditd", "atopacct", "acct", "rngd", "autofs", "gpm"];
+    let site = Site::new(&PAIR);
+    site.everywhere(
+        "export DEBIAN_FRONTEND=noninteractive
+         apt-get -qq update
+         apt-get -qq install -y --no-install-recommends auditd atop acct rng-tools5 autofs gpm >/root/install.log 2>&1 || { cat /root/install.log; exit 1; }
+         cd /etc/systemd/system
+         unit() { printf '[Service]\\nExecStart=/bin/sleep infinity\\n%b\\n[Install]\\nWantedBy=multi-user.target\\n' \"$2\" >$1.service; }
+         unit urgent 'CPUSchedulingPolicy=rr\\nCPUSchedulingPriority=20\\nIOSchedulingClass = realtime\\nIOSchedulingPriority=1'
+         unit fenced 'IPAddressDeny=any\\nDynamicUser=yes'
+         # Set from outside of the unit's own file, in a template.
+         unit later@ ''; mkdir later@.service.d; printf '[Service]\\nCPUSchedulingPolicy=fifo\\n' >later@.service.d/mine.conf
+         # Another policy than those is kept.
+         unit idle 'CPUSchedulingPolicy=idle\\nIOSchedulingClass=idle'
+         systemctl daemon-reload
+         systemctl -q enable --now urgent fenced later@one idle",
+    );
+    for round in ["installed", "rebooted"] {
+        for (ctid, ..) in PAIR {
+            site.assert_healthy(ctid);
+            let look = "for u in urgent fenced later@one idle; do systemctl is-active $u; done
+                for u in urgent later@one idle; do p=$(systemctl show -P MainPID $u); chrt -p $p | grep -o 'SCHED_[A-Z]*'; ionice -p $p; done";
+            let expected = "active\nactive\nactive\nactive\nSCHED_OTHER\nnone: prio 0\nSCHED_OTHER\nnone: prio 0\nSCHED_IDLE\nidle";
+            assert_eq!(site.script(ctid, look), expected, "{round}");
+            for unit in HOSTS_OWN {
+                let state = site.script(ctid, &format!("systemctl show -P ActiveState -P ConditionResult {unit}"));
+                assert_eq!(state, "inactive\nno", "{round}: {unit}");
+            }
+            let status = site.script(ctid, "systemctl status fenced --no-pager");
+            assert!(status.contains("IPAddressDeny= has no effect in this container"), "{round}: {status}");
+        }
+        if round == "installed" {
+            site.everywhere("systemctl is-system-running");
+            let restart = |ctid: u32| drop(site.rig.ok(&["restart", &ctid.to_string(), "--wait"]));
+            thread::scope(|s| {
+                for (ctid, ..) in PAIR {
+                    let restart = &restart;
+                    s.spawn(move || restart(ctid));
+                }
+            });
+        }
+    }
+}
+
 #[test]
 fn a_release_upgrade_runs_unattended_under_running_services() {
     let (ctid, address, _) = PAIR[0];
