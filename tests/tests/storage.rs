@@ -160,6 +160,47 @@ fn the_overlay_is_one_that_can_be_checkpointed() {
 }
 
 #[test]
+fn renaming_a_directory_that_came_with_the_template_is_no_cross_device_link() {
+    let rig = running(&[]);
+    // A program that gets EXDEV copies instead, and then it is another inode.
+    let moved = "mkdir -p /opt; for p in '/etc /opt/etc' '/opt/etc /opt/etc2' '/opt/etc2 /etc' '/usr /opt/usr'; do set -- $p; \
+                 before=$(stat -c %i $1); mv $1 $2; [ ! -e $1 ] && [ $(stat -c %i $2) = $before ] && echo $2; done";
+    assert_eq!(rig.inside(101, moved), "/opt/etc\n/opt/etc2\n/etc\n/opt/usr");
+    let template = rig.paths.template_dir().join("tiny/current/root");
+    // What is made where it was begins empty, and all of it is so after a reboot, a restart and on the host.
+    rig.inside(101, "mkdir /usr; echo new >/opt/usr/bin/new; sync");
+    for again in ["", "restart"] {
+        if !again.is_empty() {
+            rig.ok(&["restart", "101", "--fast"]);
+        }
+        assert_eq!(rig.inside(101, "ls -A /usr"), "", "{again}");
+        assert_eq!(rig.inside(101, "ls -A /opt/usr /opt/usr/bin"), "/opt/usr:\nbin\n\n/opt/usr/bin:\nnew", "{again}");
+        assert_eq!(
+            rig.inside(101, "cat /etc/os-release /opt/usr/bin/new"),
+            format!("{}new", fs::read_to_string(template.join("etc/os-release")).unwrap())
+        );
+    }
+    assert!(template.join("usr/bin").is_dir() && !template.join("opt").exists());
+    // Where its other half is stands in an attribute that nobody inside can write.
+    rig.ok(&["stop", "101", "--fast"]);
+    rig.ok(&["mount", "101"]);
+    let upper = rig.paths.private_dir().join("101/rw/upper/opt/usr");
+    let mut value = [0; 64];
+    let n = rustix::fs::getxattr(&upper, "trusted.overlay.redirect", &mut value).unwrap();
+    assert_eq!(&value[..n], b"/usr");
+    // Forged, by whoever could, it leads nowhere out of the template.
+    for forged in ["/../../../../etc", "../../etc", "/", "/etc/../.."] {
+        rustix::fs::setxattr(&upper, "trusted.overlay.redirect", forged.as_bytes(), rustix::fs::XattrFlags::empty())
+            .unwrap();
+        rig.ok(&["umount", "101"]);
+        rig.ok(&["mount", "101"]);
+        let there = fs::read_dir(rig.paths.root_dir().join("101/opt/usr"));
+        assert!(there.is_err(), "{forged}");
+    }
+    rig.ok(&["umount", "101"]);
+}
+
+#[test]
 fn destroy_leaves_neither_files_nor_mounts_nor_loop_devices() {
     let rig = running(&[]);
     rig.inside(101, "mkdir -p /a/b/c; : >/a/b/c/d; chattr +i /a/b/c/d 2>/dev/null; true");

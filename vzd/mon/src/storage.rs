@@ -237,7 +237,10 @@ enum Way {
     Paths,
 }
 
-/// Without index and nfs_export CRIU cannot dump a container whose init watches files.
+/// Without index and nfs_export CRIU cannot dump a container whose init watches files. With redirect_dir a directory of
+/// the template's can be renamed: the upper one then says where its lower half is, in an attribute that only root of the
+/// host can write, and that leads nowhere but into this template (docs/adr/0037-directories-of-the-template-can-be-renamed.md).
+/// The kernel's default for metacopy is whoever's; it needs redirect_dir and excludes nfs_export.
 fn create_overlay(layers: &Layers<'_>, way: Way) -> io::Result<OwnedFd> {
     let fs = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
     let said = |e: rustix::io::Errno| {
@@ -258,8 +261,8 @@ fn create_overlay(layers: &Layers<'_>, way: Way) -> io::Result<OwnedFd> {
         }
         .map_err(said)?;
     }
-    for option in ["index", "nfs_export"] {
-        fsconfig_set_string(fs.as_fd(), option, "on").map_err(said)?;
+    for (option, value) in [("index", "on"), ("nfs_export", "on"), ("redirect_dir", "on"), ("metacopy", "off")] {
+        fsconfig_set_string(fs.as_fd(), option, value).map_err(said)?;
     }
     fsconfig_create(fs.as_fd()).map_err(said)?;
     Ok(fsmount(fs.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, HOST_ATTRIBUTES)?)
