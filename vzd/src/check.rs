@@ -4,6 +4,7 @@
 //! The tables are [`PROBES`] for the kernel, [`values`] for its settings, [`PROGRAMS`] for what must be installed and [`UNITS`] for what systemd starts.
 
 mod probes;
+mod terminals;
 mod values;
 
 use crate::{
@@ -226,6 +227,7 @@ const UNITS: &[Unit] = &[
 pub fn report(paths: &Paths, config: &ManagerConfig) -> CheckReport {
     let mut items: Vec<CheckItem> = PROBES.iter().map(|p| kernel_row(p, paths)).collect();
     items.extend(values::rows());
+    items.push(terminals::open_row(Cgroups::find(paths, config.cgroup_root.as_deref()).ok().as_ref()));
     items.extend(cgroup_rows(paths, config));
     items.extend(PROGRAMS.iter().map(program_row));
     items.push(monitor_row(config));
