@@ -28,6 +28,7 @@
 //! | [`takers`] | programs that take resolv.conf over |
 
 pub mod background;
+pub mod builds;
 pub mod census;
 pub mod command;
 pub mod daemons;

@@ -6,12 +6,13 @@
 use std::{
     collections::BTreeSet,
     fs,
-    path::{Path, PathBuf},
+    path::PathBuf,
     time::{Duration, Instant},
 };
 use vz_tests::{
     Rig,
     background::answer,
+    builds::{recipe, stopped_copy},
     template::Template::Tiny,
     wait::{self, Process},
 };
@@ -441,45 +442,6 @@ fn stop_all_is_done_whatever_becomes_of_vzd() {
     }
 }
 
-/// A tree that takes a while to be copied, and its recipe.
-fn recipe(rig: &Rig, name: &str) -> PathBuf {
-    let tree = rig.paths.base.join(format!("tree-{name}"));
-    for dir in ["bin", "sbin", "etc", "proc", "sys", "dev", "run", "tmp", "root", "many"] {
-        fs::create_dir_all(tree.join(dir)).unwrap();
-    }
-    fs::copy("/bin/busybox", tree.join("bin/busybox")).unwrap();
-    std::os::unix::fs::symlink("busybox", tree.join("bin/sh")).unwrap();
-    std::os::unix::fs::symlink("../bin/busybox", tree.join("sbin/init")).unwrap();
-    fs::write(tree.join("etc/inittab"), "::respawn:/bin/busybox sleep 100000\n").unwrap();
-    for n in 0..300 {
-        fs::write(tree.join(format!("many/{n}")), "x").unwrap();
-    }
-    fs::create_dir_all(rig.paths.recipe_dir()).unwrap();
-    let text = format!("description = 'x'\ntree = '{}'\ninit = 'busybox'\n", tree.display());
-    fs::write(rig.paths.recipe_dir().join(format!("{name}.toml")), text).unwrap();
-    tree
-}
-
-/// The program that copies a tree, stopped where it is.
-fn stopped_copy(rig: &Rig, tree: &Path) -> Process {
-    let from = format!("{}/.", tree.display());
-    let find = || {
-        for entry in fs::read_dir("/proc").unwrap().flatten() {
-            let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse::<u32>().ok()) else { continue };
-            let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
-            let words: Vec<&[u8]> = line.split(|b| *b == 0).collect();
-            if words[0].ends_with(b"cp") && words.contains(&from.as_bytes()) {
-                let process = Process::open(pid).ok()?;
-                process.pause(true);
-                return Some(process);
-            }
-        }
-        None
-    };
-    wait::retry(SOON, Duration::from_millis(1), find)
-        .unwrap_or_else(|| panic!("nobody copies {from}\n--- vzd\n{}", rig.vzd_log(40)))
-}
-
 #[test]
 fn a_build_is_joined_outlives_its_clients_and_is_waited_for() {
     let rig = Rig::new(&[]);
@@ -511,6 +473,30 @@ fn a_build_is_joined_outlives_its_clients_and_is_waited_for() {
     let web = shown.as_array().unwrap().iter().find(|t| t["name"] == "web").unwrap();
     assert_eq!(web["status"], "ready", "{web}");
     assert_eq!(operations(&rig, &["--template", "web"]).len(), 3);
+}
+
+#[test]
+fn sigterm_during_a_build_ends_vzd_at_once_and_it_answers_until_then() {
+    let rig = Rig::new(&[]);
+    let tree = recipe(&rig, "web");
+    let before = rig.census();
+    let build = rig.vzctl_running(&["template", "build", "web"]);
+    let copy = stopped_copy(&rig, &tree);
+    let lock = fs::read_to_string(rig.paths.lock()).unwrap();
+    let vzd = Process::open(lock.trim().parse().unwrap()).unwrap();
+    vzd.terminate();
+    // Whoever asks is answered, or it is gone a moment later: nobody is told for long that it is not running while it is.
+    let unanswered = || (rig.vzctl(&["operations"]).code() != 0).then_some(());
+    wait::retry(SOON, MOMENT, unanswered).expect("it ends");
+    assert!(vzd.ended(Duration::from_secs(5)).unwrap(), "it answers nobody and has not ended");
+    assert!(copy.ended(SOON).unwrap(), "the program that copied is there still");
+    let said = build.ends(SOON);
+    assert!(said.code() != 0 && said.stderr.contains("cancelled"), "{said}");
+    rig.stop_vzd();
+    rig.start_vzd(&[]);
+    assert_eq!(operations(&rig, &["--template", "web"])[0]["state"], "cancelled");
+    rig.assert_census(&before, "after a build that the end of vzd cancelled");
+    rig.ok(&["template", "build", "web"]);
 }
 
 #[test]
