@@ -19,6 +19,8 @@ const LONG: Duration = Duration::from_secs(120);
 
 #[path = "import/bad.rs"]
 mod bad;
+#[path = "import/wrapped.rs"]
+mod wrapped;
 
 type Builder = tar::Builder<Vec<u8>>;
 

@@ -1,6 +1,6 @@
 //! Why something about a template did not work, what `vzctl` exits with then, and what to do next.
 
-use crate::unpack::{Blame, Failure};
+use crate::unpack::{self, Blame, Failure};
 use std::{
     io,
     path::{Path, PathBuf},
@@ -85,6 +85,16 @@ pub enum TemplateError {
         source_name: String,
         /// Which entry, and why.
         failure: Failure,
+    },
+    /// An archive is of a form that no template can be made from.
+    #[error("{source_name} cannot be imported: it is {what}")]
+    Form {
+        /// What the archive is called.
+        source_name: String,
+        /// What it is.
+        what: String,
+        /// What to do instead.
+        hint: String,
     },
     /// The archive did not arrive.
     #[error("{source_name} cannot be imported: {why}")]
@@ -171,7 +181,9 @@ impl TemplateError {
         match self {
             Self::NoSuch { .. } | Self::NoRecipe { .. } | Self::NotBuilt { .. } => ExitCode::NoTemplate,
             Self::Recipe { .. } => ExitCode::BadConfig,
-            Self::NoInit { .. } | Self::Broken { .. } | Self::Machine { .. } => ExitCode::BadTemplate,
+            Self::NoInit { .. } | Self::Broken { .. } | Self::Machine { .. } | Self::Form { .. } => {
+                ExitCode::BadTemplate
+            }
             Self::Exists { .. } => ExitCode::Exists,
             Self::Archive { failure, .. } => match failure.blame {
                 Blame::Archive => ExitCode::BadTemplate,
@@ -222,10 +234,13 @@ impl TemplateError {
                 Blame::Archive if failure.why.contains("exceeds the limit") => {
                     Some("--max-size raises the limit, where you trust the archive".into())
                 }
+                Blame::Archive if unpack::instead(&failure.why).is_some() => unpack::instead(&failure.why)
+                    .map(|(how, note)| format!("{how} | vzctl template import - --name NAME{note}")),
                 Blame::Archive => Some("nothing of it was kept".into()),
                 Blame::Space => Some("free space in the template store, or give it a larger disk".into()),
                 Blame::Host => None,
             },
+            Self::Form { hint, .. } => Some(hint.clone()),
             Self::Machine { .. } => Some("take the root filesystem of this host's architecture".into()),
             Self::Upload { .. } => None,
             Self::InUse { .. } => Some("destroy these containers first, or keep the template".into()),

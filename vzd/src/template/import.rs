@@ -209,7 +209,7 @@ fn listen(
 }
 
 /// Where an init is looked for at a start, in this order.
-const INIT_PATHS: &[&str] = &["/sbin/init", "/usr/sbin/init", "/lib/systemd/systemd", "/init"];
+pub(super) const INIT_PATHS: &[&str] = &["/sbin/init", "/usr/sbin/init", "/lib/systemd/systemd", "/init"];
 
 /// The tree's init, what it is, and the architecture it is for, which this host must run.
 pub fn recognise(tree: &Tree, name: &TemplateName, source: &str) -> Result<(Init, String), TemplateError> {

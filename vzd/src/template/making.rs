@@ -7,6 +7,7 @@ use super::{
     lock::Lock,
     machine,
     manifest::{self, Origin},
+    packed,
     recipe::{Init, Recipe},
     register::{self, Facts, make_dir, os_release},
     sets,
@@ -35,6 +36,8 @@ enum From {
 #[derive(Debug)]
 struct Filled {
     source: String,
+    /// What the archive was and what of it was left out, where it was no plain root.
+    packed: Option<String>,
     archive: Option<String>,
     init: Option<Init>,
     arch: String,
@@ -160,7 +163,7 @@ impl Making {
                 };
                 let source = build::fill(&job, &staging, &root, tell)?;
                 let arch = recipe.arch.as_ref().map_or_else(machine::host, |a| a.to_string());
-                Filled { source, archive: None, init: None, arch }
+                Filled { source, packed: None, archive: None, init: None, arch }
             }
             From::Archive(upload) => {
                 make_dir(&root)?;
@@ -169,7 +172,11 @@ impl Making {
                     .map_err(|e| TemplateError::io("setting the mode of", &root, e))?;
                 let source = import::source(upload);
                 let archive = import::unpack(&root, upload, &source, &self.lock, &self.cancelled, tell)?;
-                Filled { source, archive: Some(archive), init: None, arch: String::new() }
+                let packed = packed::settle(&version, &source)?;
+                if let Some(what) = &packed {
+                    tell(BuildEvent::Log { line: what.clone() });
+                }
+                Filled { source, packed, archive: Some(archive), init: None, arch: String::new() }
             }
             From::Registered => return Ok(()),
         });
@@ -237,7 +244,10 @@ impl Making {
         };
         let facts = Facts {
             description,
-            source: filled.source.clone(),
+            source: match &filled.packed {
+                Some(what) => format!("{}: {what}", filled.source),
+                None => filled.source.clone(),
+            },
             origin,
             recipe_digest,
             archive: filled.archive.clone(),

@@ -25,6 +25,7 @@ mod lock;
 mod machine;
 mod making;
 mod manifest;
+mod packed;
 mod progress;
 mod recipe;
 mod register;

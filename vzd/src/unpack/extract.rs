@@ -41,23 +41,6 @@ const ABSURD: u64 = 1 << 50;
 const MAX_XATTRS: usize = 64;
 const MAX_XATTR_NAMES: usize = 3000;
 
-/// Device nodes archives of a plain system have below /dev. A container's /dev is made by vz at each start, so they are
-/// left out without further ado; they must be what they are called.
-const USUAL_NODES: &[(&[u8], u32, u32)] = &[
-    (b"null", 1, 3),
-    (b"zero", 1, 5),
-    (b"full", 1, 7),
-    (b"random", 1, 8),
-    (b"urandom", 1, 9),
-    (b"kmsg", 1, 11),
-    (b"tty", 5, 0),
-    (b"console", 5, 1),
-    (b"ptmx", 5, 2),
-    (b"pts/ptmx", 5, 2),
-    (b"fuse", 10, 229),
-    (b"net/tun", 10, 200),
-];
-
 /// What is done about an extended attribute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum About {
@@ -235,9 +218,7 @@ impl Extract {
     }
 
     fn device(&mut self, parts: &[&[u8]], block: bool, major: u32, minor: u32) -> Result<(), Trouble> {
-        let below_dev = parts.split_first().filter(|(dev, _)| **dev == b"dev").map(|(_, rest)| rest.join(&b'/'));
-        let usual = !block && below_dev.is_some_and(|n| USUAL_NODES.contains(&(n.as_slice(), major, minor)));
-        if usual || self.skip_devices {
+        if nodes::is_usual(parts, block, major, minor) || self.skip_devices {
             *self.notes.entry(NOTE_NODES).or_default() += 1;
             return Ok(());
         }
@@ -596,5 +577,6 @@ fn for_this_root(value: &[u8]) -> Option<Vec<u8>> {
     })
 }
 
+mod nodes;
 #[cfg(test)]
 mod tests;

@@ -45,12 +45,30 @@ const KINDS: &[Kind] = &[
     Kind { magic: b"BZh", name: "bzip2", open: None },
     Kind { magic: &[0x04, 0x22, 0x4d, 0x18], name: "lz4", open: None },
     Kind { magic: &[0x5d, 0, 0], name: "lzma", open: None },
+    Kind { magic: b"\x89LZO", name: "lzop", open: None },
     Kind { magic: b"PK\x03\x04", name: "zip", open: None },
     Kind { magic: b"!<arch>\n", name: "ar (a Debian package?)", open: None },
     Kind { magic: b"hsqs", name: "squashfs", open: None },
     Kind { magic: b"QFI\xfb", name: "qcow2", open: None },
     Kind { magic: b"0707", name: "cpio", open: None },
 ];
+
+/// What makes a tar archive on standard output of a file that is not taken: format, command with FILE for its name, and what
+/// is to be said about it.
+const INSTEAD: &[(&str, &str, &str)] = &[
+    ("bzip2", "bzip2 -dc FILE", ""),
+    ("lz4", "lz4 -dc FILE", ""),
+    ("lzma", "xz -dc --format=lzma FILE", ""),
+    ("lzop", "lzop -dc FILE", ""),
+    ("squashfs", "sqfs2tar FILE", " (sqfs2tar is in the package squashfs-tools-ng)"),
+    ("cpio", "(mkdir DIR && cd DIR && cpio -id && tar -c .) <FILE", ""),
+];
+
+/// The command that makes a tar archive of what was refused with these words, and what is to be said about it.
+pub fn instead(why: &str) -> Option<(&'static str, &'static str)> {
+    let row = INSTEAD.iter().find(|(name, _, _)| why.starts_with(&format!("its format is {name};")));
+    row.map(|(_, how, note)| (*how, *note))
+}
 
 /// The largest dictionary of xz: its `-9` needs 65 MiB, and some more is used by `--lzma2=dict=`.
 const XZ_MEMORY: u64 = 300 << 20;

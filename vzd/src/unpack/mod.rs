@@ -244,6 +244,8 @@ fn worker(plan: &Plan, archive: &OwnedFd, go: &OwnedFd, channel: &OwnedFd) -> ! 
     process::exit_now(0)
 }
 
+pub use input::instead;
+
 /// Bytes a stranger chose, for a message: printable, and not endless.
 pub fn shown(bytes: &[u8]) -> String {
     const MOST: usize = 240;
