@@ -347,7 +347,7 @@ _vzctl() {
             return 0
             ;;
         vzctl__subcmd__create)
-            opts="-h --ostemplate --config --layout --onboot --bootorder --name --description --disabled --hostname --nameserver --searchdomain --userpasswd --sshkey --sshuser --ipadd --ipdel --diskspace --diskinodes --features --ram --swap --vm_overcommit --cpuunits --cpulimit --cpus --cpumask --nodemask --ioprio --iolimit --iopslimit --kmemsize --lockedpages --privvmpages --shmpages --numproc --physpages --vmguarpages --oomguarpages --numtcpsock --numflock --numpty --numsiginfo --tcpsndbuf --tcprcvbuf --othersockbuf --dgramrcvbuf --numothersock --dcachesize --numfile --numiptent --swappages --quiet --verbose --skiplock --root --background --json --help"
+            opts="-h --ostemplate --config --layout --onboot --bootorder --name --description --disabled --hostname --nameserver --searchdomain --userpasswd --sshkey --sshuser --ipadd --ipdel --diskspace --diskinodes --features --ids --ram --swap --vm_overcommit --cpuunits --cpulimit --cpus --cpumask --nodemask --ioprio --iolimit --iopslimit --kmemsize --lockedpages --privvmpages --shmpages --numproc --physpages --vmguarpages --oomguarpages --numtcpsock --numflock --numpty --numsiginfo --tcpsndbuf --tcprcvbuf --othersockbuf --dgramrcvbuf --numothersock --dcachesize --numfile --numiptent --swappages --quiet --verbose --skiplock --root --background --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -426,6 +426,10 @@ _vzctl() {
                     return 0
                     ;;
                 --features)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ids)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1359,7 +1363,7 @@ _vzctl() {
             return 0
             ;;
         vzctl__subcmd__set)
-            opts="-h --onboot --bootorder --name --description --disabled --hostname --nameserver --searchdomain --userpasswd --sshkey --sshuser --ipadd --ipdel --diskspace --diskinodes --features --ram --swap --vm_overcommit --cpuunits --cpulimit --cpus --cpumask --nodemask --ioprio --iolimit --iopslimit --kmemsize --lockedpages --privvmpages --shmpages --numproc --physpages --vmguarpages --oomguarpages --numtcpsock --numflock --numpty --numsiginfo --tcpsndbuf --tcprcvbuf --othersockbuf --dgramrcvbuf --numothersock --dcachesize --numfile --numiptent --swappages --applyconfig --reset_ub --save --setmode --quiet --verbose --skiplock --root --background --json --help"
+            opts="-h --onboot --bootorder --name --description --disabled --hostname --nameserver --searchdomain --userpasswd --sshkey --sshuser --ipadd --ipdel --diskspace --diskinodes --features --ids --ram --swap --vm_overcommit --cpuunits --cpulimit --cpus --cpumask --nodemask --ioprio --iolimit --iopslimit --kmemsize --lockedpages --privvmpages --shmpages --numproc --physpages --vmguarpages --oomguarpages --numtcpsock --numflock --numpty --numsiginfo --tcpsndbuf --tcprcvbuf --othersockbuf --dgramrcvbuf --numothersock --dcachesize --numfile --numiptent --swappages --applyconfig --reset_ub --save --setmode --quiet --verbose --skiplock --root --background --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1426,6 +1430,10 @@ _vzctl() {
                     return 0
                     ;;
                 --features)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ids)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -142,6 +142,7 @@ complete -c vzctl -n "__fish_vzctl_using_subcommand create" -l ipdel -d 'Remove 
 complete -c vzctl -n "__fish_vzctl_using_subcommand create" -l diskspace -d 'Space of its own files, like 10G; a bare number is KiB' -r
 complete -c vzctl -n "__fish_vzctl_using_subcommand create" -l diskinodes -d 'Inodes of its own files' -r
 complete -c vzctl -n "__fish_vzctl_using_subcommand create" -l features -d 'Open or close kernel surfaces: nesting, tun, fuse, netns, keyctl, io_uring, bpf, xfrm, socketcall' -r
+complete -c vzctl -n "__fish_vzctl_using_subcommand create" -l ids -d 'User and group ids it has, from 0 on: a multiple of 65536, 65536 without it; it can only grow' -r
 complete -c vzctl -n "__fish_vzctl_using_subcommand create" -l ram -d 'Memory, like 512M: sets physpages to 0:SIZE' -r
 complete -c vzctl -n "__fish_vzctl_using_subcommand create" -l swap -d 'Swap space, like 1G: sets swappages to 0:SIZE' -r
 complete -c vzctl -n "__fish_vzctl_using_subcommand create" -l vm_overcommit -d 'Address space of each process, as a factor of RAM and swap; 0: no limit' -r
@@ -299,6 +300,7 @@ complete -c vzctl -n "__fish_vzctl_using_subcommand set" -l ipdel -d 'Remove an 
 complete -c vzctl -n "__fish_vzctl_using_subcommand set" -l diskspace -d 'Space of its own files, like 10G; a bare number is KiB' -r
 complete -c vzctl -n "__fish_vzctl_using_subcommand set" -l diskinodes -d 'Inodes of its own files' -r
 complete -c vzctl -n "__fish_vzctl_using_subcommand set" -l features -d 'Open or close kernel surfaces: nesting, tun, fuse, netns, keyctl, io_uring, bpf, xfrm, socketcall' -r
+complete -c vzctl -n "__fish_vzctl_using_subcommand set" -l ids -d 'User and group ids it has, from 0 on: a multiple of 65536, 65536 without it; it can only grow' -r
 complete -c vzctl -n "__fish_vzctl_using_subcommand set" -l ram -d 'Memory, like 512M: sets physpages to 0:SIZE' -r
 complete -c vzctl -n "__fish_vzctl_using_subcommand set" -l swap -d 'Swap space, like 1G: sets swappages to 0:SIZE' -r
 complete -c vzctl -n "__fish_vzctl_using_subcommand set" -l vm_overcommit -d 'Address space of each process, as a factor of RAM and swap; 0: no limit' -r

@@ -20,12 +20,16 @@ struct Kept {
     boots: u32,
     /// It runs and is not in the inventory: its uid range, as far as that is known.
     stranger: Option<UidBase>,
+    /// And its ranges besides that one.
+    strangers_more: Vec<UidBase>,
 }
 
 impl Cell {
     /// Of a container in this state, with nothing known of a monitor.
     pub fn new(state: CtState, trouble: Option<Trouble>) -> Self {
-        Self { kept: Mutex::new(Kept { state, trouble, live: None, boots: 0, stranger: None }) }
+        Self {
+            kept: Mutex::new(Kept { state, trouble, live: None, boots: 0, stranger: None, strangers_more: Vec::new() }),
+        }
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {
@@ -49,11 +53,16 @@ impl Cell {
         self.kept().live.clone()
     }
 
-    /// Whether it runs with this uid range, in the inventory or not. Asked of every other container at each start: nothing is
+    /// Whether it runs with one of these uid ranges, in the inventory or not. Asked of every other container at each start: nothing is
     /// copied.
-    pub fn has_uids(&self, base: UidBase) -> bool {
+    pub fn has_uids(&self, mine: &[UidBase]) -> bool {
         let kept = self.kept();
-        kept.stranger == Some(base) || kept.live.as_ref().is_some_and(|l| l.record.uid_base == base && !l.ended())
+        let theirs = kept.live.as_ref().filter(|l| !l.ended()).map(|l| (l.record.uid_base, &l.record.uid_more));
+        mine.iter().any(|base| {
+            kept.stranger == Some(*base)
+                || kept.strangers_more.contains(base)
+                || theirs.is_some_and(|(first, more)| first == *base || more.contains(base))
+        })
     }
 
     /// As [`Cell::live`], after looking whether the monitor has replaced its record.
@@ -89,7 +98,14 @@ impl Cell {
     }
 
     /// It runs without being in the inventory, with this uid range; or no more.
-    pub fn set_stranger(&self, uid_base: Option<UidBase>) {
-        self.kept().stranger = uid_base;
+    pub fn set_stranger(&self, uid_base: Option<UidBase>, more: Vec<UidBase>) {
+        let mut kept = self.kept();
+        (kept.stranger, kept.strangers_more) = (uid_base, more);
+    }
+
+    /// All its uid ranges, if it runs without being in the inventory.
+    pub fn strangers_uids(&self) -> Vec<UidBase> {
+        let kept = self.kept();
+        kept.stranger.iter().chain(&kept.strangers_more).copied().collect()
     }
 }

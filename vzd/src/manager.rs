@@ -33,7 +33,9 @@ use std::{
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 use vz_types::{
-    CtConfig, CtState, Ctid, ManagerConfig, OpId, Paths, Reason, Subject, UidBase, judge::Seen, plan::StoragePlan,
+    CtConfig, CtState, Ctid, ManagerConfig, OpId, Paths, Reason, Subject, UidBase,
+    judge::Seen,
+    plan::{MountPlan, StoragePlan},
 };
 
 /// One manager.
@@ -246,9 +248,14 @@ impl Manager {
         }
     }
 
+    /// Where they are and the ids they are shown with.
+    pub fn mount_plan(&self, row: &CtRow) -> MountPlan {
+        MountPlan { storage: self.storage_plan(row), more: row.uid_more.clone() }
+    }
+
     /// Uid ranges of containers that run and are not in the inventory: nobody else may have them.
     pub fn strangers_uids(&self) -> Vec<UidBase> {
-        self.cells().iter().filter_map(|(_, cell)| cell.stranger()).collect()
+        self.cells().iter().flat_map(|(_, cell)| cell.strangers_uids()).collect()
     }
 
     /// Keeps an event and tells those who follow. One that cannot be kept is in the log alone.

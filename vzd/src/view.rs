@@ -141,6 +141,7 @@ fn stranger(m: &Manager, ctid: Ctid) -> CtRow {
         uuid: String::new(),
         name: None,
         uid_base: uid_base.unwrap_or_else(|| vz_types::UidBase::from_slot(0)),
+        uid_more: record.map(|r| r.uid_more).unwrap_or_default(),
         // The word is one any template could have; that it is none of its own is told by its state.
         template: "unknown".parse().unwrap_or_else(|_: vz_types::names::NameError| unreachable!("a plain word")),
         template_digest: String::new(),

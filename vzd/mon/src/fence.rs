@@ -31,7 +31,11 @@ use vz_sys::{
     process::{self, ActingAs, Cloned, SingleThreaded},
     seqpacket,
 };
-use vz_types::{UidBase, policy::NAMESPACE_CAPS};
+use vz_types::{
+    UidBase,
+    policy::NAMESPACE_CAPS,
+    size::{Extent, id_map},
+};
 
 const STEP: &str = "namespaces";
 /// Longest either side may be silent: it is a dozen system calls.
@@ -41,11 +45,12 @@ const SILENCE: Duration = Duration::from_secs(30);
 /// runs `inside` and nothing after it. Answers the child's pid and pidfd; its id maps are written.
 pub fn clone_inside(
     one: SingleThreaded,
-    base: UidBase,
+    (base, more): (UidBase, &[UidBase]),
     cgroup: BorrowedFd<'_>,
     inside: impl FnOnce(),
 ) -> Result<(i32, OwnedFd), StepError> {
     let (ours, theirs) = seqpacket::pair().at(STEP, "make a channel")?;
+    let map = id_map(base, more);
     let proc = own_proc().at(STEP, "look at /proc")?;
     let cloned = {
         let _owner = ActingAs::ids(one, base.get(), base.get()).at(STEP, format!("act as uid {}", base.get()))?;
@@ -53,7 +58,7 @@ pub fn clone_inside(
             // The child leaves the guard's scope by never returning.
             Ok(Cloned::Child) => {
                 drop(ours);
-                fence(one, base, &proc, &theirs, inside)
+                fence(one, &map, &proc, &theirs, inside)
             }
             other => other,
         }
@@ -61,7 +66,8 @@ pub fn clone_inside(
     let what = "clone into a new user namespace (is user.max_user_namespaces large enough?)";
     let Cloned::Parent(fence, fence_pidfd) = cloned.at(STEP, what)? else { process::exit_now(70) };
     drop((theirs, proc));
-    let made = process::write_id_maps(fence, base.get(), base.get(), UidBase::COUNT)
+    let outer: Vec<Extent> = map.iter().map(|(_, outside, count)| (*outside, *outside, *count)).collect();
+    let made = process::write_id_map(fence, &outer)
         .at(STEP, "write the outer id maps")
         .and_then(|()| seqpacket::send(&ours, b"maps", &[]).at(STEP, "let the outer user namespace go on"))
         .and_then(|()| hear(&ours));
@@ -94,10 +100,10 @@ fn hear(ours: &OwnedFd) -> Result<i32, StepError> {
 }
 
 /// The fence's whole life.
-fn fence(one: SingleThreaded, base: UidBase, proc: &OwnedFd, channel: &OwnedFd, inside: impl FnOnce()) -> ! {
+fn fence(one: SingleThreaded, map: &[Extent], proc: &OwnedFd, channel: &OwnedFd, inside: impl FnOnce()) -> ! {
     let made = match seqpacket::recv(channel, Some(SILENCE)) {
         Ok((word, _)) if word.is_empty() => process::exit_now(0),
-        Ok(_) => fence_steps(one, base, proc, inside),
+        Ok(_) => fence_steps(one, map, proc, inside),
         Err(e) => Err(e),
     };
     let made = made.map_err(|e| e.to_string());
@@ -108,7 +114,7 @@ fn fence(one: SingleThreaded, base: UidBase, proc: &OwnedFd, channel: &OwnedFd, 
     process::exit_now(code)
 }
 
-fn fence_steps(one: SingleThreaded, base: UidBase, proc: &OwnedFd, inside: impl FnOnce()) -> io::Result<i32> {
+fn fence_steps(one: SingleThreaded, map: &[Extent], proc: &OwnedFd, inside: impl FnOnce()) -> io::Result<i32> {
     for (kind, cap) in NAMESPACE_CAPS {
         let name = format!("sys/user/max_{kind}_namespaces");
         let write = || -> io::Result<()> {
@@ -131,7 +137,7 @@ fn fence_steps(one: SingleThreaded, base: UidBase, proc: &OwnedFd, inside: impl 
             process::exit_now(0)
         }
         Cloned::Parent(pid, pidfd) => {
-            process::write_id_maps(pid, 0, base.get(), UidBase::COUNT).inspect_err(|_| {
+            process::write_id_map(pid, map).inspect_err(|_| {
                 let _ = process::pidfd_signal(std::os::fd::AsFd::as_fd(&pidfd), libc::SIGKILL);
             })?;
             Ok(pid)

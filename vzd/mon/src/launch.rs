@@ -108,6 +108,14 @@ pub fn visit(one: SingleThreaded, blank: Option<&OwnedFd>) -> Result<Option<Visi
     blank.map(enter).transpose().at("namespaces", "enter the mount namespace containers begin in")
 }
 
+/// The last id of those that lie in the same order outside as inside: the kernel compares those outside.
+fn last_in_a_row(plan: &LaunchPlan) -> u32 {
+    let all: Vec<_> =
+        std::iter::once(plan.storage.uid_base).chain(plan.more.iter().copied()).map(UidBase::get).collect();
+    let ascending = 1 + all.windows(2).take_while(|w| w[0] < w[1]).count();
+    ascending as u32 * UidBase::COUNT - 1
+}
+
 /// The first stage, with new user and network namespaces, in the `blank` mount namespace. It makes init, which waits for
 /// [`boot`].
 pub fn first_stage(
@@ -122,7 +130,9 @@ pub fn first_stage(
     let me = ourselves()?;
     let (pid, pidfd) = {
         let _there = visit(one, blank)?;
-        fence::clone_inside(one, plan.storage.uid_base, cgroup, move || stage(one, plan, due, None, &me, theirs))?
+        fence::clone_inside(one, (plan.storage.uid_base, &plan.more), cgroup, move || {
+            stage(one, plan, due, None, &me, theirs)
+        })?
     };
     let ns = |name: &str| {
         fs::File::open(format!("/proc/{pid}/ns/{name}"))
@@ -375,7 +385,7 @@ fn init(
     let link = linked.then_some(plan.inside_link.as_str());
     inside_net::configure(link, &plan.addresses).map_err(io::Error::other).at(STEP, "set up the network inside")?;
     // systemd means to let everybody ping, and names more groups than there are here, which the kernel refuses (icmp(7)).
-    let _ = fs::write("/proc/sys/net/ipv4/ping_group_range", format!("0 {}", UidBase::COUNT - 1));
+    let _ = fs::write("/proc/sys/net/ipv4/ping_group_range", format!("0 {}", last_in_a_row(plan)));
     let console = rustix::fs::openat(
         rustix::fs::CWD,
         "/dev/console",

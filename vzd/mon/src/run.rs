@@ -172,6 +172,7 @@ impl Launch {
             monitor: ProcessId { pid: me, start_time: proc::start_time(me).at("record", "read our start time")? },
             cgroup: plan.cgroup.clone(),
             uid_base: plan.storage.uid_base,
+            uid_more: plan.more.clone(),
             boots: 1,
             booted_at: now,
             booted_monotonic: Some(proc::boottime().as_secs()),

@@ -22,8 +22,8 @@ use vz_sys::{
     seqpacket,
 };
 use vz_types::{
-    UidBase,
-    plan::{EditPlan, StoragePlan, TaskReply},
+    plan::{EditPlan, MountPlan, TaskReply},
+    size::{Extent, id_map},
 };
 
 const STEP: &str = "task";
@@ -36,9 +36,9 @@ pub fn blank(one: SingleThreaded) -> ExitCode {
 /// Mounts a container's files on the host.
 pub fn mount(one: SingleThreaded) -> ExitCode {
     task(|channel| {
-        let (plan, _): (StoragePlan, _) = hear(channel)?;
-        let space = TemporaryUserns::make(one, plan.uid_base)?;
-        storage::mount(&plan, space.fd.as_fd())
+        let (plan, _): (MountPlan, _) = hear(channel)?;
+        let space = TemporaryUserns::make(one, &id_map(plan.storage.uid_base, &plan.more))?;
+        storage::mount(&plan.storage, space.fd.as_fd())
             .map_err(io::Error::other)
             .at("storage", "mount the container's files")?;
         Ok(None)
@@ -69,7 +69,7 @@ pub fn edit(one: SingleThreaded) -> ExitCode {
             process::exit_now(70)
         };
         drop(theirs);
-        process::write_id_maps(pid, 0, base, UidBase::COUNT).at(STEP, "write the id maps")?;
+        process::write_id_map(pid, &id_map(plan.storage.uid_base, &plan.more)).at(STEP, "write the id maps")?;
         seqpacket::send(&ours, b"go", &[]).at(STEP, "go on")?;
         let outcome = seqpacket::recv(&ours, Some(launch::EDIT_DEADLINE + Duration::from_secs(2)));
         let _ = process::pidfd_signal(pidfd.as_fd(), libc::SIGKILL);
@@ -103,7 +103,7 @@ struct TemporaryUserns {
 }
 
 impl TemporaryUserns {
-    fn make(one: SingleThreaded, base: UidBase) -> Result<Self, StepError> {
+    fn make(one: SingleThreaded, map: &[Extent]) -> Result<Self, StepError> {
         let (ours, theirs) = seqpacket::pair().at(STEP, "make a channel")?;
         match process::clone3(one, CloneFlags::CLONE_NEWUSER, None).at(STEP, "clone into a user namespace")? {
             Cloned::Child => {
@@ -112,7 +112,7 @@ impl TemporaryUserns {
                 process::exit_now(0)
             }
             Cloned::Parent(pid, pidfd) => {
-                process::write_id_maps(pid, 0, base.get(), UidBase::COUNT).at(STEP, "write the id maps")?;
+                process::write_id_map(pid, map).at(STEP, "write the id maps")?;
                 let fd = File::open(format!("/proc/{pid}/ns/user"))
                     .map(OwnedFd::from)
                     .at(STEP, "open the user namespace")?;

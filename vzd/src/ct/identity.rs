@@ -46,6 +46,29 @@ pub fn write(dir: &Path, row: &CtRow) -> Result<()> {
     write().map_err(Error::io("writing", &path))
 }
 
+/// Writes down a container's ranges of ids, if others are on record; durably, old or new.
+///
+/// # Errors
+/// What is there cannot be read, or the file cannot be replaced.
+pub fn renew(paths: &Paths, row: &CtRow) -> Result<()> {
+    let old = read(paths, row.ctid)?;
+    if old.uid_more == row.uid_more {
+        return Ok(());
+    }
+    let dir = paths.private(row.ctid);
+    let aside = dir.join(".new-identity");
+    // Of one that was killed at this.
+    let _ = fs::remove_file(file(&aside)).and_then(|()| fs::remove_dir(&aside));
+    let _ = fs::remove_dir(&aside);
+    fs::create_dir(&aside).map_err(Error::io("making", &aside))?;
+    write(&aside, &CtRow { uid_more: row.uid_more.clone(), ..old })?;
+    let path = file(&dir);
+    let replaced = fs::rename(file(&aside), &path).and_then(|()| fs::File::open(&dir)?.sync_all());
+    // Empty by now.
+    let _ = fs::remove_dir(&aside);
+    replaced.map_err(Error::io("replacing", &path))
+}
+
 /// Reads a container's.
 ///
 /// # Errors

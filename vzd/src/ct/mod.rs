@@ -4,6 +4,7 @@
 
 pub mod edits;
 pub mod identity;
+pub mod ids;
 pub mod limits;
 pub mod outside;
 pub mod request;

@@ -8,7 +8,7 @@ use crate::{
     inventory::{CtRow, private_areas},
     manager::Manager,
 };
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 use vz_api::wire::CheckItem;
 use vz_types::{CtAddr, CtConfig, CtName, CtState, Ctid, ExitCode, UidBase};
 
@@ -17,8 +17,8 @@ use vz_types::{CtAddr, CtConfig, CtName, CtState, Ctid, ExitCode, UidBase};
 pub struct Outsider {
     /// Its number, by its private area.
     pub ctid: Ctid,
-    /// Its uid range, where its `ct.json` can be read.
-    pub uid_base: Option<UidBase>,
+    /// Its uid ranges, where its `ct.json` can be read.
+    pub uids: Vec<UidBase>,
     config: Option<Arc<CtConfig>>,
 }
 
@@ -34,21 +34,49 @@ pub fn all(m: &Manager) -> Result<Vec<Outsider>> {
         if m.known(ctid).is_some_and(|cell| known(cell.state().0)) || m.inventory.container(ctid)?.is_some() {
             continue;
         }
-        let uid_base = match identity::read(&m.paths, ctid) {
-            Ok(row) => Some(row.uid_base),
+        let uids = match identity::read(&m.paths, ctid) {
+            Ok(row) => row.all_uids(),
             Err(e) => {
                 tracing::warn!(ctid = ctid.get(), "whose its files are is not known: {}", e.report());
-                None
+                Vec::new()
             }
         };
-        found.push(Outsider { ctid, uid_base, config: m.conf.read(ctid).ok() });
+        found.push(Outsider { ctid, uids, config: m.conf.read(ctid).ok() });
     }
     Ok(found)
 }
 
-/// The uid ranges of all that are not in the inventory, on disk or running: nobody else may have them.
+/// The uid ranges of all that are not in the inventory, on disk or running, and those the host gives its users and other
+/// managers of containers: nobody else may have them.
 pub fn uids(m: &Manager, outsiders: &[Outsider]) -> Vec<UidBase> {
-    outsiders.iter().filter_map(|o| o.uid_base).chain(m.strangers_uids()).collect()
+    let theirs = outsiders.iter().flat_map(|o| o.uids.iter().copied()).chain(m.strangers_uids());
+    theirs.chain(SUBORDINATE.iter().flat_map(|file| subordinate(file))).collect()
+}
+
+/// Who may use which ids in user namespaces of the host (subuid(5), subgid(5)).
+const SUBORDINATE: &[&str] = &["/etc/subuid", "/etc/subgid"];
+
+fn subordinate(file: &str) -> Vec<UidBase> {
+    match vz_sys::records::operators_bytes(Path::new(file)) {
+        Ok(text) => ranges(&String::from_utf8_lossy(&text)),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+        Err(e) => {
+            tracing::warn!("{file} cannot be read, so its ids may be given to a container: {e}");
+            Vec::new()
+        }
+    }
+}
+
+/// Our ranges that the lines of such a file take a part of.
+fn ranges(text: &str) -> Vec<UidBase> {
+    let slot = |id: u64| id.saturating_sub(u64::from(UidBase::MIN)) / u64::from(UidBase::COUNT);
+    let of = |line: &str| -> Option<std::ops::Range<u64>> {
+        let mut words = line.trim().split(':').skip(1);
+        let (first, count) = (words.next()?.parse::<u64>().ok()?, words.next()?.parse::<u64>().ok()?);
+        let end = first.checked_add(count).filter(|end| count > 0 && *end > u64::from(UidBase::MIN))?;
+        Some(slot(first)..(slot(end - 1) + 1).min(u64::from(UidBase::SLOTS)))
+    };
+    text.lines().filter_map(of).flatten().filter_map(|n| u32::try_from(n).ok()).map(UidBase::from_slot).collect()
 }
 
 /// Refuses a name and addresses that one of them has.
@@ -77,12 +105,13 @@ pub fn refuse_theirs(m: &Manager, outsiders: &[Outsider], name: Option<&CtName>,
 /// # Errors
 /// One has.
 pub fn refuse_shared_uids(m: &Manager, row: &CtRow) -> Result<()> {
+    let mine = row.all_uids();
     for (other, cell) in m.cells().into_iter().filter(|(other, _)| *other != row.ctid) {
-        if cell.has_uids(row.uid_base) {
+        if cell.has_uids(&mine) {
             let message = format!(
                 "CT {}: its uid range, from {} on, is that of CT {other}, which runs",
                 row.ctid,
-                row.uid_base.get()
+                mine.iter().find(|base| cell.has_uids(&[**base])).map_or(0, |base| base.get())
             );
             return Err(Error::refused(ExitCode::System, message, &format!("`vzctl stop {other}` first")));
         }
@@ -123,5 +152,22 @@ pub fn warn(m: &Manager) {
             );
         }),
         Err(e) => tracing::warn!("{}", e.report()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_the_host_gives_its_users_are_no_containers() {
+        let slots = |text: &str| ranges(text).into_iter().map(UidBase::get).collect::<Vec<_>>();
+        assert_eq!(slots("anna:100000:65536\nbob:165536:65536\n# x\n\nodd:1\n"), [0; 0]);
+        // The seventh user of a Debian reaches into the first range; one id is enough.
+        assert_eq!(slots("g:493216:65536\nh:720895:1\n"), [524_288, 655_360]);
+        assert_eq!(slots("h:589824:65537\n"), [589_824, 655_360]);
+        let incus = ranges("root:1000000:1000000000\n");
+        assert_eq!((incus.len(), incus[0].get()), (15_259, 983_040));
+        assert!(ranges("all:0:99999999999\n").len() == UidBase::SLOTS as usize && ranges("n:600000:0").is_empty());
     }
 }

@@ -141,9 +141,9 @@ pub fn edit_stopped(m: &Manager, row: &CtRow, edits: Vec<vz_types::plan::FileEdi
     let was_mounted = m.hands.storage.is_mounted(&storage).map_err(Error::io("looking at", &storage.root))?;
     if !was_mounted {
         make_root(&storage.root)?;
-        m.hands.monitor.mount(&storage)?;
+        m.hands.monitor.mount(&m.mount_plan(row))?;
     }
-    let plan = vz_types::plan::EditPlan { ctid: row.ctid, storage: storage.clone(), edits };
+    let plan = vz_types::plan::EditPlan { ctid: row.ctid, storage: storage.clone(), more: row.uid_more.clone(), edits };
     let done = m.hands.monitor.edit(&plan);
     let umounted = if was_mounted { Ok(()) } else { hide(m, &storage) };
     done?;

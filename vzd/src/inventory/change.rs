@@ -68,6 +68,7 @@ impl<'a> Change<'a> {
             uuid: new.uuid.clone(),
             name: new.name.clone(),
             uid_base: self.free_uid_base(new.first_slot, &new.avoid)?,
+            uid_more: Vec::new(),
             template: new.template.clone(),
             template_digest: new.template_digest.clone(),
             layout: new.layout,
@@ -83,15 +84,66 @@ impl<'a> Change<'a> {
     /// Puts a container found on disk into the inventory.
     pub fn adopt(&self, row: &CtRow, addresses: &[CtAddr]) -> Result<()> {
         self.name_is_free(row.name.as_ref(), row.ctid)?;
-        let holder: Option<u32> =
-            first(self.db, "SELECT ctid FROM container WHERE uid_base=?1", [row.uid_base.get()], |r| r.get(0))
-                .map_err(sqlite("looking for a uid range"))?;
-        if let Some(holder) = holder.filter(|holder| *holder != row.ctid.get()) {
+        let taken = self.ranges()?;
+        for base in std::iter::once(&row.uid_base).chain(&row.uid_more) {
+            let Some(&holder) = taken.get(base).filter(|holder| **holder != row.ctid.get()) else { continue };
             let bad = |e: vz_types::ctid::CtidError| Error::BadRow { ctid: holder.into(), cause: e.to_string() };
-            return Err(Error::UidTaken { base: row.uid_base, holder: Ctid::try_from(holder).map_err(bad)? });
+            return Err(Error::UidTaken { base: *base, holder: Ctid::try_from(holder).map_err(bad)? });
         }
         self.insert(row)?;
         self.claim(row.ctid, addresses, true)
+    }
+
+    /// Claims ranges of ids for a container until it has `count` besides its first; those it has, it keeps. Answers all
+    /// of them. The new ones lie beside each other where so many do: what a user inside is given of them has to (user_namespaces(7)).
+    pub fn claim_ids(&self, ctid: Ctid, count: usize, avoid: &[UidBase]) -> Result<Vec<UidBase>> {
+        let row = first(self.db, "SELECT uid_base, uid_more FROM container WHERE ctid=?1", [ctid.get()], |r| {
+            Ok((r.get::<_, u32>(0)?, r.get::<_, String>(1)?))
+        });
+        let Some((base, more)) = row.map_err(sqlite(self.what))? else { return Ok(Vec::new()) };
+        let mut more = super::ranges(&more).map_err(|cause| Error::BadRow { ctid: ctid.get().into(), cause })?;
+        let had = more.len();
+        let missing = count.saturating_sub(had) as u32;
+        if missing > 0 {
+            let taken = self.ranges()?;
+            let others: std::collections::BTreeSet<&UidBase> = avoid.iter().collect();
+            let is_free = |slot: u32| {
+                let range = UidBase::from_slot(slot);
+                !taken.contains_key(&range) && !others.contains(&range)
+            };
+            let next = (more.last().map_or(base, |b| b.get()) - UidBase::MIN) / UidBase::COUNT + 1;
+            let slots = || (0..UidBase::SLOTS).map(|n| (next + n) % UidBase::SLOTS);
+            let in_a_row = |slot: &u32| slot + missing <= UidBase::SLOTS && (*slot..slot + missing).all(is_free);
+            match slots().find(in_a_row) {
+                Some(slot) => more.extend((slot..slot + missing).map(UidBase::from_slot)),
+                None => more.extend(slots().filter(|s| is_free(*s)).take(missing as usize).map(UidBase::from_slot)),
+            }
+            if more.len() < count {
+                return Err(Error::NoUidRange);
+            }
+        }
+        if more.len() > had {
+            let text = more.iter().map(|b| b.get().to_string()).collect::<Vec<_>>().join(" ");
+            self.execute("UPDATE container SET uid_more=?2 WHERE ctid=?1", params![ctid.get(), text])?;
+        }
+        Ok(more)
+    }
+
+    /// Every range that is claimed, and by whom.
+    fn ranges(&self) -> Result<std::collections::BTreeMap<UidBase, u32>> {
+        let what = "looking for a uid range";
+        let mut q = self.db.prepare_cached("SELECT ctid, uid_base, uid_more FROM container").map_err(sqlite(what))?;
+        let rows: Vec<(u32, u32, String)> = q
+            .query_map([], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?)))
+            .and_then(Iterator::collect)
+            .map_err(sqlite(what))?;
+        let mut all = std::collections::BTreeMap::new();
+        for (ctid, base, more) in rows {
+            let bad = |cause: String| Error::BadRow { ctid: ctid.into(), cause };
+            all.insert(UidBase::try_from(base).map_err(bad)?, ctid);
+            all.extend(super::ranges(&more).map_err(bad)?.into_iter().map(|b| (b, ctid)));
+        }
+        Ok(all)
     }
 
     /// Forgets a container with everything it claimed. Its operations and events stay.
@@ -147,8 +199,8 @@ impl<'a> Change<'a> {
 
     fn insert(&self, row: &CtRow) -> Result<()> {
         self.execute(
-            "INSERT INTO container(ctid, uuid, name, uid_base, template, template_digest, layout, created, last_exit, last_failure) \
-             VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10)",
+            "INSERT INTO container(ctid, uuid, name, uid_base, template, template_digest, layout, created, last_exit, last_failure, uid_more) \
+             VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11)",
             params![
                 row.ctid.get(),
                 row.uuid,
@@ -159,7 +211,8 @@ impl<'a> Change<'a> {
                 row.layout.to_string(),
                 row.created as i64,
                 row.last_exit,
-                row.last_failure
+                row.last_failure,
+                row.uid_more.iter().map(|b| b.get().to_string()).collect::<Vec<_>>().join(" ")
             ],
         )
         .map(drop)
@@ -203,13 +256,11 @@ impl<'a> Change<'a> {
 
     /// The first uid range nobody has, from `first` on, wrapping.
     fn free_uid_base(&self, first: u32, avoid: &[UidBase]) -> Result<UidBase> {
-        let what = "looking for a uid range";
-        let mut q = self.db.prepare_cached("SELECT uid_base FROM container").map_err(sqlite(what))?;
-        let taken: std::collections::BTreeSet<u32> =
-            q.query_map([], |r| r.get(0)).and_then(Iterator::collect).map_err(sqlite(what))?;
+        let taken = self.ranges()?;
+        let avoid: std::collections::BTreeSet<&UidBase> = avoid.iter().collect();
         (0..UidBase::SLOTS)
             .map(|i| UidBase::from_slot((first + i) % UidBase::SLOTS))
-            .find(|b| !taken.contains(&b.get()) && !avoid.contains(b))
+            .find(|b| !taken.contains_key(b) && !avoid.contains(b))
             .ok_or(Error::NoUidRange)
     }
 }

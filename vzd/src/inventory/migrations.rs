@@ -137,6 +137,8 @@ pub const STEPS: &[M<'_>] = &[
      CREATE INDEX part_number ON part(number) WHERE number IS NOT NULL;
      CREATE INDEX part_at ON part(at);",
     ),
+    // Ranges of ids besides the first.
+    M::up("ALTER TABLE container ADD COLUMN uid_more TEXT NOT NULL DEFAULT '';"),
 ];
 
 /// The steps, ready to run.

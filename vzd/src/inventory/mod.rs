@@ -61,6 +61,9 @@ pub struct CtRow {
     pub name: Option<CtName>,
     /// Its uid range.
     pub uid_base: UidBase,
+    /// Its ranges besides that one, in the order of the ids inside.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub uid_more: Vec<UidBase>,
     /// The OS template it was made from.
     pub template: TemplateName,
     /// Which build of it.
@@ -73,6 +76,13 @@ pub struct CtRow {
     pub last_exit: Option<String>,
     /// What failed last: operation, step, cause.
     pub last_failure: Option<String>,
+}
+
+impl CtRow {
+    /// All its uid ranges, in the order of the ids inside.
+    pub fn all_uids(&self) -> Vec<UidBase> {
+        std::iter::once(self.uid_base).chain(self.uid_more.iter().copied()).collect()
+    }
 }
 
 /// What a new container is to claim.
@@ -372,7 +382,7 @@ impl Inventory {
     }
 }
 
-const SELECT_CT: &str = "SELECT ctid, uuid, name, uid_base, template, template_digest, layout, created, last_exit, last_failure FROM container";
+const SELECT_CT: &str = "SELECT ctid, uuid, name, uid_base, template, template_digest, layout, created, last_exit, last_failure, uid_more FROM container";
 
 fn ct_row(r: &Row<'_>) -> Result<CtRow> {
     let ctid: i64 = r.get(0).map_err(sqlite("reading a row"))?;
@@ -388,6 +398,7 @@ fn ct_row(r: &Row<'_>) -> Result<CtRow> {
         uuid: text(1)?,
         name: maybe(2)?.map(|n| n.parse()).transpose().map_err(|e: vz_types::names::NameError| bad(e.to_string()))?,
         uid_base: r.get::<_, u32>(3).map_err(|e| bad(e.to_string()))?.try_into().map_err(bad)?,
+        uid_more: ranges(&text(10)?).map_err(bad)?,
         template: text(4)?.parse().map_err(|e: vz_types::names::NameError| bad(e.to_string()))?,
         template_digest: text(5)?,
         layout: text(6)?.parse().map_err(bad)?,
@@ -395,6 +406,11 @@ fn ct_row(r: &Row<'_>) -> Result<CtRow> {
         last_exit: maybe(8)?,
         last_failure: maybe(9)?,
     })
+}
+
+/// Ranges as a row keeps them.
+pub(super) fn ranges(text: &str) -> std::result::Result<Vec<UidBase>, String> {
+    text.split_whitespace().map(|n| n.parse::<u32>().map_err(|e| e.to_string())?.try_into()).collect()
 }
 
 /// Which version of the schema a file has; 0: none yet.

@@ -30,8 +30,8 @@ use vz_sys::{
 use vz_types::{
     Ctid, ExitCode, Paths,
     plan::{
-        ControlReply, ControlRequest, EditPlan, LaunchAnswer, LaunchPlan, MonitorEvent, NOT_UNDERSTOOD, PROTOCOL,
-        StoragePlan, TaskReply,
+        ControlReply, ControlRequest, EditPlan, LaunchAnswer, LaunchPlan, MonitorEvent, MountPlan, NOT_UNDERSTOOD,
+        PROTOCOL, TaskReply,
     },
     run::ProcessId,
 };
@@ -270,7 +270,7 @@ impl Monitors for Monitor {
         Ok(Box::new(launching))
     }
 
-    fn mount(&self, plan: &StoragePlan) -> Result<(), Error> {
+    fn mount(&self, plan: &MountPlan) -> Result<(), Error> {
         self.task("mount", plan, &[], TASK_DEADLINE).map(drop)
     }
 

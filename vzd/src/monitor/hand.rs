@@ -10,7 +10,7 @@ use std::{
 };
 use vz_sys::spawn::Spawned;
 use vz_types::{
-    plan::{ControlReply, ControlRequest, EditPlan, LaunchPlan, StoragePlan},
+    plan::{ControlReply, ControlRequest, EditPlan, LaunchPlan, MountPlan},
     run::ProcessId,
 };
 
@@ -21,7 +21,7 @@ pub trait Monitors: Send + Sync + Debug {
     /// Spawns the monitor of a container in this cgroup, and gives it its plan.
     fn launch(&self, plan: &LaunchPlan, cgroup: Option<BorrowedFd<'_>>) -> Result<Box<dyn Launch>, Error>;
     /// Mounts a container's files on the host.
-    fn mount(&self, plan: &StoragePlan) -> Result<(), Error>;
+    fn mount(&self, plan: &MountPlan) -> Result<(), Error>;
     /// Changes files of a stopped, mounted container from inside.
     fn edit(&self, plan: &EditPlan) -> Result<(), Error>;
     /// Asks the monitor of a running container, and waits for its answer at most so long.

@@ -41,10 +41,11 @@ impl Operation for Mount {
         vec![
             Step::new("journal", |_, w| w.begin(&serde_json::json!({}), None, false, |_| Ok(()))),
             Step::new("mount", |m: &mut Self, w| {
-                let plan = w.m.storage_plan(&m.row);
-                spare::make(&w.m.paths, &plan.root).map_err(Error::io("making", &plan.root))?;
+                let plan = w.m.mount_plan(&m.row);
+                let storage = &plan.storage;
+                spare::make(&w.m.paths, &storage.root).map_err(Error::io("making", &storage.root))?;
                 // It is shown all the same: it may be what somebody wants to look at for that.
-                if let Err(e) = w.m.hands.storage.check(&plan) {
+                if let Err(e) = w.m.hands.storage.check(storage) {
                     tracing::warn!(ctid = m.row.ctid.get(), "it is mounted without being in order: {e}");
                 }
                 Ok(w.m.hands.monitor.mount(&plan)?)

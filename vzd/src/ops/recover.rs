@@ -174,15 +174,16 @@ fn stranger(m: &Manager, ctid: Ctid) {
     let unknown = |cause: String| {
         tracing::error!(ctid = ctid.get(), "it runs, and is left alone: {cause}");
         let cell = m.cell(ctid);
-        let record = read_record(&m.paths.ct_run(ctid)).ok().flatten().map(|r| r.uid_base);
-        cell.set_stranger(record.or_else(|| owner(m, ctid)));
+        let record = read_record(&m.paths.ct_run(ctid)).ok().flatten();
+        let more = record.as_ref().map(|r| r.uid_more.clone()).unwrap_or_default();
+        cell.set_stranger(record.map(|r| r.uid_base).or_else(|| owner(m, ctid)), more);
         cell.set(CtState::Unknown, Some(Trouble { operation: None, kind: None, step: String::new(), cause }));
     };
     match settle::runs(m, ctid) {
         Runs::Yes(live) => match identity::adopt(&m.paths, &m.inventory, &m.conf, ctid) {
             Ok(warning) => {
                 tracing::warn!(ctid = ctid.get(), "it runs and was not in the inventory; taken in again{warning}");
-                m.cell(ctid).set_stranger(None);
+                m.cell(ctid).set_stranger(None, Vec::new());
                 admit(m, ctid);
                 take_in(m, ctid, *live);
                 set(m, ctid, CtState::Absent, CtState::Running, None);

@@ -100,6 +100,14 @@ impl Set {
             true => Some(m.conf.edited(ctid, &new)?),
             false => None,
         };
+        if new.ids < old.ids {
+            let message = format!("CT {ctid}: --ids {} is less than it has, {}", new.ids.get(), old.ids.get());
+            return Err(Error::refused(
+                ExitCode::BadValue,
+                message,
+                "ids can only grow: files of those that are taken away would be nobody's",
+            ));
+        }
         let later = not_live(&old, &new);
         if live.is_some() && !later.is_empty() && spec.mode.is_none() {
             let message = format!("CT {ctid}: {} cannot change while it is running", later.join(" and "));

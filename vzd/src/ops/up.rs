@@ -10,7 +10,7 @@ use super::{
 use crate::{
     accounts,
     ct::{
-        edits,
+        edits, ids,
         limits::{self, LimitSet},
         outside, settle,
     },
@@ -163,7 +163,9 @@ impl Up {
     }
 
     fn claims(&mut self, w: &Work) -> Result<()> {
-        sync_claims(&w.m, &self.row, &self.config)
+        sync_claims(&w.m, &self.row, &self.config)?;
+        self.row.uid_more = ids::claim(&w.m, &self.row, self.config.ids)?;
+        Ok(())
     }
 
     fn rundir(&mut self, w: &Work) -> Result<()> {
@@ -193,6 +195,7 @@ impl Up {
             edits: edits::boot(&self.config),
             fault: m.fault.monitor_step(),
             limits: Inside::of(&self.config),
+            more: self.row.uid_more.clone(),
             own_files: Some(m.paths.bc(ctid)),
         };
         // Out of the service's cgroup; where there is none it still outlives vzd, unless somebody ends all of the

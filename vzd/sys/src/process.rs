@@ -162,10 +162,19 @@ fn cap_error(e: capctl::Error) -> io::Error {
 /// # Errors
 /// Names the file that could not be written.
 pub fn write_id_maps(pid: i32, inside: u32, outside: u32, count: u32) -> io::Result<()> {
+    write_id_map(pid, &[(inside, outside, count)])
+}
+
+/// The same of several extents: the first id inside, the first one outside, how many. A map is written once and at once, in
+/// less than a page (user_namespaces(7)).
+///
+/// # Errors
+/// Names the file that could not be written.
+pub fn write_id_map(pid: i32, map: &[(u32, u32, u32)]) -> io::Result<()> {
+    let text: String = map.iter().map(|(inside, outside, count)| format!("{inside} {outside} {count}\n")).collect();
     for file in ["uid_map", "gid_map"] {
         let path = format!("/proc/{pid}/{file}");
-        fs::write(&path, format!("{inside} {outside} {count}\n"))
-            .map_err(|e| io::Error::new(e.kind(), format!("{path}: {e}")))?;
+        fs::write(&path, &text).map_err(|e| io::Error::new(e.kind(), format!("{path}: {e}")))?;
     }
     Ok(())
 }

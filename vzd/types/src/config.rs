@@ -2,7 +2,7 @@
 //! editing keeps comments (that happens in vzd, with toml_edit; this is the meaning of the file).
 
 use crate::{
-    Bytes, CtAddr, CtName, Hostname, TemplateName,
+    Bytes, CtAddr, CtName, Hostname, IdCount, TemplateName,
     addr::Nameserver,
     limits::{CpuConfig, IoConfig, LimitsConfig},
     names::SearchDomain,
@@ -42,6 +42,9 @@ pub struct CtConfig {
     /// Seconds to wait for a graceful stop before killing: 1..=3600.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stop_timeout: Option<u32>,
+    /// How many user and group ids it has, from 0 on.
+    #[serde(default, skip_serializing_if = "IdCount::is_default")]
+    pub ids: IdCount,
     /// Addresses and name resolution.
     #[serde(default, skip_serializing_if = "NetworkConfig::is_empty")]
     pub network: NetworkConfig,
@@ -77,6 +80,7 @@ impl CtConfig {
             disabled: false,
             features: Vec::new(),
             stop_timeout: None,
+            ids: IdCount::default(),
             network: NetworkConfig::default(),
             disk: DiskConfig::default(),
             limits: LimitsConfig::default(),

@@ -35,7 +35,7 @@ pub use manager::{ManagerConfig, Paths};
 pub use names::{CtName, Hostname, TemplateName, UserName};
 pub use op::{OpId, OpKind, OpState, Subject};
 pub use reason::Reason;
-pub use size::{Bytes, Limit, UidBase};
+pub use size::{Bytes, IdCount, Limit, UidBase};
 pub use sshkey::SshPublicKey;
 pub use state::CtState;
 pub use word::Word;

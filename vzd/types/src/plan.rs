@@ -5,7 +5,7 @@
 //!          vzd -> Go (link is there)    vzmon -> Step*, Running | Failed
 //! control: client -> ControlRequest     vzmon -> ControlReply (console: then framed bytes)
 //! edit:    vzd -> EditPlan              vzmon -> TaskReply   (`vzmon edit`)
-//! mount:   vzd -> StoragePlan           vzmon -> TaskReply   (`vzmon mount`)
+//! mount:   vzd -> MountPlan             vzmon -> TaskReply   (`vzmon mount`)
 //! attach:  vzctl, vzd -> AttachPlan, on a descriptor; the exit status is the answer
 //! ```
 
@@ -65,6 +65,9 @@ pub struct LaunchPlan {
     /// What its processes and namespaces are limited to.
     #[serde(default)]
     pub limits: Inside,
+    /// Ranges of ids besides the first, in the order of the ids inside.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub more: Vec<UidBase>,
     /// Mount point of the host whose filesystem it is to see, read-only, as its `/run/vz`.
     #[serde(default)]
     pub own_files: Option<PathBuf>,
@@ -85,6 +88,17 @@ pub struct StoragePlan {
     pub root: PathBuf,
     /// First host id of the container's range.
     pub uid_base: UidBase,
+}
+
+/// `vzmon mount`: the files to mount and the ids they are shown with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MountPlan {
+    /// The files.
+    #[serde(flatten)]
+    pub storage: StoragePlan,
+    /// Ranges of ids besides the first, in the order of the ids inside.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub more: Vec<UidBase>,
 }
 
 /// vzd to vzmon after [`MonitorEvent::NetReady`].
@@ -270,6 +284,9 @@ pub struct EditPlan {
     pub ctid: Ctid,
     /// The mounted root on the host and whose it is.
     pub storage: StoragePlan,
+    /// Ranges of ids besides the first, in the order of the ids inside.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub more: Vec<UidBase>,
     /// The edits, in order.
     pub edits: Vec<FileEdit>,
 }

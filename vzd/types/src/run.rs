@@ -18,6 +18,9 @@ pub struct RunRecord {
     pub cgroup: PathBuf,
     /// First host id of its range.
     pub uid_base: UidBase,
+    /// Its ranges besides that one, in the order of the ids inside.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub uid_more: Vec<UidBase>,
     /// Boots since start: 1 for the first, one more per reboot from inside.
     pub boots: u32,
     /// Seconds since the epoch at which this boot's init was executed.

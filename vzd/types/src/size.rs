@@ -146,6 +146,69 @@ impl From<UidBase> for u32 {
     }
 }
 
+/// How many ids a container has: whole ranges of [`UidBase::COUNT`], which need not lie beside each other on the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "u32", into = "u32")]
+pub struct IdCount(u32);
+
+impl IdCount {
+    /// The most: 64 ranges, whose map is still one write of a page (user_namespaces(7)).
+    pub const MAX: u32 = 64 * UidBase::COUNT;
+
+    /// The number.
+    pub fn get(self) -> u32 {
+        self.0
+    }
+
+    /// Whether it is what a container has that says nothing.
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// How many ranges besides the first.
+    pub fn more(self) -> usize {
+        (self.0 / UidBase::COUNT) as usize - 1
+    }
+}
+
+impl Default for IdCount {
+    fn default() -> Self {
+        Self(UidBase::COUNT)
+    }
+}
+
+impl TryFrom<u32> for IdCount {
+    type Error = String;
+    fn try_from(n: u32) -> Result<Self, String> {
+        match n > 0 && n % UidBase::COUNT == 0 && n <= Self::MAX {
+            true => Ok(Self(n)),
+            false => Err(format!("{n} is not a multiple of {} up to {}", UidBase::COUNT, Self::MAX)),
+        }
+    }
+}
+
+impl From<IdCount> for u32 {
+    fn from(n: IdCount) -> Self {
+        n.0
+    }
+}
+
+/// A line of an id map (user_namespaces(7)): the first id inside, the first one outside, how many.
+pub type Extent = (u32, u32, u32);
+
+/// The id map of a container: its ranges one after another. Those that lie beside each other are one extent, because what a
+/// user namespace inside is given has to lie within one.
+pub fn id_map(base: UidBase, more: &[UidBase]) -> Vec<Extent> {
+    let mut map: Vec<Extent> = Vec::new();
+    for (range, n) in std::iter::once(&base).chain(more).zip(0u32..) {
+        match map.last_mut() {
+            Some((_, outside, count)) if *outside + *count == range.get() => *count += UidBase::COUNT,
+            _ => map.push((n * UidBase::COUNT, range.get(), UidBase::COUNT)),
+        }
+    }
+    map
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -156,6 +219,22 @@ mod tests {
         assert_eq!("2.5G".parse(), Ok(Bytes(5 << 29)));
         assert_eq!("512M".parse(), Ok(Bytes(512 << 20)));
         assert_eq!("0".parse(), Ok(Bytes(0)));
+        assert_eq!(
+            id_map(UidBase::from_slot(3), &[UidBase::from_slot(1)]),
+            [(0, UidBase::from_slot(3).get(), 65_536), (65_536, UidBase::from_slot(1).get(), 65_536),]
+        );
+        assert_eq!(
+            id_map(UidBase::from_slot(9), &[4, 5, 7].map(UidBase::from_slot)),
+            [
+                (0, UidBase::from_slot(9).get(), 65_536),
+                (65_536, UidBase::from_slot(4).get(), 131_072),
+                (196_608, UidBase::from_slot(7).get(), 65_536),
+            ]
+        );
+        for bad in [0, 65_535, 65_537, 100_000, IdCount::MAX + 65_536] {
+            assert!(IdCount::try_from(bad).is_err(), "{bad}");
+        }
+        assert_eq!(IdCount::try_from(196_608).map(IdCount::more), Ok(2));
         for bad in ["", "G", "-1", "1X", "1.2.3", "0x10", "1e9"] {
             assert!(bad.parse::<Bytes>().is_err(), "{bad}");
         }

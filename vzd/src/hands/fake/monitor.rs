@@ -17,7 +17,7 @@ use std::{
 };
 use vz_types::{
     CtAddr, Ctid, Hostname,
-    plan::{ControlReply, ControlRequest, EditPlan, FileEdit, LaunchPlan, StoragePlan},
+    plan::{ControlReply, ControlRequest, EditPlan, FileEdit, LaunchPlan, MountPlan},
     run::{ExitReason, ExitRecord, ProcessId, RunRecord},
 };
 
@@ -183,9 +183,9 @@ impl Monitors for Seat {
         Ok(Box::new(Launching { seat: self.clone(), pid, asked: 0, ready }))
     }
 
-    fn mount(&self, plan: &StoragePlan) -> Result<(), Error> {
+    fn mount(&self, plan: &MountPlan) -> Result<(), Error> {
         let mount = |state: &mut State| {
-            state.mount(&plan.root);
+            state.mount(&plan.storage.root);
             Ok(())
         };
         self.call("mount", mount, broke("mount"))
@@ -257,6 +257,7 @@ fn process(plan: &LaunchPlan, pid: i32) -> Process {
             monitor: id(pid),
             cgroup: plan.cgroup.clone(),
             uid_base: plan.storage.uid_base,
+            uid_more: plan.more.clone(),
             boots: 1,
             booted_at: 1,
             booted_monotonic: None,

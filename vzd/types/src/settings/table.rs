@@ -407,4 +407,18 @@ pub const SETTINGS: &[Setting] = &[
         slot: Some(&Switched(at!(features))),
         ..ROW
     },
+    Setting {
+        name: "ids",
+        value: "N",
+        help: "User and group ids it has, from 0 on: a multiple of 65536, 65536 without it; it can only grow",
+        api: "How many user and group ids it has, from 0 on: a multiple of 65536. It can only grow.",
+        example: "131072",
+        applies: Applies::NextStart,
+        room: Room::Boot,
+        remark: "for users above 65535 (LDAP, AD) and containers' own subordinate ids; the further ranges are claimed at \
+            the next start",
+        columns: &[column("ids", "IDS", 10, "uid_base")],
+        slot: Some(&Always(at!(ids))),
+        ..ROW
+    },
 ];

@@ -1,6 +1,6 @@
 //! Values of settings: what they are in JSON ([`Value`]), and the types that know how a value is written ([`Word`]).
 
-use crate::{Bytes, CtName, Hostname, config::Description};
+use crate::{Bytes, CtName, Hostname, IdCount, config::Description};
 use serde::Serialize;
 use std::{collections::BTreeMap, fmt::Display, str::FromStr};
 
@@ -160,6 +160,28 @@ macro_rules! numbers {
 }
 
 numbers!(u32 Number32, u64 Number64);
+
+impl Word for IdCount {
+    const SHAPE: Shape = Shape::Number32;
+
+    fn typed(text: &str) -> Result<Self, String> {
+        text.parse::<u32>()
+            .ok()
+            .and_then(|n| Self::try_from(n).ok())
+            .ok_or_else(|| format!("`{}` is not a multiple of 65536 up to {}, as 131072", short(text), Self::MAX))
+    }
+
+    fn sent(value: &Value) -> Result<Self, String> {
+        match value {
+            Value::Number(n) => u32::try_from(*n).map_err(|_| format!("{n} is above {}", Self::MAX))?.try_into(),
+            _ => Err(value.is_not(Self::SHAPE)),
+        }
+    }
+
+    fn value(&self) -> Value {
+        Value::Number(self.get().into())
+    }
+}
 
 /// Texts, which the command line has as the API has them.
 macro_rules! texts {
