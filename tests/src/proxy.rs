@@ -49,9 +49,10 @@ impl Proxy {
     /// A shell line for a Debian: its packages come through here, and are on disk when the kernel gets to it. Every package
     /// would wait for a dozen syncs otherwise, for nothing: what installs is about no power cut.
     pub fn apt(&self) -> String {
+        let unsynced = "force-unsafe-io";
         format!(
             "printf 'Acquire::http::Proxy \"{}\";\\nAcquire::http::Pipeline-Depth \"0\";\\nAcquire::Languages \"none\";\\n' \
-               >/etc/apt/apt.conf.d/99test && echo force-unsafe-io >/etc/dpkg/dpkg.cfg.d/99test",
+               >/etc/apt/apt.conf.d/99test && echo {unsynced} >/etc/dpkg/dpkg.cfg.d/99test",
             self.url()
         )
     }
