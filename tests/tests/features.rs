@@ -76,6 +76,12 @@ fn vpns_fuse_filesystems_and_ip_netns_exec_work_with_their_features_and_tcpdump_
         );
         assert!(seen.contains(&format!("10.99.0.1 > {HOST}: ICMP echo request")), "{seen}");
     }
+    // What looks at requests for rings is shown a page of each option: longer ones pass (iptables-legacy with many rules).
+    script(
+        &rig,
+        "perl",
+        "use Socket; socket(my $s, PF_INET, SOCK_DGRAM, 0) or die; setsockopt($s, SOL_SOCKET, SO_RCVBUF, pack('i x8188', 65536)) or die $!;",
+    );
     // As long as nobody asked for them, they fail as on a machine without the driver.
     let netns = "ip netns list | grep -q blue || ip netns add blue; ip netns exec blue ls /sys/class/net";
     for (line, why) in [
