@@ -389,6 +389,11 @@ fn on_a_full_disk_containers_are_stopped_mounted_and_destroyed_although_every_fr
     rig.start_vzd(&[]);
     rig.ok(&["mount", "105"]);
     rig.ok(&["umount", "105"]);
+    // One whose journal the disk has no room to replay is shown as it is.
+    rig.ok(&["mount", "102"]);
+    assert_eq!(rig.status(102), "exist mounted down");
+    assert!(rig.paths.root(ct(102)).join("bin").exists());
+    rig.ok(&["umount", "102"]);
     written(rig.ok(&["destroy", "102"]));
     for gone in [101, 102, 103] {
         assert!(!rig.paths.private(ct(gone)).exists() && !rig.paths.conf(ct(gone)).exists());

@@ -57,6 +57,14 @@ pub enum StorageError {
     },
 }
 
+impl StorageError {
+    /// The image takes no writes.
+    fn is_unwritable(&self) -> bool {
+        let Self::Step { source, .. } = self else { return false };
+        matches!(mount::errno_of(source), Some(libc::EIO | libc::ENOSPC | libc::EROFS | libc::EUCLEAN))
+    }
+}
+
 fn step<T, E: Into<io::Error>>(what: &'static str, path: &Path, r: Result<T, E>) -> Result<T, StorageError> {
     r.map_err(|e| StorageError::Step { what, path: path.to_owned(), source: e.into() })
 }
@@ -70,13 +78,40 @@ const HOST_ATTRIBUTES: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID.union(
 /// # Errors
 /// The step that failed, with its path; whatever this call had mounted is unmounted again.
 pub fn mount(plan: &StoragePlan, userns: BorrowedFd<'_>) -> Result<(), StorageError> {
+    mount_as(plan, userns, Access::Writable)
+}
+
+/// As [`mount`], for somebody who wants to look: an image that cannot be written to, because the host has no block for the
+/// replay of its journal, is shown as it is on disk, read-only.
+///
+/// # Errors
+/// As [`mount`].
+pub fn show(plan: &StoragePlan, userns: BorrowedFd<'_>) -> Result<(), StorageError> {
+    match mount_as(plan, userns, Access::Writable) {
+        Err(e) if e.is_unwritable() && plan.private.join("disk.img").exists() => {
+            mount_as(plan, userns, Access::ReadOnly).map_err(|_| e)
+        }
+        done => done,
+    }
+}
+
+/// How a container's files are mounted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Access {
+    Writable,
+    ReadOnly,
+}
+
+fn mount_as(plan: &StoragePlan, userns: BorrowedFd<'_>, access: Access) -> Result<(), StorageError> {
     if step("look at", &plan.root, mount::is_mount_point(&plan.root))? {
         return Ok(());
     }
     let rw = plan.private.join("rw");
-    let undo = mount_writable(plan, &rw)?;
-    make_dir(&rw.join("upper"), 0o755)?;
-    make_dir(&rw.join("work"), 0o755)?;
+    let undo = mount_writable(plan, &rw, access)?;
+    if access == Access::Writable {
+        make_dir(&rw.join("upper"), 0o755)?;
+        make_dir(&rw.join("work"), 0o755)?;
+    }
     make_dir(&plan.root, 0o700)?;
 
     let lower = match mount::clone_mount(&plan.template_root) {
@@ -93,7 +128,7 @@ pub fn mount(plan: &StoragePlan, userns: BorrowedFd<'_>) -> Result<(), StorageEr
     let upper = step("cannot clone the mount of", &rw, mount::clone_mount(&rw))?;
     step("cannot idmap the writable layer", &rw, mount::idmap(upper.as_fd(), userns, 0))?;
 
-    let overlay = mount_overlay(plan, lower.as_fd(), upper.as_fd())?;
+    let overlay = mount_overlay(plan, lower.as_fd(), upper.as_fd(), access)?;
     step("cannot attach the overlay at", &plan.root, mount::attach(overlay.as_fd(), &plan.root))?;
     undo.keep();
     Ok(())
@@ -118,7 +153,7 @@ impl Drop for Unmount {
 }
 
 /// Makes `rw` hold the writable layer: the image's filesystem, or the directory itself under project quota.
-fn mount_writable(plan: &StoragePlan, rw: &Path) -> Result<Unmount, StorageError> {
+fn mount_writable(plan: &StoragePlan, rw: &Path, access: Access) -> Result<Unmount, StorageError> {
     let image = plan.private.join("disk.img");
     let file = match rustix::fs::open(&image, OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty()) {
         Ok(file) => file,
@@ -135,7 +170,10 @@ fn mount_writable(plan: &StoragePlan, rw: &Path) -> Result<Unmount, StorageError
         .map_err(|source| StorageError::Loop { image: image.clone(), source })?;
     let source = device.path().to_string_lossy();
     // noinit_itable: the image was born with zeroed inode tables; writing them again would fill the hole.
-    let options = [("source", Some(&*source)), ("noinit_itable", None), ("errors", Some("remount-ro"))];
+    let mut options = vec![("source", Some(&*source)), ("noinit_itable", None), ("errors", Some("remount-ro"))];
+    if access == Access::ReadOnly {
+        options.extend([("ro", None), ("noload", None)]);
+    }
     let fs = step("cannot mount the writable layer", &image, mount::new_mount("ext4", &options, HOST_ATTRIBUTES))?;
     step("cannot attach the writable layer at", rw, mount::attach(fs.as_fd(), rw))?;
     Ok(Unmount(Some(rw.to_owned())))
@@ -165,7 +203,12 @@ fn make_dir(path: &Path, mode: u32) -> Result<(), StorageError> {
 }
 
 /// A detached overlay over two idmapped, detached mounts.
-fn mount_overlay(plan: &StoragePlan, lower: BorrowedFd<'_>, writable: BorrowedFd<'_>) -> Result<OwnedFd, StorageError> {
+fn mount_overlay(
+    plan: &StoragePlan,
+    lower: BorrowedFd<'_>,
+    writable: BorrowedFd<'_>,
+    access: Access,
+) -> Result<OwnedFd, StorageError> {
     let base = plan.uid_base.get();
     let dir = |name: &str| {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -179,12 +222,12 @@ fn mount_overlay(plan: &StoragePlan, lower: BorrowedFd<'_>, writable: BorrowedFd
     // The overlay makes files in its work directory with the mounter's filesystem ids; id 0 has no image in
     // an idmapped mount, and the overlay would come up read-only.
     let _ids = step("cannot become the container's ids for", &plan.root, FsIds::become_ids(base, base))?;
-    let layers = Layers { lower, upper: upper.as_fd(), work: work.as_fd() };
+    let layers = Layers { lower, upper: upper.as_fd(), work: work.as_fd(), access };
     match create_overlay(&layers, Way::Descriptors) {
         Ok(fs) => Ok(fs),
         // Kernels before 6.15: one that knows no descriptors here, or none of O_PATH (6.12 looks the file up first).
         Err(e) if matches!(mount::errno_of(&e), Some(libc::EINVAL | libc::EBADF)) => {
-            attached(plan, lower, writable, base)
+            attached(plan, lower, writable, access)
         }
         Err(e) => step("cannot mount the overlay of", &plan.root, Err(e)),
     }
@@ -195,8 +238,9 @@ fn attached(
     plan: &StoragePlan,
     lower: BorrowedFd<'_>,
     writable: BorrowedFd<'_>,
-    base: u32,
+    access: Access,
 ) -> Result<OwnedFd, StorageError> {
+    let base = plan.uid_base.get();
     let place = |name: &str, fd: BorrowedFd<'_>| -> Result<Unmount, StorageError> {
         let path = plan.private.join(name);
         make_dir_as_root(&path)?;
@@ -215,7 +259,7 @@ fn attached(
     };
     let (upper, work) = (dir("upper")?, dir("work")?);
     let _ids = step("cannot become the container's ids for", &plan.root, FsIds::become_ids(base, base))?;
-    let layers = Layers { lower, upper: upper.as_fd(), work: work.as_fd() };
+    let layers = Layers { lower, upper: upper.as_fd(), work: work.as_fd(), access };
     step("cannot mount the overlay of", &plan.root, create_overlay(&layers, Way::Paths))
 }
 
@@ -229,6 +273,7 @@ struct Layers<'a> {
     lower: BorrowedFd<'a>,
     upper: BorrowedFd<'a>,
     work: BorrowedFd<'a>,
+    access: Access,
 }
 
 #[derive(Clone, Copy)]
@@ -249,6 +294,22 @@ fn create_overlay(layers: &Layers<'_>, way: Way) -> io::Result<OwnedFd> {
         if text.is_empty() || e == rustix::io::Errno::INVAL { e.into() } else { io::Error::other(format!("{e}{text}")) }
     };
     fsconfig_set_string(fs.as_fd(), "source", "overlay")?;
+    if layers.access == Access::ReadOnly {
+        // Both layers below, and nothing above.
+        let (above, below) = (layers.upper, layers.lower);
+        match way {
+            Way::Descriptors => fsconfig_set_fd(fs.as_fd(), "lowerdir+", above)
+                .and_then(|()| fsconfig_set_fd(fs.as_fd(), "lowerdir+", below)),
+            Way::Paths => {
+                let both = format!("/proc/self/fd/{}:/proc/self/fd/{}", above.as_raw_fd(), below.as_raw_fd());
+                fsconfig_set_string(fs.as_fd(), "lowerdir", both)
+            }
+        }
+        .and_then(|()| fsconfig_set_string(fs.as_fd(), "redirect_dir", "follow"))
+        .and_then(|()| fsconfig_create(fs.as_fd()))
+        .map_err(said)?;
+        return Ok(fsmount(fs.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, HOST_ATTRIBUTES)?);
+    }
     for (new, old, fd) in [
         ("lowerdir+", "lowerdir", layers.lower),
         ("upperdir", "upperdir", layers.upper),
@@ -436,7 +497,7 @@ mod tests {
         let base = 0x20_0000;
         let (ct, ns) = (Ct::new(base), Userns::new(base));
         let rw = ct.plan.private.join("rw");
-        let undo = mount_writable(&ct.plan, &rw).unwrap();
+        let undo = mount_writable(&ct.plan, &rw, Access::Writable).unwrap();
         make_dir(&rw.join("upper"), 0o755).unwrap();
         make_dir(&rw.join("work"), 0o755).unwrap();
         make_dir(&ct.plan.root, 0o700).unwrap();
@@ -444,7 +505,7 @@ mod tests {
         mount::idmap(lower.as_fd(), ns.1.as_fd(), libc::MOUNT_ATTR_RDONLY).unwrap();
         let upper = mount::clone_mount(&rw).unwrap();
         mount::idmap(upper.as_fd(), ns.1.as_fd(), 0).unwrap();
-        let overlay = attached(&ct.plan, lower.as_fd(), upper.as_fd(), base).unwrap();
+        let overlay = attached(&ct.plan, lower.as_fd(), upper.as_fd(), Access::Writable).unwrap();
         mount::attach(overlay.as_fd(), &ct.plan.root).unwrap();
         undo.keep();
         check_mounted(&ct, base);

@@ -38,7 +38,7 @@ pub fn mount(one: SingleThreaded) -> ExitCode {
     task(|channel| {
         let (plan, _): (MountPlan, _) = hear(channel)?;
         let space = TemporaryUserns::make(one, &id_map(plan.storage.uid_base, &plan.more))?;
-        storage::mount(&plan.storage, space.fd.as_fd())
+        storage::show(&plan.storage, space.fd.as_fd())
             .map_err(io::Error::other)
             .at("storage", "mount the container's files")?;
         Ok(None)
