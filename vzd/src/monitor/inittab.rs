@@ -253,7 +253,7 @@ mod tests {
             |number, timeout| Look { call: Some((number, [1, 0, timeout, 8, 0, 0])), ..look(&["/usr/sbin/crond"]) };
         let inittab = "::sysinit:/usr/sbin/crond\n";
         for ready in [in_call(128, 0), in_call(230, 1), in_call(35, 1)] {
-            assert_eq!(said("busybox", inittab, &[ready.clone()]), ["well"]);
+            assert_eq!(said("busybox", inittab, std::slice::from_ref(&ready)), ["well"]);
             assert_eq!(said("init", inittab, &[ready]), ["waiting for /usr/sbin/crond"]);
         }
         // wait4, and a look for signals that are there already
