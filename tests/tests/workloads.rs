@@ -175,12 +175,12 @@ fn servers_from_packages_serve_another_container_and_are_back_after_a_reboot() {
 /// reboot, and what has no effect says so where its user looks. (`cargo xtask long hundred_daemons` has all others.)
 #[test]
 fn units_that_nothing_needs_in_a_container_do_not_fail_after_apt_install() {
-    const HOSTS_OWN: [&str; 6] = ["auditd", "atopacct", "acct", "rngd", "autofs", "gpm"];
+    const HOSTS_OWN: [&str; 7] = ["auditd", "atopacct", "acct", "rngd", "autofs", "gpm", "nfs-server"];
     let site = Site::new(&PAIR);
     site.everywhere(
         "export DEBIAN_FRONTEND=noninteractive
          apt-get -qq update
-         apt-get -qq install -y --no-install-recommends auditd atop acct rng-tools5 autofs gpm >/root/install.log 2>&1 || { cat /root/install.log; exit 1; }
+         apt-get -qq install -y --no-install-recommends auditd atop acct rng-tools5 autofs gpm nfs-kernel-server >/root/install.log 2>&1 || { cat /root/install.log; exit 1; }
          cd /etc/systemd/system
          unit() { printf '[Service]\\nExecStart=/bin/sleep infinity\\n%b\\n[Install]\\nWantedBy=multi-user.target\\n' \"$2\" >$1.service; }
          unit urgent 'CPUSchedulingPolicy=rr\\nCPUSchedulingPriority=20\\nIOSchedulingClass = realtime\\nIOSchedulingPriority=1'
