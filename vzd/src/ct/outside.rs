@@ -2,13 +2,14 @@
 //! takes them in they are not started; but their files belong to a uid range, and their configurations have names and
 //! addresses, and nobody else is given those meanwhile.
 
-use super::identity;
+use super::{identity, settle};
 use crate::{
     error::{Error, Result},
     inventory::{CtRow, private_areas},
     manager::Manager,
+    monitor::process,
 };
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Duration};
 use vz_api::wire::CheckItem;
 use vz_types::{CtAddr, CtConfig, CtName, CtState, Ctid, ExitCode, UidBase};
 
@@ -107,7 +108,7 @@ pub fn refuse_theirs(m: &Manager, outsiders: &[Outsider], name: Option<&CtName>,
 pub fn refuse_shared_uids(m: &Manager, row: &CtRow) -> Result<()> {
     let mine = row.all_uids();
     for (other, cell) in m.cells().into_iter().filter(|(other, _)| *other != row.ctid) {
-        if cell.has_uids(&mine) {
+        if cell.has_uids(&mine) && !(cell.live().is_none() && has_ended(m, other)) {
             let message = format!(
                 "CT {}: its uid range, from {} on, is that of CT {other}, which runs",
                 row.ctid,
@@ -117,6 +118,23 @@ pub fn refuse_shared_uids(m: &Manager, row: &CtRow) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Longest a monitor whose container has ended is waited for.
+const ENDING: Duration = Duration::from_secs(2);
+
+/// Whether a container that is not in the inventory, and is forgotten a little after its end, has come to that. One whose
+/// first process has ended is about to: its monitor is waited for a moment, unless it boots again.
+fn has_ended(m: &Manager, ctid: Ctid) -> bool {
+    match settle::runs(m, ctid) {
+        settle::Runs::No => true,
+        settle::Runs::Yes(live) => {
+            let init = live.record.init;
+            let ending = matches!(vz_sys::proc::is_alive(init.pid, init.start_time), Ok(false));
+            ending && live.monitor.as_ref().is_some_and(|monitor| process::wait_end(monitor, ENDING))
+        }
+        settle::Runs::Unclear(_) => false,
+    }
 }
 
 fn remedy(m: &Manager, ctid: Ctid) -> String {
