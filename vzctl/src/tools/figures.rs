@@ -317,7 +317,8 @@ pub fn cpucheck(args: &CpucheckArgs) -> Outcome {
             print_line(&format!("{:>10} {:>10} {:>10.2} {limit:>10}", i.ctid, units(i), share(units(i), sum)));
         }
     }
-    print_line(&format!("CPU units of the CTs that run: {sum} in {} CTs", all.len()));
+    // The classic tool's words, which scripts look for: it calls the sum of the shares that.
+    print_line(&format!("Current CPU utilization: {sum} units in {} CTs", all.len()));
     print_line(&format!("Power of the node: {} CPUs, {} percent", host.cpus, host.cpus * 100));
     print_line(&format!("Limits: {limited} percent in all, {unlimited} CTs without a limit"));
     Ok(0)

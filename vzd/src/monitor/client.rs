@@ -307,7 +307,7 @@ impl Monitors for Monitor {
     }
 
     fn end_process(&self, id: ProcessId, patience: Duration) -> bool {
-        match process::find(id) {
+        match process::find_for_now(id) {
             Ok(Process::Gone) => true,
             Ok(Process::Alive(Some(fd))) => {
                 process::wait_unless_stopped(&fd, id.pid, patience) || end_of(&fd, Duration::ZERO)

@@ -34,13 +34,24 @@ pub fn start_time(pid: i32) -> io::Result<Option<u64>> {
     }
 }
 
-/// Looks for exactly that process.
+/// Looks for exactly that process, to keep what is found.
 ///
 /// # Errors
 /// It cannot be looked at (no descriptor, no memory), which says nothing about it.
 pub fn find(id: ProcessId) -> io::Result<Process> {
+    Ok(match find_for_now(id)? {
+        Process::Alive(fd) => Process::Alive(fd.filter(can_be_spared)),
+        Process::Gone => Process::Gone,
+    })
+}
+
+/// As [`find`], for a moment: any descriptor will do.
+///
+/// # Errors
+/// As [`find`].
+pub fn find_for_now(id: ProcessId) -> io::Result<Process> {
     let Some(pid) = Pid::from_raw(id.pid) else { return Ok(Process::Gone) };
-    let mut fd = match pidfd_open(pid, PidfdFlags::empty()) {
+    let fd = match pidfd_open(pid, PidfdFlags::empty()) {
         Ok(fd) => Some(fd),
         Err(Errno::SRCH) => return Ok(Process::Gone),
         // It is known by number and start time as well.
@@ -49,9 +60,7 @@ pub fn find(id: ProcessId) -> io::Result<Process> {
     };
     // Checked after the pidfd is open: from then on the pid cannot become somebody else's.
     match start_time(id.pid)? {
-        Some(time) if time == id.start_time && fd.as_ref().is_none_or(|fd| !ended(fd)) => {
-            Ok(Process::Alive(fd.take_if(|fd| can_be_spared(fd))))
-        }
+        Some(time) if time == id.start_time && fd.as_ref().is_none_or(|fd| !ended(fd)) => Ok(Process::Alive(fd)),
         _ => Ok(Process::Gone),
     }
 }
