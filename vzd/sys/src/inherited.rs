@@ -12,6 +12,7 @@
 //! | timer slack | 50 us, as init has it | PR_SET_TIMERSLACK(2const) |
 //! | large pages | allowed | PR_SET_THP_DISABLE(2const) |
 //! | what a core dump holds | the kernel's default | core(5) |
+//! | login and session of the audit system | none | proc_pid_loginuid(5); needs CAP_AUDIT_CONTROL |
 //!
 //! Resource limits, signals, capabilities, keyring and descriptors are set where the program is confined.
 
@@ -22,6 +23,9 @@ const DUMPED: &str = "0x33";
 /// Nanoseconds of slack that the kernel starts init with (prctl(2)).
 const SLACK: u64 = 50_000;
 
+/// What `/proc/PID/loginuid` is where nobody has logged in: `(uid_t) -1`.
+const NOBODY_LOGGED_IN: &str = "4294967295";
+
 /// Puts all of it back for this process and those it makes. What a host does not let its root change stays as it was: the
 /// parent's.
 pub fn begin_anew() {
@@ -31,6 +35,8 @@ pub fn begin_anew() {
     let _ = nix::sys::personality::set(nix::sys::personality::Persona::empty());
     let _ = nix::sys::prctl::set_timerslack(SLACK);
     let _ = std::fs::write("/proc/self/coredump_filter", DUMPED);
+    // Each thread has its own, and may change that alone.
+    let _ = std::fs::write("/proc/thread-self/loginuid", NOBODY_LOGGED_IN);
     // More CPUs than any kernel is built for; those there are not are left out by it.
     let all = [0xffu8; 8192 / 8];
     let other = libc::sched_param { sched_priority: 0 };
