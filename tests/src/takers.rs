@@ -76,11 +76,11 @@ impl Site {
         self.script(
             ctid,
             &format!(
-                "printf 'Acquire::http::Proxy \"{}\";\\nAcquire::http::Pipeline-Depth \"0\";\\n' >/etc/apt/apt.conf.d/99test
+                "{}
                  export DEBIAN_FRONTEND=noninteractive
                  apt-get -qq update
                  apt-get -qq install -y {package} >/root/install.log 2>&1 || {{ cat /root/install.log; exit 1; }}",
-                self.proxy.url()
+                self.proxy.apt()
             ),
         );
         self.resolves_by(ctid, 0, &when("just installed"));

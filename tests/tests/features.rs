@@ -55,11 +55,11 @@ fn vpns_fuse_filesystems_and_ip_netns_exec_work_with_their_features_and_tcpdump_
         "bash -eu",
         &format!(
             "export DEBIAN_FRONTEND=noninteractive
-             printf 'Acquire::http::Proxy \"{}\";\\nAcquire::http::Pipeline-Depth \"0\";\\n' >/etc/apt/apt.conf.d/99test
+             {}
              apt-get -qq update
              apt-get -qq install -y --no-install-recommends tcpdump iproute2 iputils-ping bindfs >/root/log 2>&1 || {{ cat /root/log; exit 1; }}
              mkdir -p /srv/a /mnt/b; echo hello >/srv/a/file",
-            proxy.url()
+            proxy.apt()
         ),
     );
     // libpcap: "can't create rx ring on packet socket: Protocol not available". Of a service, and of the operator.

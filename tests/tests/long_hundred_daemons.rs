@@ -63,15 +63,7 @@ fn installs(template: Template) {
     let proxy = Proxy::start(&rig.host, HOST.parse().unwrap()).unwrap();
     rig.create(101, template, &["--ipadd", ADDRESS, "--hostname", "ct101.example.org"]);
     rig.ok(&["start", "101", "--wait"]);
-    attempt(
-        &rig,
-        &format!(
-            "printf 'Acquire::http::Proxy \"{}\";\\nAcquire::http::Pipeline-Depth \"0\";\\n' >/etc/apt/apt.conf.d/99test
-             apt-get -qq update",
-            proxy.url()
-        ),
-    )
-    .ok();
+    attempt(&rig, &format!("{} && apt-get -qq update", proxy.apt())).ok();
     let (list, mut unexplained) = (daemons::list(), Vec::new());
     let only = std::env::var("VZ_DAEMONS").unwrap_or_default();
     for package in list.packages().filter(|p| only.is_empty() || only.split(' ').any(|o| o == *p)) {

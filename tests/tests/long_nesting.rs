@@ -82,8 +82,7 @@ fn every_runtime_of_debian_runs_inside_privileged_and_not() {
         let id = ctid.to_string();
         rig.create(ctid, template, &["--ipadd", &format!("10.99.0.{}", ctid - 100), "--features", "nesting:on"]);
         rig.ok(&["start", &id, "--wait"]);
-        let line = format!("printf 'Acquire::http::Proxy \"{}\";\\n' >/etc/apt/apt.conf.d/99test\n", proxy.url());
-        script(ctid, &(line + INSTALL), PACKAGES).ok();
+        script(ctid, &format!("{}\n{INSTALL}", proxy.apt()), PACKAGES).ok();
         let also = (template == Debian13).then_some(&TRIED_ON_13);
         let mut wrong = Vec::new();
         for tried in TRIED.iter().chain(also) {

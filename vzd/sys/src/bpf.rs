@@ -371,27 +371,35 @@ pub(crate) fn load_for(hook: Hook, function: u32, program: &[Insn]) -> io::Resul
 /// Every program of ours carries this name.
 const NAME: &[u8] = b"vz_limits";
 
+/// What attaching and detaching are told (bpf(2), BPF_PROG_ATTACH).
+#[repr(C)]
+struct AttachAttr {
+    target_fd: u32,
+    attach_bpf_fd: u32,
+    attach_type: u32,
+    attach_flags: u32,
+    replace_bpf_fd: u32,
+}
+
+impl AttachAttr {
+    fn new(cgroup: BorrowedFd<'_>, hook: Hook, program: &OwnedFd, attach_flags: u32) -> Self {
+        Self {
+            target_fd: cgroup.as_raw_fd() as u32,
+            attach_bpf_fd: program.as_raw_fd() as u32,
+            attach_type: hook.attach,
+            attach_flags,
+            replace_bpf_fd: 0,
+        }
+    }
+}
+
 /// Attaches a program to a cgroup beside others (BPF_F_ALLOW_MULTI).
 ///
 /// # Errors
 /// What bpf(2) says.
 pub(crate) fn attach(cgroup: BorrowedFd<'_>, hook: Hook, program: &OwnedFd) -> io::Result<()> {
-    #[repr(C)]
-    struct Attr {
-        target_fd: u32,
-        attach_bpf_fd: u32,
-        attach_type: u32,
-        attach_flags: u32,
-        replace_bpf_fd: u32,
-    }
-    let mut attr = Attr {
-        target_fd: cgroup.as_raw_fd() as u32,
-        attach_bpf_fd: program.as_raw_fd() as u32,
-        attach_type: hook.attach,
-        attach_flags: 2,
-        replace_bpf_fd: 0,
-    };
-    bpf(8, &mut attr).map(drop)
+    const ALLOW_MULTI: u32 = 2;
+    bpf(8, &mut AttachAttr::new(cgroup, hook, program, ALLOW_MULTI)).map(drop)
 }
 
 /// Takes a program off a cgroup; those that are not on it do no harm.
@@ -399,18 +407,7 @@ pub(crate) fn attach(cgroup: BorrowedFd<'_>, hook: Hook, program: &OwnedFd) -> i
 /// # Errors
 /// What bpf(2) says.
 pub(crate) fn detach(cgroup: BorrowedFd<'_>, hook: Hook, program: &OwnedFd) -> io::Result<()> {
-    #[repr(C)]
-    struct Attr {
-        target_fd: u32,
-        attach_bpf_fd: u32,
-        attach_type: u32,
-    }
-    let mut attr = Attr {
-        target_fd: cgroup.as_raw_fd() as u32,
-        attach_bpf_fd: program.as_raw_fd() as u32,
-        attach_type: hook.attach,
-    };
-    match bpf(9, &mut attr) {
+    match bpf(9, &mut AttachAttr::new(cgroup, hook, program, 0)) {
         Err(e) if e.raw_os_error() == Some(libc::ENOENT) => Ok(()),
         done => done.map(drop),
     }
@@ -549,4 +546,19 @@ pub fn arrays_of(program: &OwnedFd) -> io::Result<Vec<(u32, OwnedFd)>> {
         }
     }
     Ok(out)
+}
+
+/// Panics unless every jump of a program leads forward to one of its instructions, and it ends with an answer.
+#[cfg(test)]
+pub(crate) fn assert_well_formed(program: &[Insn]) {
+    assert_eq!(program.last().map(|i| i.code), Some(op::EXIT));
+    let mut wide = false;
+    for (n, i) in program.iter().enumerate() {
+        let jump = !wide && i.code & 7 == 5 && i.code != op::CALL && i.code != op::EXIT;
+        wide = i.code == op::LD_IMM64;
+        if jump {
+            let to = n as i64 + 1 + i64::from(i.off);
+            assert!(to > n as i64 && (to as usize) < program.len(), "instruction {n}: {i:?}");
+        }
+    }
 }
